@@ -1,0 +1,62 @@
+// The closed set of what can go wrong with a task, as error codes and as exceptions.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace shmpool {
+
+/// Error codes of shmpool_category(). Every failed submit carries one of these, operation_aborted (Asio's own code), or
+/// the exception that the task threw.
+enum class errc {
+  worker_lost = 1,      ///< the worker died while it ran the task; thrown as worker_lost
+  deadline_exceeded,    ///< the task ran longer than task_options::timeout and was stopped
+  queue_full,           ///< pool_options::max_pending was reached
+  array_busy,           ///< an array argument overlaps one that a task in flight has, and one of the two is written
+  shm_exhausted,        ///< no room for an array: /dev/shm is full, or pool_options::max_shm_bytes is reached
+  pool_closed,          ///< shutdown() or stop() was called, or the executor's context is gone
+  pool_broken,          ///< workers cannot be kept alive; the text says why
+  protocol_violation,   ///< a worker sent something that makes no sense and was killed
+  function_not_found,   ///< the worker cannot find the function; the text says which module it looked for
+  worker_start_failed,  ///< no worker could be started; the text names the system call and its error
+  message_too_large,    ///< arguments or a result (without arrays) are larger than 1 GiB
+  fork_server,          ///< the fork server could not be started; the text says what to do
+};
+
+const std::error_category& shmpool_category() noexcept;
+std::error_code make_error_code(errc code) noexcept;
+
+/// The worker died while it ran the task: killed, crashed, or left through exit.
+class worker_lost : public std::system_error {
+ public:
+  struct details {
+    pid_t pid = 0;
+    int signal = 0;                   ///< the signal that ended it, 0 if it exited
+    int exit_code = 0;                ///< its exit code, if signal is 0
+    bool status_known = false;        ///< false if nobody could learn how it ended
+    std::uint64_t max_rss_bytes = 0;  ///< its peak resident memory, 0 if unknown
+    bool started = true;              ///< whether the task had begun to run
+  };
+  explicit worker_lost(const details& why);
+
+  pid_t pid() const noexcept { return details_.pid; }
+  int signal() const noexcept { return details_.signal; }
+  int exit_code() const noexcept { return details_.exit_code; }
+  bool status_known() const noexcept { return details_.status_known; }
+  std::uint64_t max_rss_bytes() const noexcept { return details_.max_rss_bytes; }
+  bool started() const noexcept { return details_.started; }
+
+ private:
+  details details_;
+};
+
+}  // namespace shmpool
+
+template <>
+struct std::is_error_code_enum<shmpool::errc> : std::true_type {};

@@ -1,0 +1,145 @@
+// What to do next, without doing it: which worker runs which task, when one is started, stopped or killed, and how each
+// task ends. Events go in with the time as an argument, actions come out. No I/O, no clock, no lock, no Asio.
+//
+// Thread safety: none; the engine's lock serialises all calls.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace shmpool::sched {
+
+using time_point = std::chrono::steady_clock::time_point;
+using duration = std::chrono::nanoseconds;
+
+/// Names one submitted task for as long as the process lives; never 0, never used twice.
+using task_id = std::uint64_t;
+/// Names one worker process for as long as the pool lives; never 0, never used twice.
+using worker_id = std::uint32_t;
+
+struct options {
+  unsigned max_workers = 1;
+  unsigned window = 64;                                  ///< most tasks handed to one worker, running one included
+  duration lookahead = std::chrono::microseconds{200};   ///< how much expected work may be handed over behind the running task
+  duration cancel_grace = std::chrono::milliseconds{500};
+  std::size_t max_pending = 0;                           ///< 0: no bound
+  unsigned crash_limit = 5;                              ///< more deaths than this ...
+  duration crash_window = std::chrono::seconds{10};      ///< ... in this time: starting backs off,
+  unsigned broken_limit = 20;                            ///< and with this many in the window and no completion between, the pool is broken
+  duration backoff = std::chrono::milliseconds{100};     ///< first pause; doubles up to 2 s
+};
+
+struct task_spec {
+  void* context = nullptr;              ///< the engine's record of the task; handed back in every action that names the task
+  std::optional<duration> expected;     ///< expected run time; unknown: taken for long
+  duration timeout = duration::zero();  ///< zero: none
+  unsigned attempts = 1;                ///< how often it may start; more than 1 only for idempotent tasks
+  std::uint64_t warm_workers = 0;       ///< hint: bit (worker id modulo 64) is set where the task's segments are mapped already
+};
+
+enum class cancel_kind : std::uint8_t { total, partial, terminal };
+
+/// How a task ended, where the worker did not say.
+enum class failure : std::uint8_t {
+  none,
+  cancelled,            ///< operation_aborted
+  deadline_exceeded,
+  worker_lost,          ///< its worker died while it ran; action.worker says which
+  worker_start_failed,  ///< no worker is alive and none could be started
+  pool_broken,
+  pool_stopped,         ///< stop() was called; operation_aborted
+};
+
+struct action {
+  enum class kind : std::uint8_t {
+    start_worker,   ///< fork `worker`; answer with worker_started() or worker_start_failed(). It may be assigned tasks at once.
+    assign,         ///< send `task` to `worker`
+    request_stop,   ///< make this_task::stop_requested() true for `task`, which runs on `worker`
+    retire_worker,  ///< tell `worker`, which has no task, to leave; answer with worker_exited() when it has
+    kill_worker,    ///< SIGKILL `worker`; answer with worker_exited() when it is dead
+    complete,       ///< `task` ends with `why`; the scheduler has forgotten it
+    drained,        ///< shutdown() or stop() was called, and no task and no worker is left
+  };
+  kind what{};
+  worker_id worker = 0;
+  task_id task = 0;
+  void* context = nullptr;  ///< task_spec::context, where the action names a task
+  failure why = failure::none;
+};
+
+/// What the scheduler may ask of the slots in a worker's control page. Implementations touch memory only, no system calls.
+class claims {
+ public:
+  /// Takes a task that was assigned to `worker` back, if the worker has not started it: true, and it never will.
+  virtual bool take_back(worker_id worker, task_id task) noexcept = 0;
+  /// When `worker` started `task`, or nothing if it has not.
+  virtual std::optional<time_point> started(worker_id worker, task_id task) noexcept = 0;
+
+ protected:
+  ~claims() = default;
+};
+
+struct counts {
+  std::size_t queued = 0;    ///< waiting in the scheduler
+  std::size_t assigned = 0;  ///< handed to a worker, running ones included
+  unsigned workers = 0;      ///< started or starting, not yet exited
+  unsigned idle_workers = 0;
+  std::uint64_t deaths = 0;  ///< workers that ended without being asked to
+};
+
+class scheduler {
+ public:
+  scheduler(const options& settings, claims& slots);
+  ~scheduler();
+  scheduler(const scheduler&) = delete;
+  scheduler& operator=(const scheduler&) = delete;
+
+  // ---- Events. Each may leave actions behind; run next_action() until it is empty after each event or batch of events.
+
+  /// A new task; 0 if max_pending is reached (nothing is remembered then). Must not be called after shutdown(), stop() or when broken().
+  task_id submit(const task_spec& task, time_point now);
+  /// `worker` exists; it may have been assigned tasks before this.
+  void worker_started(worker_id worker, time_point now);
+  /// `worker` could not be started: its tasks go back to the queue; if no other worker is alive, everything queued completes with
+  /// worker_start_failed, otherwise starting is tried again after a pause.
+  void worker_start_failed(worker_id worker, time_point now);
+  /// The result of `task` has arrived from `worker`; the engine completes it itself (no `complete` action). `run` is how long it ran. False if the
+  /// task is not known or not assigned to that worker: then the worker has violated the protocol and nothing changed.
+  /// A result that arrives after request_stop counts as a result.
+  bool replied(worker_id worker, task_id task, duration run, time_point now);
+  /// The worker is dead and everything it sent has been processed. `started`: the task that it was running, or 0.
+  /// Started tasks are lost (or tried again, if attempts are left); those it had not started go back to the head of the queue, in order.
+  /// With a deadline or a terminal cancellation under way, the started task completes with that instead of worker_lost.
+  void worker_exited(worker_id worker, task_id started, time_point now);
+  /// See the cancellation table of the docs. Unknown tasks are ignored.
+  void cancel(task_id task, cancel_kind kind, time_point now);
+  /// Time has passed: acts on what is due. See next_deadline().
+  void tick(time_point now);
+  /// No further submits; workers are retired when the last task has ended. `drained` follows.
+  void shutdown(time_point now);
+  /// Every task completes with pool_stopped and every worker is killed, now. `drained` follows.
+  void stop(time_point now);
+  /// Gives up: every task completes with pool_broken, workers are killed. broken() is true from here.
+  void break_pool(time_point now);
+
+  /// Takes the next action; false if there is none.
+  bool next_action(action& out);
+
+  /// When tick() must be called at the latest, or nothing. May be early, never late.
+  std::optional<time_point> next_deadline() const;
+  bool broken() const noexcept;
+  counts count() const noexcept;
+  /// The context of a task that is assigned to `worker`, or null.
+  void* assigned_context(worker_id worker, task_id task) const noexcept;
+
+ private:
+  struct impl;
+  std::unique_ptr<impl> impl_;
+};
+
+}  // namespace shmpool::sched

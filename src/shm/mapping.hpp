@@ -1,0 +1,85 @@
+// Names, files and mappings of segments: the calls that the store in the parent and the segment table in a worker share.
+// Every resource has one owner here.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace shmpool::shm {
+
+/// A file descriptor and its owner.
+class unique_fd {
+ public:
+  unique_fd() noexcept = default;
+  explicit unique_fd(int fd) noexcept : fd_(fd) {}
+  unique_fd(unique_fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  unique_fd& operator=(unique_fd other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  ~unique_fd();
+  int get() const noexcept { return fd_; }
+  int release() noexcept { return std::exchange(fd_, -1); }
+  void reset() noexcept { unique_fd{}.swap(*this); }
+  void swap(unique_fd& other) noexcept { std::swap(fd_, other.fd_); }
+  explicit operator bool() const noexcept { return fd_ >= 0; }
+
+ private:
+  int fd_ = -1;
+};
+
+/// A mapping and its owner. Mappings of 2 MiB and more start at a 2 MiB boundary, so that huge pages fit.
+class mapping {
+ public:
+  mapping() noexcept = default;
+  mapping(mapping&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  mapping& operator=(mapping other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~mapping();
+  std::byte* data() const noexcept { return data_; }
+  std::size_t size() const noexcept { return size_; }
+  explicit operator bool() const noexcept { return data_ != nullptr; }
+
+  /// Maps `size` bytes of `fd` shared, for reading only or for writing too.
+  static mapping map(int fd, std::size_t size, bool writable, std::error_code& error) noexcept;
+
+ private:
+  mapping(std::byte* data, std::size_t size) noexcept : data_(data), size_(size) {}
+  std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+/// Where segments and lock files live; "/dev/shm".
+const char* shm_directory() noexcept;
+/// "shmpool.<uid>.<pool id as 16 hex digits>.<segment id>", without a slash.
+std::string segment_name(std::uint64_t pool_id, std::uint64_t segment_id);
+
+/// Creates a named segment file of `capacity` bytes: O_EXCL, mode 0600. ENOSPC and the like are returned.
+unique_fd create_named(const std::string& name, std::size_t capacity, std::error_code& error) noexcept;
+/// Opens one for reading only or for writing too.
+unique_fd open_named(const std::string& name, bool writable, std::error_code& error) noexcept;
+/// Unlinks one; a missing name is not an error.
+void unlink_named(const std::string& name) noexcept;
+/// Creates a memfd of `capacity` bytes, sealed against shrinking and growing.
+unique_fd create_memfd(std::uint64_t segment_id, std::size_t capacity, std::error_code& error) noexcept;
+
+/// Makes the pages of [from, to) of a fresh or grown segment exist: whole 2 MiB stretches as huge pages where the kernel
+/// can (one page of each by fallocate, then MADV_COLLAPSE), the rest by fallocate; then maps them into `where`'s page tables.
+/// ENOSPC and ENOMEM are returned, never raised as SIGBUS. `where` maps the whole file, writable.
+std::error_code reserve(int fd, const mapping& where, std::size_t from, std::size_t to) noexcept;
+
+/// The capacity that a segment for `bytes` bytes gets: sizes come in classes, at most 12.5 % apart, so that segments can be
+/// used again; whole pages, whole huge pages from 2 MiB.
+std::size_t size_class(std::size_t bytes) noexcept;
+
+/// Removes every name of the pool, lock file last. For the fork server, when the parent is dead. Returns how many segments.
+std::size_t unlink_pool(std::uint64_t pool_id) noexcept;
+
+}  // namespace shmpool::shm

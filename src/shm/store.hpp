@@ -1,0 +1,96 @@
+// The store of one pool's shared memory: it makes segments, counts who uses them (in this process's heap, never in
+// memory that a worker can write), keeps freed ones warm for the next user, and removes their names.
+//
+// Thread safety: all members may be called from any thread.
+#pragma once
+
+#include "shm/segment.hpp"
+
+#include <shmpool/detail/message.hpp>
+#include <shmpool/options.hpp>
+#include <shmpool/shm_handle.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace shmpool::shm {
+
+struct store_options {
+  shmpool::backing backing = backing::automatic;
+  std::size_t max_bytes = 0;    ///< budget over live and cached segments, 0: none
+  std::size_t cache_bytes = 0;  ///< bound of the cache
+  std::chrono::milliseconds cache_idle = std::chrono::seconds{30};
+};
+
+struct store_stats {
+  std::size_t live_segments = 0, cached_segments = 0;
+  std::uint64_t live_bytes = 0, cached_bytes = 0;  ///< reserved bytes
+  std::uint64_t peak_bytes = 0;                    ///< most of live + cached so far
+  bool memfd_used = false;                         ///< at least one segment is a memfd
+};
+
+/// Collects the ids of segments that were freed for good, so that whoever told other processes about them can tell them to
+/// unmap. Thread-safe.
+class freed_mailbox {
+ public:
+  virtual ~freed_mailbox() = default;
+  virtual void freed(std::uint64_t segment_id) noexcept = 0;
+};
+
+class store final : public detail::segment_source, public std::enable_shared_from_this<store> {
+ public:
+  /// Takes a random pool id, creates and locks the pool's lock file (where /dev/shm can be used), and reaps the orphans of
+  /// dead pools. Throws std::system_error if `backing` is posix and /dev/shm cannot be used.
+  static std::shared_ptr<store> open(const store_options& options);
+  ~store();
+
+  std::uint64_t pool_id() const noexcept;
+
+  /// A mapped, writable segment of at least `bytes` (> 0) bytes whose pages all exist: warm from the cache where one of its size class
+  /// is free (last freed first), otherwise new. Throws std::system_error(errc::shm_exhausted), with a text that says
+  /// whether the budget or the file system is full, by how much, and what to do.
+  shm_handle allocate(std::size_t bytes, std::size_t alignment) override;
+
+  /// A segment for a worker to put a result in; prefers a cached one that `worker` has mapped already. Where it has to be
+  /// new and named, only its name and its place in the budget are taken (created() is false, it is not mapped here): the
+  /// worker creates the file, so that this thread does not pay for its pages. A memfd is created here. `avoid_posix` asks for
+  /// memfd because /dev/shm was found full. Throws as allocate().
+  shm_handle lease(std::size_t bytes, std::uint32_t worker, bool avoid_posix = false);
+
+  /// A cached segment for `worker` if there is one that fits, otherwise null; never creates. For leases made in advance.
+  shm_handle lease_cached(std::size_t bytes, std::uint32_t worker);
+
+  /// True for a pool segment of this process, of this store or of another one that is open.
+  bool can_lend(const shm_handle& handle) const noexcept override;
+
+  /// Frees what is cached; returns how many were freed and how many are still held.
+  clear_result clear() noexcept;
+  /// Frees cached segments that have been unused for longer than cache_idle. Cheap if called often.
+  void trim(std::chrono::steady_clock::time_point now) noexcept;
+  /// From here on a segment's last release frees it; what is cached is freed now. Handles stay valid. allocate() and lease()
+  /// throw errc::pool_closed. Idempotent.
+  void close() noexcept;
+
+  /// `mailbox` hears of every segment of this store that is freed from now on, as long as it lives.
+  void subscribe(std::weak_ptr<freed_mailbox> mailbox);
+
+  store_stats stats() const;
+
+ private:
+  friend class pool_segment;
+  struct impl;
+  explicit store(std::unique_ptr<impl> state) noexcept;
+  std::unique_ptr<impl> impl_;
+};
+
+/// Registers the range for a task: true, or false if it overlaps a range registered by another task (or by this one) and
+/// one of the two is for writing. `segment` may belong to any store of the process. Ranges of length 0 never conflict.
+bool begin_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write);
+/// Takes one equal range off again.
+void end_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write) noexcept;
+
+}  // namespace shmpool::shm
