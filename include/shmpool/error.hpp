@@ -1,14 +1,18 @@
 // The closed set of what can go wrong with a task, as error codes and as exceptions.
+//
+// Thread safety: categories may be used by any thread; exceptions are immutable after construction.
 #pragma once
+
+#include <shmpool/register_exception.hpp>
+#include <shmpool/remote_error.hpp>
 
 #include <sys/types.h>
 
-#include <cstddef>
 #include <cstdint>
+#include <stdexcept>
 #include <string>
 #include <system_error>
-#include <utility>
-#include <vector>
+#include <type_traits>
 
 namespace shmpool {
 
@@ -44,6 +48,12 @@ class worker_lost : public std::system_error {
     bool started = true;              ///< whether the task had begun to run
   };
   explicit worker_lost(const details& why);
+  worker_lost(const worker_lost&) noexcept = default;
+  worker_lost& operator=(const worker_lost&) noexcept = default;
+  ~worker_lost() override;
+
+  /// Which worker was lost, when, how and with how much memory, in one sentence.
+  const char* what() const noexcept override { return text_.what(); }
 
   pid_t pid() const noexcept { return details_.pid; }
   int signal() const noexcept { return details_.signal; }
@@ -53,6 +63,8 @@ class worker_lost : public std::system_error {
   bool started() const noexcept { return details_.started; }
 
  private:
+  // system_error would append the category's message. A runtime_error because copying it cannot throw.
+  std::runtime_error text_;
   details details_;
 };
 

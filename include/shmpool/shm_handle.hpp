@@ -47,7 +47,7 @@ class shm_handle {
   /// True if the memory is shared memory, false if it is private to this process (or the handle is null).
   bool is_shared() const noexcept { return segment_ && segment_->what() != detail::segment::kind::heap; }
   /// The name under /dev/shm, without the slash; empty for private and for unnamed (memfd) memory.
-  std::string name() const;
+  std::string name() const { return segment_ ? segment_->name() : std::string{}; }
 
   detail::segment* get() const noexcept { return segment_; }
 

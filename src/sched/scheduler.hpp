@@ -24,22 +24,29 @@ using worker_id = std::uint32_t;
 
 struct options {
   unsigned max_workers = 1;
-  unsigned window = 64;                                  ///< most tasks handed to one worker, running one included
-  duration lookahead = std::chrono::microseconds{200};   ///< how much expected work may be handed over behind the running task
+  /// Most tasks handed to one worker, the running one included.
+  unsigned window = 64;
+  /// How much expected work may be handed over behind the running task.
+  duration lookahead = std::chrono::microseconds{200};
   duration cancel_grace = std::chrono::milliseconds{500};
-  std::size_t max_pending = 0;                           ///< 0: no bound
-  unsigned crash_limit = 5;                              ///< more deaths than this ...
-  duration crash_window = std::chrono::seconds{10};      ///< ... in this time: starting backs off,
-  unsigned broken_limit = 20;                            ///< and with this many in the window and no completion between, the pool is broken
-  duration backoff = std::chrono::milliseconds{100};     ///< first pause; doubles up to 2 s
+  /// Most tasks, waiting and running; 0: no bound.
+  std::size_t max_pending = 0;
+  /// With more deaths than crash_limit within crash_window, starting workers pauses ...
+  unsigned crash_limit = 5;
+  /// ... where the time of such pauses does not count: they would carry the deaths out of the window.
+  duration crash_window = std::chrono::seconds{10};
+  /// With this many deaths in the window and no completion between, the pool is broken; 0: never.
+  unsigned broken_limit = 20;
+  /// The first pause; doubles up to 2 s.
+  duration backoff = std::chrono::milliseconds{100};
 };
 
 struct task_spec {
-  void* context = nullptr;              ///< the engine's record of the task; handed back in every action that names the task
+  void* context = nullptr;              ///< the engine's record of the task; handed back in every action that names it
   std::optional<duration> expected;     ///< expected run time; unknown: taken for long
   duration timeout = duration::zero();  ///< zero: none
   unsigned attempts = 1;                ///< how often it may start; more than 1 only for idempotent tasks
-  std::uint64_t warm_workers = 0;       ///< hint: bit (worker id modulo 64) is set where the task's segments are mapped already
+  std::uint64_t warm_workers = 0;  ///< hint: bit (worker id modulo 64) is set where its segments are mapped already
 };
 
 enum class cancel_kind : std::uint8_t { total, partial, terminal };
@@ -48,16 +55,16 @@ enum class cancel_kind : std::uint8_t { total, partial, terminal };
 enum class failure : std::uint8_t {
   none,
   cancelled,            ///< operation_aborted
-  deadline_exceeded,
+  deadline_exceeded,    ///< it ran longer than its timeout
   worker_lost,          ///< its worker died while it ran; action.worker says which
   worker_start_failed,  ///< no worker is alive and none could be started
-  pool_broken,
+  pool_broken,          ///< workers die faster than they complete anything, or break_pool() was called
   pool_stopped,         ///< stop() was called; operation_aborted
 };
 
 struct action {
   enum class kind : std::uint8_t {
-    start_worker,   ///< fork `worker`; answer with worker_started() or worker_start_failed(). It may be assigned tasks at once.
+    start_worker,   ///< fork `worker`; answer with worker_started() or worker_start_failed(). Tasks may follow at once
     assign,         ///< send `task` to `worker`
     request_stop,   ///< make this_task::stop_requested() true for `task`, which runs on `worker`
     retire_worker,  ///< tell `worker`, which has no task, to leave; answer with worker_exited() when it has
@@ -72,7 +79,8 @@ struct action {
   failure why = failure::none;
 };
 
-/// What the scheduler may ask of the slots in a worker's control page. Implementations touch memory only, no system calls.
+/// What the scheduler may ask of the slots in a worker's control page, about tasks whose assignment next_action() has
+/// returned and whose worker has not been reported dead. Implementations touch memory only, no system calls.
 class claims {
  public:
   /// Takes a task that was assigned to `worker` back, if the worker has not started it: true, and it never will.
@@ -85,11 +93,11 @@ class claims {
 };
 
 struct counts {
-  std::size_t queued = 0;    ///< waiting in the scheduler
-  std::size_t assigned = 0;  ///< handed to a worker, running ones included
-  unsigned workers = 0;      ///< started or starting, not yet exited
-  unsigned idle_workers = 0;
-  std::uint64_t deaths = 0;  ///< workers that ended without being asked to
+  std::size_t queued = 0;     ///< waiting in the scheduler
+  std::size_t assigned = 0;   ///< handed to a worker, running ones included
+  unsigned workers = 0;       ///< started or starting, not yet exited
+  unsigned idle_workers = 0;  ///< workers, starting ones included, that have no task and may be given one
+  std::uint64_t deaths = 0;   ///< workers that ended without being asked to
 };
 
 class scheduler {
@@ -99,22 +107,26 @@ class scheduler {
   scheduler(const scheduler&) = delete;
   scheduler& operator=(const scheduler&) = delete;
 
-  // ---- Events. Each may leave actions behind; run next_action() until it is empty after each event or batch of events.
+  // ---- Events. Each may leave actions behind; run next_action() until it is empty after each event or batch of
+  // events. What a later event of the batch has undone (an assignment to a worker that is dead by then) is not
+  // returned.
 
-  /// A new task; 0 if max_pending is reached (nothing is remembered then). Must not be called after shutdown(), stop() or when broken().
+  /// A new task; 0 if max_pending is reached, or after shutdown(), stop() or when broken(): nothing is remembered then.
   task_id submit(const task_spec& task, time_point now);
   /// `worker` exists; it may have been assigned tasks before this.
   void worker_started(worker_id worker, time_point now);
-  /// `worker` could not be started: its tasks go back to the queue; if no other worker is alive, everything queued completes with
-  /// worker_start_failed, otherwise starting is tried again after a pause.
+  /// `worker` could not be started: its tasks go back to the queue; if no other worker is alive, everything queued
+  /// completes with worker_start_failed, otherwise starting is tried again after a pause.
   void worker_start_failed(worker_id worker, time_point now);
-  /// The result of `task` has arrived from `worker`; the engine completes it itself (no `complete` action). `run` is how long it ran. False if the
-  /// task is not known or not assigned to that worker: then the worker has violated the protocol and nothing changed.
-  /// A result that arrives after request_stop counts as a result.
+  /// The result of `task` has arrived from `worker`; the engine completes it itself (no `complete` action). `run` is
+  /// how long it ran. False if the task is not known or not assigned to that worker: then the worker has violated the
+  /// protocol, or stop() or break_pool() has ended the task; nothing changed. A result that arrives after request_stop
+  /// or kill_worker counts as a result.
   bool replied(worker_id worker, task_id task, duration run, time_point now);
   /// The worker is dead and everything it sent has been processed. `started`: the task that it was running, or 0.
-  /// Started tasks are lost (or tried again, if attempts are left); those it had not started go back to the head of the queue, in order.
-  /// With a deadline or a terminal cancellation under way, the started task completes with that instead of worker_lost.
+  /// Started tasks are lost (or tried again, if attempts are left); those it had not started go back to the head of the
+  /// queue, in order. With a deadline or a terminal cancellation under way, the started task completes with that
+  /// instead of worker_lost. A task that was asked to stop is not tried again: it completes as cancelled.
   void worker_exited(worker_id worker, task_id started, time_point now);
   /// See the cancellation table of the docs. Unknown tasks are ignored.
   void cancel(task_id task, cancel_kind kind, time_point now);
@@ -130,7 +142,8 @@ class scheduler {
   /// Takes the next action; false if there is none.
   bool next_action(action& out);
 
-  /// When tick() must be called at the latest, or nothing. May be early, never late.
+  /// When tick() must be called at the latest, or nothing. May be early, never late. After tick(now) it is later than
+  /// `now`.
   std::optional<time_point> next_deadline() const;
   bool broken() const noexcept;
   counts count() const noexcept;

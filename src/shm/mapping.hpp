@@ -1,9 +1,12 @@
-// Names, files and mappings of segments: the calls that the store in the parent and the segment table in a worker share.
-// Every resource has one owner here.
+// Names, files and mappings of segments: the calls that the store in the parent and the segment table in a worker
+// share. Every resource has one owner here.
 #pragma once
+
+#include "shm/reserve.hpp"
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -61,6 +64,9 @@ const char* shm_directory() noexcept;
 /// "shmpool.<uid>.<pool id as 16 hex digits>.<segment id>", without a slash.
 std::string segment_name(std::uint64_t pool_id, std::uint64_t segment_id);
 
+/// Bytes that can still be put into the shm directory; null where there is none, or none that is memory.
+std::optional<std::uint64_t> free_space() noexcept;
+
 /// Creates a named segment file of `capacity` bytes: O_EXCL, mode 0600. ENOSPC and the like are returned.
 unique_fd create_named(const std::string& name, std::size_t capacity, std::error_code& error) noexcept;
 /// Opens one for reading only or for writing too.
@@ -70,16 +76,8 @@ void unlink_named(const std::string& name) noexcept;
 /// Creates a memfd of `capacity` bytes, sealed against shrinking and growing.
 unique_fd create_memfd(std::uint64_t segment_id, std::size_t capacity, std::error_code& error) noexcept;
 
-/// Makes the pages of [from, to) of a fresh or grown segment exist: whole 2 MiB stretches as huge pages where the kernel
-/// can (one page of each by fallocate, then MADV_COLLAPSE), the rest by fallocate; then maps them into `where`'s page tables.
-/// ENOSPC and ENOMEM are returned, never raised as SIGBUS. `where` maps the whole file, writable.
-std::error_code reserve(int fd, const mapping& where, std::size_t from, std::size_t to) noexcept;
-
-/// The capacity that a segment for `bytes` bytes gets: sizes come in classes, at most 12.5 % apart, so that segments can be
-/// used again; whole pages, whole huge pages from 2 MiB.
-std::size_t size_class(std::size_t bytes) noexcept;
-
-/// Removes every name of the pool, lock file last. For the fork server, when the parent is dead. Returns how many segments.
+/// Removes every name of the pool, lock file last. For the fork server, when the parent is dead. Returns how many
+/// segments.
 std::size_t unlink_pool(std::uint64_t pool_id) noexcept;
 
 }  // namespace shmpool::shm

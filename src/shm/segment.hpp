@@ -1,4 +1,7 @@
-// One shared segment as its pool sees it, and the mapping calls that parent and workers have in common.
+// One shared segment as its pool sees it.
+//
+// Thread safety: counts, hints and lends may be used by any thread. Whoever has got a segment from the store and not
+// handed it on yet is the only one who may call mark_created() and map(); the rest is fixed then.
 #pragma once
 
 #include "shm/mapping.hpp"
@@ -6,9 +9,11 @@
 #include <shmpool/detail/segment.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -21,22 +26,24 @@ class store;
 class pool_segment final : public detail::segment {
  public:
   /// Id of the pool that owns it, which is part of its name.
-  std::uint64_t pool_id() const noexcept;
+  std::uint64_t pool_id() const noexcept { return pool_id_; }
   /// "shmpool.<uid>.<pool id>.<n>"; empty for a memfd.
-  std::string name() const;
+  std::string name() const override { return name_; }
+  /// The store that accounts for it, while somebody holds it.
+  store& owner() const noexcept { return *owner_; }
   /// The memfd, or -1 for a named segment. Owned by the segment.
-  int descriptor() const noexcept;
+  int descriptor() const noexcept { return memfd_.get(); }
   /// Length of the file; mappings cover all of it.
-  std::size_t capacity() const noexcept;
+  std::size_t capacity() const noexcept { return capacity_; }
   /// Bytes from the start whose pages are known to exist (or are granted to the worker that will create them).
-  std::size_t reserved() const noexcept;
+  std::size_t reserved() const noexcept { return reserved_; }
 
   /// False for a leased segment that its worker has not reported yet; its release then only unlinks a possible name.
-  bool created() const noexcept;
-  void mark_created() noexcept;
+  bool created() const noexcept { return created_.load(std::memory_order_relaxed); }
+  void mark_created() noexcept { created_.store(true, std::memory_order_relaxed); }
 
-  /// Maps it into this process if it is not; checks first that the file really is as long as it should be and that the pages of the
-  /// first `bytes` bytes exist, so that touching them cannot raise SIGBUS. The error names what is wrong.
+  /// Maps it into this process if it is not; checks first that the file really is as long as it should be and that the
+  /// pages of the first `bytes` bytes exist, so that touching them cannot raise SIGBUS. The error names what is wrong.
   std::error_code map(std::size_t bytes) noexcept;
   bool mapped() const noexcept { return data() != nullptr; }
 
@@ -48,9 +55,52 @@ class pool_segment final : public detail::segment {
   }
 
  private:
+  friend class store;
+  friend class segment_cache;
+  friend class segment_chain;
+  friend bool begin_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write);
+  friend void end_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write) noexcept;
+
+  pool_segment(std::shared_ptr<store> owner, std::uint64_t pool_id, std::uint64_t id, bool named, std::size_t capacity,
+               std::size_t reserved);
+
+  struct lend {
+    std::uint64_t offset, length;
+    bool write;
+    friend bool operator==(const lend&, const lend&) = default;
+  };
+
   static constexpr std::uint64_t bit(std::uint32_t worker) noexcept { return std::uint64_t{1} << (worker % 64); }
+  void last_release() noexcept override;
+
+  /// Creates file, mapping and the pages of reserved() bytes, under the name or, if `memfd`, without one.
+  std::error_code create(bool memfd) noexcept;
+  /// All of reserved() is known to exist, not only granted.
+  bool complete() const noexcept { return existing_ == reserved_; }
+  /// Unlinks the name, if there is one.
+  void unlink() noexcept;
+
   std::atomic<std::uint64_t> mapped_by_{0};
-  // The implementer of the store completes this class.
+  std::uint64_t pool_id_;
+  std::size_t capacity_;
+  std::size_t reserved_;      // what the budget is charged with
+  std::size_t existing_ = 0;  // of these, the bytes whose pages this process has seen to
+  std::string name_;          // empty for a memfd
+  unique_fd memfd_;
+  mapping mapping_;
+  std::atomic<bool> created_{false};
+
+  std::shared_ptr<store> owner_;  // while it is live; null while it is cached, or the store could never go
+
+  std::mutex lends_mutex_;
+  std::vector<lend> lends_;
+
+  // Links of segment_cache.
+  std::chrono::steady_clock::time_point cached_at_{};
+  pool_segment* older_ = nullptr;
+  pool_segment* newer_ = nullptr;
+  pool_segment* older_in_class_ = nullptr;
+  pool_segment* newer_in_class_ = nullptr;
 };
 
 }  // namespace shmpool::shm

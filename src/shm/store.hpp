@@ -1,7 +1,8 @@
 // The store of one pool's shared memory: it makes segments, counts who uses them (in this process's heap, never in
 // memory that a worker can write), keeps freed ones warm for the next user, and removes their names.
 //
-// Thread safety: all members may be called from any thread.
+// Thread safety: all members may be called from any thread. A process that the application forks has an inert copy: it
+// frees nothing, and allocate() and lease() throw errc::pool_closed there.
 #pragma once
 
 #include "shm/segment.hpp"
@@ -14,7 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <string>
+#include <optional>
 #include <vector>
 
 namespace shmpool::shm {
@@ -33,8 +34,8 @@ struct store_stats {
   bool memfd_used = false;                         ///< at least one segment is a memfd
 };
 
-/// Collects the ids of segments that were freed for good, so that whoever told other processes about them can tell them to
-/// unmap. Thread-safe.
+/// Collects the ids of segments that were freed for good, so that whoever told other processes about them can tell them
+/// to unmap. Thread-safe.
 class freed_mailbox {
  public:
   virtual ~freed_mailbox() = default;
@@ -43,26 +44,28 @@ class freed_mailbox {
 
 class store final : public detail::segment_source, public std::enable_shared_from_this<store> {
  public:
-  /// Takes a random pool id, creates and locks the pool's lock file (where /dev/shm can be used), and reaps the orphans of
-  /// dead pools. Throws std::system_error if `backing` is posix and /dev/shm cannot be used.
+  /// Takes a random pool id, creates and locks the pool's lock file (where /dev/shm can be used), and reaps the orphans
+  /// of dead pools. Throws std::system_error if `backing` is posix and /dev/shm cannot be used.
   static std::shared_ptr<store> open(const store_options& options);
   ~store();
 
   std::uint64_t pool_id() const noexcept;
 
-  /// A mapped, writable segment of at least `bytes` (> 0) bytes whose pages all exist: warm from the cache where one of its size class
-  /// is free (last freed first), otherwise new. Throws std::system_error(errc::shm_exhausted), with a text that says
-  /// whether the budget or the file system is full, by how much, and what to do.
+  /// A mapped, writable segment of at least `bytes` (> 0) bytes whose pages all exist: warm from the cache where one of
+  /// its size class is free (last freed first), otherwise new. Throws std::system_error(errc::shm_exhausted), with a
+  /// text that says whether the budget or the file system is full, by how much, and what to do.
   shm_handle allocate(std::size_t bytes, std::size_t alignment) override;
 
-  /// A segment for a worker to put a result in; prefers a cached one that `worker` has mapped already. Where it has to be
-  /// new and named, only its name and its place in the budget are taken (created() is false, it is not mapped here): the
-  /// worker creates the file, so that this thread does not pay for its pages. A memfd is created here. `avoid_posix` asks for
+  /// A segment for a worker to put a result in; prefers a cached one that `worker` has mapped already. Where it has to
+  /// be new and named, only its name and its place in the budget are taken (created() is false, it is not mapped here):
+  /// the worker creates the file and reserve()s at most reserved() bytes of it, so that this thread does not pay for
+  /// the pages. Every other segment comes with its pages: a memfd is created here, and mapped. `avoid_posix` asks for
   /// memfd because /dev/shm was found full. Throws as allocate().
   shm_handle lease(std::size_t bytes, std::uint32_t worker, bool avoid_posix = false);
 
-  /// A cached segment for `worker` if there is one that fits, otherwise null; never creates. For leases made in advance.
-  shm_handle lease_cached(std::size_t bytes, std::uint32_t worker);
+  /// A cached segment whose first `bytes` bytes exist, `worker`'s own if there is one; otherwise null, also when the
+  /// store is closed. Makes no system call that allocates. For leases made in advance.
+  shm_handle lease_cached(std::size_t bytes, std::uint32_t worker) noexcept;
 
   /// True for a pool segment of this process, of this store or of another one that is open.
   bool can_lend(const shm_handle& handle) const noexcept override;
@@ -71,8 +74,8 @@ class store final : public detail::segment_source, public std::enable_shared_fro
   clear_result clear() noexcept;
   /// Frees cached segments that have been unused for longer than cache_idle. Cheap if called often.
   void trim(std::chrono::steady_clock::time_point now) noexcept;
-  /// From here on a segment's last release frees it; what is cached is freed now. Handles stay valid. allocate() and lease()
-  /// throw errc::pool_closed. Idempotent.
+  /// From here on a segment's last release frees it; what is cached is freed now. Handles stay valid. allocate() and
+  /// lease() throw errc::pool_closed. Idempotent.
   void close() noexcept;
 
   /// `mailbox` hears of every segment of this store that is freed from now on, as long as it lives.
@@ -84,11 +87,24 @@ class store final : public detail::segment_source, public std::enable_shared_fro
   friend class pool_segment;
   struct impl;
   explicit store(std::unique_ptr<impl> state) noexcept;
+  /// The last reference to `segment` was dropped.
+  static void released(pool_segment& segment) noexcept;
+
+  void require_usable(std::size_t bytes) const;
+  /// A new segment that has its place in the budget and nothing else.
+  shm_handle grant(std::size_t bytes, bool named);
+  /// The same with its file, mapping and pages.
+  shm_handle create(std::size_t bytes, bool named);
+  /// One from the cache that has `bytes` bytes, mapped if that is asked for; otherwise null.
+  shm_handle take_warm(std::size_t bytes, std::optional<std::uint32_t> worker, bool mapped);
+  shm_handle hand_out(pool_segment& segment) noexcept;
+
   std::unique_ptr<impl> impl_;
 };
 
-/// Registers the range for a task: true, or false if it overlaps a range registered by another task (or by this one) and
-/// one of the two is for writing. `segment` may belong to any store of the process. Ranges of length 0 never conflict.
+/// Registers the range for a task: true, or false if it overlaps a range registered by another task (or by this one)
+/// and one of the two is for writing. `segment` may belong to any store of the process. Ranges of length 0 never
+/// conflict.
 bool begin_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write);
 /// Takes one equal range off again.
 void end_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write) noexcept;

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 namespace shmpool::detail {
 
@@ -27,6 +28,8 @@ class segment {
   /// Unique within the parent process and its workers; 0 for heap memory.
   std::uint64_t id() const noexcept { return id_; }
   kind what() const noexcept { return kind_; }
+  /// The file's name under /dev/shm, without the slash; empty for memory that has none.
+  virtual std::string name() const { return {}; }
 
   void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
   void release() noexcept {

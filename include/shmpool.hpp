@@ -1,0 +1,15 @@
+// Everything public.
+#pragma once
+
+#include <shmpool/array.hpp>
+#include <shmpool/asio.hpp>
+#include <shmpool/by_value.hpp>
+#include <shmpool/error.hpp>
+#include <shmpool/init.hpp>
+#include <shmpool/options.hpp>
+#include <shmpool/process_pool.hpp>
+#include <shmpool/remote_error.hpp>
+#include <shmpool/serialize.hpp>
+#include <shmpool/shm_handle.hpp>
+#include <shmpool/stats.hpp>
+#include <shmpool/this_task.hpp>

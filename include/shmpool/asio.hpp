@@ -1,0 +1,90 @@
+// The only file that includes Asio: standalone Asio from 1.22.1, or Boost.Asio from 1.81 where SHMPOOL_USE_BOOST_ASIO is
+// defined. Everything else says shmpool::net. What differs between versions is bridged here.
+#pragma once
+
+// Clang has coroutines since version 16 without saying so the way Asio before 1.26 asks.
+#if defined(__clang__) && __has_include(<coroutine>)
+#if !defined(ASIO_HAS_CO_AWAIT)
+#define ASIO_HAS_CO_AWAIT 1
+#endif
+#if !defined(ASIO_HAS_STD_COROUTINE)
+#define ASIO_HAS_STD_COROUTINE 1
+#endif
+#if !defined(BOOST_ASIO_HAS_CO_AWAIT)
+#define BOOST_ASIO_HAS_CO_AWAIT 1
+#endif
+#if !defined(BOOST_ASIO_HAS_STD_COROUTINE)
+#define BOOST_ASIO_HAS_STD_COROUTINE 1
+#endif
+#endif
+
+#if defined(SHMPOOL_USE_BOOST_ASIO)
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/associated_allocator.hpp>
+#include <boost/asio/associated_cancellation_slot.hpp>
+#include <boost/asio/associated_executor.hpp>
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/cancellation_type.hpp>
+#include <boost/asio/dispatch.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/execution/context.hpp>
+#include <boost/asio/execution_context.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/query.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/system/error_code.hpp>
+#include <boost/system/system_error.hpp>
+
+namespace shmpool {
+namespace net = boost::asio;
+using net_error_code = boost::system::error_code;
+using net_system_error = boost::system::system_error;
+}  // namespace shmpool
+
+// Programs may hold code for both Asios; what is compiled against one must not be taken for the other.
+#define SHMPOOL_ASIO_ABI boost_asio
+
+#else
+
+#include <asio/any_io_executor.hpp>
+#include <asio/associated_allocator.hpp>
+#include <asio/associated_cancellation_slot.hpp>
+#include <asio/associated_executor.hpp>
+#include <asio/async_result.hpp>
+#include <asio/cancellation_type.hpp>
+#include <asio/dispatch.hpp>
+#include <asio/error.hpp>
+#include <asio/error_code.hpp>
+#include <asio/execution/context.hpp>
+#include <asio/execution_context.hpp>
+#include <asio/executor_work_guard.hpp>
+#include <asio/posix/stream_descriptor.hpp>
+#include <asio/post.hpp>
+#include <asio/query.hpp>
+#include <asio/system_error.hpp>
+#include <asio/use_awaitable.hpp>
+
+namespace shmpool {
+namespace net = asio;
+using net_error_code = asio::error_code;
+using net_system_error = asio::system_error;
+}  // namespace shmpool
+
+#define SHMPOOL_ASIO_ABI standalone_asio
+
+#endif
+
+#include <type_traits>
+
+namespace shmpool::detail {
+
+/// The token that stands where none is named: the executor's own, and use_awaitable where it has none (any_io_executor has
+/// none before Asio 1.31), so that `co_await pool.submit(...)` works with every version.
+template <class Executor>
+using default_token = std::conditional_t<std::is_void_v<typename net::default_completion_token<Executor>::type>,
+                                         net::use_awaitable_t<>, typename net::default_completion_token<Executor>::type>;
+
+}  // namespace shmpool::detail

@@ -1,0 +1,140 @@
+// The compiled part of a pool as the Asio side sees it: one descriptor to wait for, and calls that take operations and give
+// them back when they have ended. It knows no Asio, so one compiled library serves every Asio.
+//
+// Thread safety: all members of engine may be called from any thread.
+#pragma once
+
+#include <shmpool/detail/message.hpp>
+#include <shmpool/options.hpp>
+#include <shmpool/shm_handle.hpp>
+#include <shmpool/stats.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace shmpool::detail {
+
+/// What became of a task.
+struct outcome {
+  std::vector<std::byte> bytes;         ///< the encoded result
+  std::vector<attachment> attachments;  ///< the segments that it refers to
+  std::exception_ptr error;             ///< why there is none
+  bool aborted = false;                 ///< cancelled, or the pool was stopped: Asio's operation_aborted
+  std::chrono::nanoseconds run{};       ///< how long it ran, as far as known
+  pid_t worker_pid = 0;
+
+  bool failed() const noexcept { return aborted || error != nullptr; }
+};
+
+/// How a completion handler is to be called.
+enum class delivery : std::uint8_t {
+  dispatch,  ///< from the loop: at once if its executor allows
+  post,      ///< from an initiating function, stop() or a destructor: never from inside it
+};
+
+/// One submit (or shutdown) in flight. Made by the Asio side, with memory from the handler's allocator.
+class operation {
+ public:
+  outcome result;
+  operation* next = nullptr;
+  std::uint64_t cancel_key = 0;  ///< names it for engine::cancel(); 0: cannot be cancelled
+
+  /// Frees itself, then calls the handler with `result`. Lets exceptions of the handler out.
+  virtual void complete(delivery how) = 0;
+  /// Frees itself and the handler, which is not called.
+  virtual void destroy() noexcept = 0;
+
+ protected:
+  ~operation() = default;
+};
+
+/// A queue of operations that have ended; owns them.
+class completion_list {
+ public:
+  completion_list() noexcept = default;
+  completion_list(completion_list&& other) noexcept
+      : head_(std::exchange(other.head_, nullptr)), tail_(std::exchange(other.tail_, nullptr)) {}
+  completion_list& operator=(completion_list other) noexcept {
+    std::swap(head_, other.head_);
+    std::swap(tail_, other.tail_);
+    return *this;
+  }
+  ~completion_list() {
+    while (operation* op = pop()) op->destroy();
+  }
+  bool empty() const noexcept { return head_ == nullptr; }
+  void push(operation& op) noexcept {
+    op.next = nullptr;
+    (head_ ? tail_->next : head_) = &op;
+    tail_ = &op;
+  }
+  operation* pop() noexcept {
+    operation* first = head_;
+    if (first) head_ = first->next;
+    return first;
+  }
+
+ private:
+  operation* head_ = nullptr;
+  operation* tail_ = nullptr;
+};
+
+enum class cancel_kind : std::uint8_t { total, partial, terminal };
+
+/// What a call to the engine leaves to be done by its caller.
+enum class urgency : std::uint8_t {
+  none,   ///< nothing
+  later,  ///< flush() at the end of this turn of the loop: more may come to be sent together
+  now,    ///< flush() at once: an idle worker waits for it
+};
+
+class engine {
+ public:
+  virtual ~engine() = default;
+
+  /// Readable when drain() has something to do.
+  virtual int descriptor() const noexcept = 0;
+  /// True while somebody waits for a completion: then the descriptor has to be watched.
+  virtual bool active() const noexcept = 0;
+
+  /// Where arguments' memory comes from.
+  virtual segment_source& memory() noexcept = 0;
+  virtual std::size_t inline_limit() const noexcept = 0;
+
+  /// Queues a task; takes over `op`. Throws std::system_error (queue_full, array_busy, pool_closed, pool_broken,
+  /// function_not_found, message_too_large); then `op` is still the caller's.
+  virtual urgency submit(operation& op, const callable_ref& fn, std::vector<std::byte> arguments,
+                         std::vector<attachment> attachments, const task_options& options) = 0;
+  virtual urgency cancel(std::uint64_t cancel_key, cancel_kind kind) = 0;
+  /// No further submits; takes over `op`, which completes when all tasks have ended, all workers have left and the cache is cleared.
+  virtual urgency shutdown(operation& op) = 0;
+  /// Kills all workers; every task is aborted, operations of shutdown() complete when the workers are gone.
+  virtual void stop() noexcept = 0;
+  /// As stop(), and waits (for at most two seconds) until no worker runs. Nothing else may be called afterwards but
+  /// take_completed() and clear_shm().
+  virtual void close() noexcept = 0;
+
+  /// Sends what is to be sent.
+  virtual void flush() = 0;
+  /// Takes note of everything that has happened. Never blocks.
+  virtual void drain() = 0;
+  /// Operations that have ended since the last call.
+  virtual completion_list take_completed() noexcept = 0;
+
+  virtual clear_result clear_shm() = 0;
+  virtual pool_stats stats() const = 0;
+  virtual unsigned max_workers() const noexcept = 0;
+};
+
+/// Checks the options; throws std::invalid_argument that names the option, or std::system_error.
+std::shared_ptr<engine> make_engine(const pool_options& options);
+
+/// A key for operation::cancel_key.
+std::uint64_t next_cancel_key() noexcept;
+
+}  // namespace shmpool::detail

@@ -1,0 +1,296 @@
+// The operation behind map(): cuts the range into chunks, keeps the workers supplied, puts the results in order.
+//
+// Thread safety: chunks may come back on any thread; the state's mutex guards it.
+#pragma once
+
+#include <shmpool/asio.hpp>
+#include <shmpool/detail/map_chunk.hpp>
+#include <shmpool/detail/submit_operation.hpp>
+#include <shmpool/remote_error.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <ranges>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace shmpool::detail {
+inline namespace SHMPOOL_ASIO_ABI {
+
+/// Says in `error`, if a task threw it, which element it was.
+inline std::exception_ptr at_element(std::exception_ptr error, std::size_t index) noexcept {
+  try {
+    std::rethrow_exception(std::move(error));
+  } catch (remote_error& thrown) {
+    thrown.set_element(index);
+    return std::current_exception();
+  } catch (...) {
+    return std::current_exception();
+  }
+}
+
+template <class R>
+struct map_results {
+  using type = std::vector<R>;
+};
+template <>
+struct map_results<void> {
+  using type = void;
+};
+
+template <class Function, class View, class Handler, class Executor>
+class map_state : public std::enable_shared_from_this<map_state<Function, View, Handler, Executor>> {
+ public:
+  using item = std::ranges::range_reference_t<View>;
+  using call = map_call<Function, item>;
+  using result_type = typename call::result_type;
+  using results_type = typename map_results<result_type>::type;
+
+  map_state(pending_handler<Handler, Executor>&& pending, std::shared_ptr<pool_core> core, Function function,
+            const task_options& options, View range)
+      : pending_(std::move(pending)),
+        core_(std::move(core)),
+        function_(std::move(function)),
+        options_(options),
+        range_(std::move(range)) {}
+
+  const Handler& handler() const noexcept { return pending_->handler(); }
+  bool owns_slot = false;
+
+  /// Submits as much as may be in flight; completes if there is nothing (left) to do.
+  void proceed(delivery how) {
+    urgency what = urgency::none;
+    {
+      std::lock_guard lock(mutex_);
+      if (!next_) next_.emplace(std::ranges::begin(range_));
+      const std::size_t most = 2 * std::size_t{core_->pool().max_workers()};
+      while (!failed_ && in_flight_.size() < most && *next_ != std::ranges::end(range_)) {
+        what = std::max(what, submit_chunk());
+      }
+      if (!in_flight_.empty()) how_ = delivery::dispatch;
+    }
+    core_->react(what);
+    finish_if_done(how);
+  }
+
+  void cancel(cancel_kind kind) {
+    std::vector<std::uint64_t> keys;
+    {
+      std::lock_guard lock(mutex_);
+      if (kind != cancel_kind::total || !started_any()) failed_ = true;
+      if (failed_ && !error_) aborted_ = true;
+      keys = in_flight_;
+    }
+    for (const std::uint64_t key : keys) core_->cancel(key, kind);
+  }
+
+ private:
+  /// One chunk in flight.
+  class chunk final : public operation {
+   public:
+    chunk(std::shared_ptr<map_state> state, std::size_t first, std::uint32_t count)
+        : state_(std::move(state)), first_(first), count_(count) {}
+
+    void complete(delivery how) override {
+      if (how == delivery::dispatch) return arrive();
+      net::post(state_->core_->executor(), [self = owner(this)] { self.release()->arrive(); });
+    }
+    void destroy() noexcept override { delete this; }
+
+    std::size_t first() const noexcept { return first_; }
+    std::uint32_t count() const noexcept { return count_; }
+
+   private:
+    /// Frees the chunk if the posted function is destroyed without being called.
+    struct owner {
+      explicit owner(chunk* which) noexcept : which_(which) {}
+      owner(owner&& other) noexcept : which_(std::exchange(other.which_, nullptr)) {}
+      owner(const owner&) = delete;
+      owner& operator=(const owner&) = delete;
+      ~owner() { delete which_; }
+      chunk* release() const noexcept { return std::exchange(which_, nullptr); }
+      mutable chunk* which_;
+    };
+
+    void arrive() {
+      const std::unique_ptr<chunk> self(this);
+      const auto state = std::move(state_);
+      state->take(*self);
+      state->proceed(delivery::dispatch);
+    }
+
+    std::shared_ptr<map_state> state_;
+    std::size_t first_;
+    std::uint32_t count_;
+  };
+
+  bool started_any() const noexcept { return index_ != 0; }
+
+  /// How many elements the next task takes: about half a millisecond's worth, and small enough that the end of the range is shared out.
+  std::size_t chunk_size() const {
+    if (!per_item_) return 1;
+    constexpr std::chrono::nanoseconds target = std::chrono::microseconds(500);
+    auto size = static_cast<std::size_t>(std::clamp<std::int64_t>(target / std::max(*per_item_, std::chrono::nanoseconds(1)), 1, 1024));
+    if constexpr (std::ranges::sized_range<View>) {
+      const std::size_t left = static_cast<std::size_t>(std::ranges::size(range_)) - index_;
+      size = std::min(size, left / (2 * std::size_t{core_->pool().max_workers()}) + 1);
+    }
+    return size;
+  }
+
+  urgency submit_chunk() {
+    const std::size_t wanted = chunk_size();
+    const std::size_t first = index_;
+    try {
+      packer message(core_->pool().memory(), core_->pool().inline_limit());
+      callable_kind<Function>::put(message, function_);
+      const std::size_t count_at = message.bytes().size();
+      message.put(std::uint32_t{0});
+      std::uint32_t count = 0;
+      // Elements that are large on their own need no company.
+      while (count != wanted && *next_ != std::ranges::end(range_) && message.bytes().size() < 256 * 1024 &&
+             message.attachments().size() < 64) {
+        auto stored = store_arguments<Function, item>(**next_);
+        parameter_codec<typename call::parameter>::put(message, std::get<0>(stored).value);
+        ++*next_;
+        ++index_;
+        ++count;
+      }
+      std::memcpy(message.bytes().data() + count_at, &count, sizeof count);
+      auto made = std::make_unique<chunk>(this->shared_from_this(), first, count);
+      made->cancel_key = next_cancel_key();
+      in_flight_.push_back(made->cancel_key);
+      const urgency what = [&] {
+        try {
+          return core_->pool().submit(*made, call::ref(function_), std::move(message.bytes()),
+                                      std::move(message.attachments()), options_);
+        } catch (...) {
+          in_flight_.pop_back();
+          throw;
+        }
+      }();
+      (void)made.release();
+      return what;
+    } catch (...) {
+      fail(std::current_exception(), first);
+      return urgency::none;
+    }
+  }
+
+  void fail(std::exception_ptr error, std::size_t element) noexcept {
+    // Of several, the one that comes first in the range is told.
+    if (!error_ || element < error_element_) {
+      error_ = std::move(error);
+      error_element_ = element;
+    }
+    failed_ = true;
+  }
+
+  void take(chunk& arrived) {
+    std::lock_guard lock(mutex_);
+    std::erase(in_flight_, arrived.cancel_key);
+    const outcome& result = arrived.result;
+    if (result.aborted) {
+      aborted_ = failed_ = true;
+      return;
+    }
+    if (result.error) return fail(result.error, arrived.first());
+    const auto per_item = result.run / std::max<std::int64_t>(arrived.count(), 1);
+    per_item_ = per_item_ ? (*per_item_ + per_item) / 2 : per_item;
+    std::size_t element = arrived.first();
+    try {
+      unpacker from(result.bytes, result.attachments);
+      for (std::uint32_t i = 0; i != arrived.count(); ++i, ++element) {
+        if (from.get<std::uint8_t>() == 0) {
+          return fail(at_element(decode_exception(from.take(from.remaining()), result.worker_pid), element), element);
+        }
+        const auto length = from.get<std::uint64_t>();
+        unpacker value(from.take(static_cast<std::size_t>(length)), result.attachments);
+        if constexpr (std::is_void_v<result_type>) {
+          result_codec<void>::get(value);
+        } else {
+          if (results_.size() <= element) results_.resize(element + 1);
+          results_[element] = result_codec<result_type>::get(value);
+        }
+      }
+      if (from.remaining() != 0) throw_protocol_violation("more results than elements");
+    } catch (...) {
+      fail(std::current_exception(), element);
+    }
+  }
+
+  void finish_if_done(delivery how) {
+    std::optional<pending_handler<Handler, Executor>> pending;
+    {
+      std::lock_guard lock(mutex_);
+      if (!in_flight_.empty() || !pending_ || !(failed_ || *next_ == std::ranges::end(range_))) return;
+      pending.emplace(std::move(*pending_));
+      pending_.reset();
+    }
+    std::exception_ptr error = error_;
+    if (!error && aborted_) error = std::make_exception_ptr(net_system_error(net::error::operation_aborted));
+    if constexpr (std::is_void_v<result_type>) {
+      std::move(*pending).complete(how, owns_slot, std::move(error));
+    } else {
+      if (error) results_.clear();
+      std::move(*pending).complete(how, owns_slot, std::move(error), std::move(results_));
+    }
+  }
+
+  using results_storage = std::conditional_t<std::is_void_v<results_type>, char, results_type>;
+
+  std::mutex mutex_;
+  std::optional<pending_handler<Handler, Executor>> pending_;
+  std::shared_ptr<pool_core> core_;
+  Function function_;
+  task_options options_;
+  View range_;
+  std::optional<std::ranges::iterator_t<View>> next_;
+  std::size_t index_ = 0;  // of *next_
+  std::vector<std::uint64_t> in_flight_;
+  std::optional<std::chrono::nanoseconds> per_item_;
+  results_storage results_{};
+  std::exception_ptr error_;
+  std::size_t error_element_ = 0;
+  delivery how_ = delivery::post;
+  bool failed_ = false, aborted_ = false;
+};
+
+/// The initiation of map().
+template <class Executor>
+struct initiate_map {
+  using executor_type = Executor;
+  std::shared_ptr<pool_core> core;
+  Executor executor;
+  executor_type get_executor() const noexcept { return executor; }
+
+  template <class Handler, class Function, class View>
+  void operator()(Handler&& handler, Function function, task_options options, View range) const {
+    using handler_type = std::decay_t<Handler>;
+    using state_type = map_state<Function, View, handler_type, Executor>;
+    core->require_context();
+    handler_type own(std::forward<Handler>(handler));
+    pending_handler<handler_type, Executor> pending(std::move(own), executor);
+    auto state = std::make_shared<state_type>(std::move(pending), core, std::move(function), options, std::move(range));
+    auto slot = net::get_associated_cancellation_slot(state->handler());
+    if (slot.is_connected()) {
+      state->owns_slot = true;
+      slot.assign([weak = std::weak_ptr(state), core_executor = core->executor()](net::cancellation_type type) {
+        const auto alive = weak.lock();
+        const auto kind = kind_of(type);
+        if (alive && kind) net::post(core_executor, [alive, which = *kind] { alive->cancel(which); });
+      });
+    }
+    state->proceed(delivery::post);
+  }
+};
+
+}  // namespace SHMPOOL_ASIO_ABI
+}  // namespace shmpool::detail

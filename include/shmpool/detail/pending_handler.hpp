@@ -1,0 +1,95 @@
+// A completion handler on its way: the handler, and the outstanding work on its executor and on the pool's that keeps both
+// contexts running until it has been called.
+//
+// Thread safety: none; it belongs to one operation.
+#pragma once
+
+#include <shmpool/asio.hpp>
+#include <shmpool/detail/engine.hpp>
+
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace shmpool::detail {
+inline namespace SHMPOOL_ASIO_ABI {
+
+/// What runs on the handler's executor: takes the operation's cancellation handler out of the slot, then calls.
+template <class Handler, class... Results>
+struct bound_completion {
+  Handler handler;
+  bool owns_slot;
+  std::tuple<Results...> results;
+
+  using allocator_type = net::associated_allocator_t<Handler>;
+  allocator_type get_allocator() const noexcept { return net::get_associated_allocator(handler); }
+
+  void operator()() {
+    if (owns_slot) {
+      auto slot = net::get_associated_cancellation_slot(handler);
+      if (slot.is_connected()) slot.clear();
+    }
+    std::apply([this](Results&... each) { std::move(handler)(std::move(each)...); }, results);
+  }
+};
+
+template <class Handler, class Executor>
+class pending_handler {
+ public:
+  pending_handler(Handler&& handler, const Executor& executor)
+      : handler_(std::move(handler)),
+        handler_work_(net::get_associated_executor(handler_, executor)),
+        pool_work_(executor) {}
+  pending_handler(pending_handler&&) = default;
+  pending_handler& operator=(pending_handler&&) = delete;
+
+  const Handler& handler() const noexcept { return handler_; }
+
+  /// Calls the handler; the operation's memory is to be free already. `owns_slot`: a cancellation handler was installed.
+  template <class... Results>
+  void complete(delivery how, bool owns_slot, Results... results) && {
+    auto executor = handler_work_.get_executor();
+    bound_completion<Handler, Results...> bound{std::move(handler_), owns_slot, {std::move(results)...}};
+    if (how == delivery::dispatch) net::dispatch(executor, std::move(bound));
+    else net::post(executor, std::move(bound));
+  }
+
+ private:
+  Handler handler_;
+  net::executor_work_guard<net::associated_executor_t<Handler, Executor>> handler_work_;
+  net::executor_work_guard<Executor> pool_work_;
+};
+
+/// Memory for an operation, from its handler's allocator; the operation frees it before the handler is called.
+template <class Operation, class Handler>
+class operation_memory {
+ public:
+  using allocator = typename std::allocator_traits<net::associated_allocator_t<Handler>>::template rebind_alloc<Operation>;
+
+  template <class... Args>
+  static Operation* make(const Handler& handler, Args&&... args) {
+    allocator from(net::get_associated_allocator(handler));
+    Operation* memory = std::allocator_traits<allocator>::allocate(from, 1);
+    try {
+      return ::new (static_cast<void*>(memory)) Operation(std::forward<Args>(args)...);
+    } catch (...) {
+      std::allocator_traits<allocator>::deallocate(from, memory, 1);
+      throw;
+    }
+  }
+
+  static void free(Operation* operation, const Handler& handler) noexcept {
+    allocator to(net::get_associated_allocator(handler));
+    operation->~Operation();
+    std::allocator_traits<allocator>::deallocate(to, operation, 1);
+  }
+};
+
+/// The error of a failed operation as the handler gets it.
+inline std::exception_ptr error_of(const outcome& result) {
+  if (result.aborted) return std::make_exception_ptr(net_system_error(net::error::operation_aborted));
+  return result.error;
+}
+
+}  // namespace SHMPOOL_ASIO_ABI
+}  // namespace shmpool::detail

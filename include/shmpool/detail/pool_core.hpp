@@ -1,0 +1,211 @@
+// The Asio side of a pool, below its handlers: waits for the engine's descriptor while work is outstanding, drains it, and
+// sends completions on their way. Shared by the pool object and by what it has in flight.
+//
+// Thread safety: all members may be called from any thread.
+#pragma once
+
+#include <shmpool/asio.hpp>
+#include <shmpool/detail/engine.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace shmpool::detail {
+inline namespace SHMPOOL_ASIO_ABI {
+
+/// What a pool does when its execution context is destroyed under it.
+class context_listener {
+ public:
+  virtual void context_destroyed() noexcept = 0;
+
+ protected:
+  ~context_listener() = default;
+};
+
+/// Tells the pools of an execution context of its end; registered with the context.
+class pool_service : public net::execution_context::service {
+ public:
+  using key_type = pool_service;
+  static inline net::execution_context::id id;
+  explicit pool_service(net::execution_context& context) : net::execution_context::service(context) {}
+
+  void add(std::weak_ptr<context_listener> pool) {
+    std::lock_guard lock(mutex_);
+    std::erase_if(pools_, [](const auto& each) { return each.expired(); });
+    pools_.push_back(std::move(pool));
+  }
+
+ private:
+  void shutdown() noexcept override {
+    // Moved out first: a handler that is destroyed may own a pool, whose destructor must find the lock free.
+    std::vector<std::weak_ptr<context_listener>> pools;
+    {
+      std::lock_guard lock(mutex_);
+      pools.swap(pools_);
+    }
+    for (const auto& each : pools) {
+      if (const auto pool = each.lock()) pool->context_destroyed();
+    }
+  }
+
+  std::mutex mutex_;
+  std::vector<std::weak_ptr<context_listener>> pools_;
+};
+
+class pool_core final : public context_listener, public std::enable_shared_from_this<pool_core> {
+ public:
+  static std::shared_ptr<pool_core> make(net::any_io_executor executor, const pool_options& options) {
+    std::shared_ptr<pool_core> made(new pool_core(std::move(executor), options));
+    auto& context = net::query(made->executor_, net::execution::context);
+    net::use_service<pool_service>(context).add(made);
+    return made;
+  }
+
+  pool_core(const pool_core&) = delete;
+  pool_core& operator=(const pool_core&) = delete;
+  ~pool_core() {
+    if (descriptor_) descriptor_->release();  // the engine closes it
+  }
+
+  engine& pool() noexcept { return *engine_; }
+  const net::any_io_executor& executor() const noexcept { return executor_; }
+
+  /// Throws if completions can no longer be delivered because the execution context is gone.
+  void require_context() const {
+    if (context_gone_.load(std::memory_order_acquire)) {
+      throw std::system_error(errc::pool_closed, "the execution context of the pool was destroyed");
+    }
+  }
+
+  /// Does what a call to the engine left to be done. Completions are posted, never called from here.
+  void react(urgency what) {
+    if (what == urgency::now) {
+      engine_->flush();
+      watch();
+      deliver(engine_->take_completed(), delivery::post);
+    } else {
+      if (what == urgency::later) flush_soon();
+      watch();
+    }
+  }
+
+  void cancel(std::uint64_t key, cancel_kind kind) {
+    react(engine_->cancel(key, kind));
+    unwatch();
+  }
+
+  void stop() {
+    engine_->stop();
+    react(urgency::now);
+    unwatch();
+  }
+
+  /// The pool object is gone: nothing of it is left when this returns, but posted handlers.
+  void close() noexcept {
+    {
+      std::lock_guard lock(mutex_);
+      if (descriptor_) descriptor_->release();
+      descriptor_.reset();
+    }
+    engine_->close();
+    completion_list ended = engine_->take_completed();
+    if (context_gone_.load(std::memory_order_acquire)) return;  // their handlers are destroyed with the list
+    try {
+      deliver(std::move(ended), delivery::post);
+    } catch (...) {
+      // Out of memory while posting; the rest is destroyed.
+    }
+  }
+
+ private:
+  using descriptor = net::posix::basic_stream_descriptor<net::any_io_executor>;
+
+  pool_core(net::any_io_executor executor, const pool_options& options)
+      : executor_(std::move(executor)), engine_(make_engine(options)) {
+    descriptor_.emplace(executor_, engine_->descriptor());
+  }
+
+  /// Handler of the wait for the descriptor.
+  struct on_readable {
+    std::shared_ptr<pool_core> core;
+    void operator()(const net_error_code& error) const { core->turn(static_cast<bool>(error)); }
+  };
+  struct on_flush {
+    std::shared_ptr<pool_core> core;
+    void operator()() const {
+      core->flush_posted_.store(false, std::memory_order_release);
+      core->engine_->flush();
+      core->watch();
+      core->deliver(core->engine_->take_completed(), delivery::dispatch);
+    }
+  };
+
+  void watch() {
+    std::lock_guard lock(mutex_);
+    if (!descriptor_ || waiting_ || !engine_->active()) return;
+    descriptor_->async_wait(descriptor::wait_read, on_readable{shared_from_this()});
+    waiting_ = true;
+  }
+
+  /// Nothing is outstanding any more: lets io_context::run() return.
+  void unwatch() {
+    std::lock_guard lock(mutex_);
+    if (descriptor_ && waiting_ && !engine_->active()) descriptor_->cancel();
+  }
+
+  void turn(bool cancelled) {
+    {
+      std::lock_guard lock(mutex_);
+      waiting_ = false;
+      if (!descriptor_) return;
+    }
+    if (!cancelled) engine_->drain();
+    // Before the handlers: while they run, another thread of the context can drain.
+    watch();
+    deliver(engine_->take_completed(), delivery::dispatch);
+  }
+
+  void flush_soon() {
+    if (flush_posted_.exchange(true, std::memory_order_acq_rel)) return;
+    net::post(executor_, on_flush{shared_from_this()});
+  }
+
+  /// If a handler throws, the exception goes to whoever runs the context, and those behind it are posted.
+  static void deliver(completion_list ended, delivery how) {
+    struct rest {
+      completion_list& list;
+      ~rest() {
+        while (operation* op = list.pop()) op->complete(delivery::post);
+      }
+    } after{ended};
+    while (operation* op = ended.pop()) op->complete(how);
+  }
+
+  void context_destroyed() noexcept override {
+    context_gone_.store(true, std::memory_order_release);
+    {
+      std::lock_guard lock(mutex_);
+      if (descriptor_) descriptor_->release();
+      descriptor_.reset();
+    }
+    engine_->stop();
+    completion_list ended = engine_->take_completed();  // their handlers are destroyed with the list
+  }
+
+  net::any_io_executor executor_;
+  std::shared_ptr<engine> engine_;
+  std::mutex mutex_;  // guards the two below; taken before the engine's
+  std::optional<descriptor> descriptor_;
+  bool waiting_ = false;
+  std::atomic<bool> flush_posted_{false};
+  std::atomic<bool> context_gone_{false};
+};
+
+}  // namespace SHMPOOL_ASIO_ABI
+}  // namespace shmpool::detail

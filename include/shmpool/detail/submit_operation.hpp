@@ -1,0 +1,173 @@
+// The asynchronous operations of a pool: submit and shutdown, and what their initiations have in common.
+//
+// Thread safety: initiations may run on any thread.
+#pragma once
+
+#include <shmpool/asio.hpp>
+#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/pending_handler.hpp>
+#include <shmpool/detail/pool_core.hpp>
+
+#include <exception>
+#include <memory>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+namespace shmpool::detail {
+inline namespace SHMPOOL_ASIO_ABI {
+
+template <class Result>
+struct completion_signature {
+  using type = void(std::exception_ptr, Result);
+};
+template <>
+struct completion_signature<void> {
+  using type = void(std::exception_ptr);
+};
+
+/// The strongest kind that `type` asks for, if any.
+inline std::optional<cancel_kind> kind_of(net::cancellation_type type) noexcept {
+  const auto has = [type](net::cancellation_type bit) { return (type & bit) != net::cancellation_type::none; };
+  if (has(net::cancellation_type::terminal)) return cancel_kind::terminal;
+  if (has(net::cancellation_type::partial)) return cancel_kind::partial;
+  if (has(net::cancellation_type::total)) return cancel_kind::total;
+  return std::nullopt;
+}
+
+/// Cancellation asked for through a slot. It may be emitted on any thread, so that it only posts.
+struct slot_handler {
+  std::weak_ptr<pool_core> core;
+  std::uint64_t key;
+
+  void operator()(net::cancellation_type type) const {
+    const auto kind = kind_of(type);
+    const auto alive = core.lock();
+    if (!kind || !alive) return;
+    net::post(alive->executor(), [alive, which = key, how = *kind] { alive->cancel(which, how); });
+  }
+};
+
+/// Connects an operation to the slot of its handler, if there is one.
+template <class Handler>
+void install_cancellation(operation& op, const Handler& handler, const std::shared_ptr<pool_core>& core) {
+  auto slot = net::get_associated_cancellation_slot(handler);
+  if (!slot.is_connected()) return;
+  op.cancel_key = next_cancel_key();
+  slot.assign(slot_handler{core, op.cancel_key});
+}
+
+/// What the two operations share: `Result` is what the handler gets after the std::exception_ptr; void: nothing.
+template <class Result, class Handler, class Executor>
+class handler_operation final : public operation {
+ public:
+  using decoder = Result (*)(unpacker&);
+  using memory = operation_memory<handler_operation, Handler>;
+
+  handler_operation(pending_handler<Handler, Executor>&& pending, decoder decode)
+      : pending_(std::move(pending)), decode_(decode) {}
+
+  const Handler& handler() const noexcept { return pending_.handler(); }
+
+  void complete(delivery how) override {
+    std::exception_ptr error = error_of(result);
+    const bool owns_slot = cancel_key != 0;
+    if constexpr (std::is_void_v<Result>) {
+      if (!error && decode_) error = decode_nothing();
+      auto pending = release();
+      std::move(pending).complete(how, owns_slot, std::move(error));
+    } else {
+      Result value{};
+      if (!error) {
+        try {
+          unpacker from(result.bytes, result.attachments);
+          value = decode_(from);
+          if (from.remaining() != 0) throw_protocol_violation("more bytes than the result has");
+        } catch (...) {
+          error = std::current_exception();
+          value = Result{};
+        }
+      }
+      auto pending = release();
+      std::move(pending).complete(how, owns_slot, std::move(error), std::move(value));
+    }
+  }
+
+  void destroy() noexcept override { release(); }
+
+ private:
+  std::exception_ptr decode_nothing() const noexcept {
+    if (result.bytes.empty()) return nullptr;
+    try {
+      throw_protocol_violation("a result where there should be none");
+    } catch (...) {
+      return std::current_exception();
+    }
+  }
+
+  pending_handler<Handler, Executor> release() noexcept {
+    pending_handler<Handler, Executor> pending(std::move(pending_));
+    memory::free(this, pending.handler());
+    return pending;
+  }
+
+  pending_handler<Handler, Executor> pending_;
+  decoder decode_;
+};
+
+/// The initiation of submit().
+template <class Executor>
+struct initiate_submit {
+  using executor_type = Executor;
+  std::shared_ptr<pool_core> core;
+  Executor executor;
+  executor_type get_executor() const noexcept { return executor; }
+
+  template <class Handler, class Function, class Decoder, class Arguments>
+  void operator()(Handler&& handler, Function function, callable_ref callable, Decoder decode, task_options options,
+                  Arguments arguments) const {
+    using result_type = std::invoke_result_t<Decoder, unpacker&>;
+    using handler_type = std::decay_t<Handler>;
+    using operation_type = handler_operation<result_type, handler_type, Executor>;
+    core->require_context();
+    handler_type own(std::forward<Handler>(handler));
+    pending_handler<handler_type, Executor> pending(std::move(own), executor);
+    operation_type* op = operation_type::memory::make(pending.handler(), std::move(pending), decode);
+    install_cancellation(*op, op->handler(), core);
+    urgency next;
+    try {
+      packer message(core->pool().memory(), core->pool().inline_limit());
+      encode_arguments(message, function, std::move(arguments));
+      next = core->pool().submit(*op, callable, std::move(message.bytes()), std::move(message.attachments()), options);
+    } catch (...) {
+      op->result.error = std::current_exception();
+      op->complete(delivery::post);
+      return;
+    }
+    core->react(next);
+  }
+};
+
+/// The initiation of shutdown().
+template <class Executor>
+struct initiate_shutdown {
+  using executor_type = Executor;
+  std::shared_ptr<pool_core> core;
+  Executor executor;
+  executor_type get_executor() const noexcept { return executor; }
+
+  template <class Handler>
+  void operator()(Handler&& handler) const {
+    using handler_type = std::decay_t<Handler>;
+    using operation_type = handler_operation<void, handler_type, Executor>;
+    core->require_context();
+    handler_type own(std::forward<Handler>(handler));
+    pending_handler<handler_type, Executor> pending(std::move(own), executor);
+    operation_type* op = operation_type::memory::make(pending.handler(), std::move(pending), nullptr);
+    core->pool().shutdown(*op);
+    core->react(urgency::now);
+  }
+};
+
+}  // namespace SHMPOOL_ASIO_ABI
+}  // namespace shmpool::detail

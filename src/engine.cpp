@@ -1,0 +1,325 @@
+#include "engine.hpp"
+
+#include "unmap_list.hpp"
+#include "worker/code_ref.hpp"
+#include "worker/fork_server.hpp"
+
+#include <poll.h>
+#include <sched.h>
+#include <sys/sysinfo.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <stdexcept>
+#include <utility>
+
+namespace shmpool {
+
+unsigned default_worker_count() noexcept {
+  cpu_set_t allowed;
+  if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
+  return static_cast<unsigned>(std::max(CPU_COUNT(&allowed), 1));
+}
+
+namespace detail {
+
+namespace {
+
+void require(bool holds, const char* message) {
+  if (!holds) throw std::invalid_argument(message);
+}
+
+void check(const pool_options& options) {
+  require(options.workers >= 1 && options.workers <= 4096,
+          "pool_options::workers must be 1 to 4096 (leave it out for one worker per CPU)");
+  require(options.window >= 1 && options.window <= wire::slot_count, "pool_options::window must be 1 to 64");
+  require(options.inline_bytes <= 1024 * 1024, "pool_options::inline_bytes must be at most 1 MiB");
+  require(options.cancel_grace >= std::chrono::milliseconds::zero(), "pool_options::cancel_grace must not be negative");
+  require(options.cache_idle >= std::chrono::milliseconds::zero(), "pool_options::cache_idle must not be negative");
+  require(options.nice >= 0 && options.nice <= 19, "pool_options::nice must be 0 to 19");
+  require(options.rlimits.size() <= wire::max_rlimits, "pool_options::rlimits has more than 16 entries");
+  for (const int cpu : options.cpu_affinity) {
+    require(cpu >= 0 && cpu < CPU_SETSIZE, "pool_options::cpu_affinity names a CPU that cannot exist");
+  }
+}
+
+std::size_t default_cache_bytes() noexcept {
+  constexpr std::size_t most = std::size_t{1} << 30;
+  struct sysinfo memory {};
+  if (::sysinfo(&memory) != 0) return most;
+  return std::min<std::size_t>(most, static_cast<std::size_t>(memory.totalram) * memory.mem_unit / 4);
+}
+
+shm::store_options store_options_of(const pool_options& options) {
+  return {options.backing, options.max_shm_bytes, options.cache_bytes.value_or(default_cache_bytes()), options.cache_idle};
+}
+
+sched::options scheduler_options_of(const pool_options& options) {
+  sched::options result;
+  result.max_workers = options.workers;
+  result.window = options.window;
+  result.cancel_grace = options.cancel_grace;
+  result.max_pending = options.max_pending;
+  return result;
+}
+
+wire::worker_settings settings_of(const pool_options& options) {
+  wire::worker_settings settings{};
+  settings.nice = options.nice;
+  settings.rlimit_count = static_cast<std::uint32_t>(options.rlimits.size());
+  for (std::size_t i = 0; i != options.rlimits.size(); ++i) {
+    settings.rlimits[i].resource = options.rlimits[i].first;
+    settings.rlimits[i].value = options.rlimits[i].second;
+  }
+  settings.use_affinity = options.cpu_affinity.empty() ? 0 : 1;
+  CPU_ZERO(&settings.affinity);
+  for (const int cpu : options.cpu_affinity) CPU_SET(static_cast<unsigned>(cpu), &settings.affinity);
+  return settings;
+}
+
+/// Body of the hello frame: what every worker of the pool is told first.
+std::vector<std::byte> hello_of(const pool_options& options) {
+  std::vector<std::byte> body;
+  const auto put = [&body](const auto& value) {
+    const auto bytes = std::as_bytes(std::span(&value, 1));
+    body.insert(body.end(), bytes.begin(), bytes.end());
+  };
+  put(std::uint64_t{options.inline_bytes});
+  put(std::uint8_t{options.initializer != nullptr});
+  if (options.initializer) {
+    const auto where = worker::locate(reinterpret_cast<const void*>(options.initializer));
+    if (!where) throw std::system_error(errc::function_not_found, "pool_options::initializer is in no module of this program");
+    worker::append_code_ref(body, *where);
+  }
+  return body;
+}
+
+}  // namespace
+
+std::uint64_t next_cancel_key() noexcept {
+  static std::atomic<std::uint64_t> last{0};
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+std::shared_ptr<engine> make_engine(const pool_options& options) {
+  return std::make_shared<pool_engine>(options);
+}
+
+pool_engine::pool_engine(const pool_options& options) : options_(options), owner_(::getpid()), settings_() {
+  check(options);
+  settings_ = settings_of(options);
+  hello_ = hello_of(options);
+  queue_ = loop::make_completion_queue(options.backend);
+  store_ = shm::store::open(store_options_of(options));
+  unmapped_ = std::make_shared<unmap_list>();
+  store_->subscribe(unmapped_);
+  server_ = worker::connect_pool(store_->pool_id());
+  timer_ = shm::unique_fd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  if (!timer_) throw std::system_error(errno, std::system_category(), "shmpool: timerfd_create");
+  scheduler_.emplace(scheduler_options_of(options), static_cast<sched::claims&>(*this));
+  timer_watch_.what = loop::operation::kind::poll_in;
+  timer_watch_.fd = timer_.get();
+  watch_server();
+  submit_to_loop();
+}
+
+pool_engine::~pool_engine() {
+  close();
+  if (owner_ != ::getpid()) (void)queue_.release();  // a ring is not mapped in a forked copy
+}
+
+bool pool_engine::active() const noexcept {
+  std::lock_guard lock(mutex_);
+  if (closed_) return false;
+  const sched::counts now = scheduler_->count();
+  return now.queued + now.assigned != 0 || !shutdown_waiters_.empty();
+}
+
+urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<std::byte> arguments,
+                            std::vector<attachment> attachments, const task_options& options) {
+  if (arguments.size() > wire::max_body) {
+    throw std::system_error(errc::message_too_large, "the arguments take " + std::to_string(arguments.size()) + " bytes");
+  }
+  if (attachments.size() > wire::max_segments / 2) throw std::system_error(errc::message_too_large, "too many arrays in one call");
+  if (options.timeout < std::chrono::nanoseconds::zero()) throw std::invalid_argument("task_options::timeout must not be negative");
+  if (options.attempts == 0) throw std::invalid_argument("task_options::attempts must be at least 1");
+  if (options.attempts > 1 && !options.idempotent) {
+    throw std::invalid_argument("task_options::attempts above 1 needs idempotent = true: the task may run more than once");
+  }
+
+  std::lock_guard lock(mutex_);
+  if (closing_ || closed_ || owner_ != ::getpid()) throw std::system_error(errc::pool_closed);
+  if (scheduler_->broken()) std::rethrow_exception(failure_of(sched::failure::pool_broken, 0));
+  const std::uint32_t function = functions_.number(fn);
+
+  // Every range is registered before the task exists; what was registered is taken off if one is refused.
+  std::uint64_t warm = 0;
+  for (std::size_t i = 0; i != attachments.size(); ++i) {
+    const attachment& each = attachments[i];
+    auto& segment = static_cast<shm::pool_segment&>(*each.handle.get());
+    if (!shm::begin_lend(segment, each.offset, each.length, each.mode != access::read)) {
+      while (i-- != 0) {
+        const attachment& undo = attachments[i];
+        shm::end_lend(static_cast<shm::pool_segment&>(*undo.handle.get()), undo.offset, undo.length, undo.mode != access::read);
+      }
+      throw std::system_error(errc::array_busy);
+    }
+    if (warm == 0) {
+      for (std::uint32_t bit = 0; bit != 64; ++bit) warm |= std::uint64_t{segment.maybe_mapped_by(bit)} << bit;
+    }
+  }
+
+  task* made;
+  if (spare_tasks_.empty()) {
+    made = task_pool_.emplace_back(std::make_unique<task>()).get();
+    spare_tasks_.reserve(task_pool_.size());
+  } else {
+    made = spare_tasks_.back();
+    spare_tasks_.pop_back();
+  }
+  made->op = &op;
+  made->function = function;
+  made->arguments = std::move(arguments);
+  made->attachments = std::move(attachments);
+
+  sched::task_spec spec;
+  spec.context = made;
+  spec.expected = functions_[function].expected;
+  spec.timeout = options.timeout;
+  spec.attempts = options.attempts;
+  spec.warm_workers = warm;
+  const auto now = clock::now();
+  made->id = scheduler_->submit(spec, now);
+  if (made->id == 0) {
+    finish(*made);
+    throw std::system_error(errc::queue_full, "pool_options::max_pending = " + std::to_string(options_.max_pending));
+  }
+  ++submitted_;
+  if (op.cancel_key != 0) cancel_keys_.emplace(op.cancel_key, made->id);
+  idle_output_ = false;
+  run_actions(now);
+  arm_timer();
+  if (idle_output_ || !completed_.empty()) return urgency::now;
+  return made->on ? urgency::later : urgency::none;
+}
+
+urgency pool_engine::cancel(std::uint64_t cancel_key, cancel_kind kind) {
+  std::lock_guard lock(mutex_);
+  const auto found = cancel_keys_.find(cancel_key);
+  if (found == cancel_keys_.end() || closed_ || owner_ != ::getpid()) return urgency::none;
+  const auto now = clock::now();
+  scheduler_->cancel(found->second, static_cast<sched::cancel_kind>(kind), now);
+  run_actions(now);
+  arm_timer();
+  return urgency::now;
+}
+
+urgency pool_engine::shutdown(operation& op) {
+  std::lock_guard lock(mutex_);
+  if (closed_ || drained_ || owner_ != ::getpid()) {
+    completed_.push(op);
+    return urgency::none;
+  }
+  shutdown_waiters_.push(op);
+  closing_ = true;
+  const auto now = clock::now();
+  scheduler_->shutdown(now);
+  run_actions(now);
+  return urgency::now;
+}
+
+void pool_engine::stop() noexcept {
+  std::lock_guard lock(mutex_);
+  if (closed_ || drained_ || owner_ != ::getpid()) return;
+  closing_ = true;
+  const auto now = clock::now();
+  scheduler_->stop(now);
+  run_actions(now);
+}
+
+void pool_engine::close() noexcept {
+  stop();
+  std::lock_guard lock(mutex_);
+  if (std::exchange(closed_, true) || owner_ != ::getpid()) return;
+  // From here no worker writes into memory that a user may still hold.
+  const auto deadline = clock::now() + std::chrono::seconds(2);
+  for (const auto& [id, each] : links_) {
+    if (!each->process) continue;  // the fork server has not answered yet; it kills the worker when it sees the socket closed
+    kill(*each);
+    pollfd ended{each->process.get(), POLLIN, 0};
+    for (;;) {
+      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - clock::now()).count();
+      if (::poll(&ended, 1, static_cast<int>(std::max<long>(left, 0))) >= 0 || errno != EINTR) break;
+    }
+  }
+  queue_->cancel_all();
+  server_.reset();
+  links_.clear();
+  store_->close();
+  completion_list waiters = std::move(shutdown_waiters_);
+  while (operation* op = waiters.pop()) completed_.push(*op);
+}
+
+void pool_engine::flush() {
+  std::lock_guard lock(mutex_);
+  if (closed_ || owner_ != ::getpid()) return;
+  cycle(clock::now());
+}
+
+void pool_engine::drain() {
+  std::lock_guard lock(mutex_);
+  if (closed_ || owner_ != ::getpid()) return;
+  const auto now = clock::now();
+  reap(now);
+  if (now >= timer_due_) {
+    timer_due_ = clock::time_point::max();
+    scheduler_->tick(now);
+    check_exits(now);
+    run_actions(now);
+  }
+  store_->trim(now);
+  arm_timer();
+  cycle(now);
+}
+
+completion_list pool_engine::take_completed() noexcept {
+  std::lock_guard lock(mutex_);
+  return std::move(completed_);
+}
+
+clear_result pool_engine::clear_shm() {
+  const clear_result result = store_->clear();
+  std::lock_guard lock(mutex_);
+  if (!closed_ && owner_ == ::getpid()) submit_to_loop();  // tells the workers to unmap what was freed
+  return result;
+}
+
+pool_stats pool_engine::stats() const {
+  std::lock_guard lock(mutex_);
+  const sched::counts tasks = scheduler_->count();
+  const shm::store_stats memory = store_->stats();
+  pool_stats result;
+  result.backend = queue_->name();
+  result.backing = memory.memfd_used || options_.backing == backing::memfd ? "memfd" : "posix";
+  result.workers = tasks.workers;
+  result.idle_workers = tasks.idle_workers;
+  result.workers_started = workers_started_;
+  result.worker_deaths = tasks.deaths;
+  result.queued = tasks.queued;
+  result.assigned = tasks.assigned;
+  result.submitted = submitted_;
+  result.completed = succeeded_;
+  result.failed = failed_;
+  result.live_segments = memory.live_segments;
+  result.cached_segments = memory.cached_segments;
+  result.live_bytes = memory.live_bytes;
+  result.cached_bytes = memory.cached_bytes;
+  result.peak_bytes = memory.peak_bytes;
+  return result;
+}
+
+}  // namespace detail
+}  // namespace shmpool

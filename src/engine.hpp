@@ -1,0 +1,154 @@
+// The engine of one pool: owns the scheduler, the store, the loop's queue and the links to the workers, and turns what the
+// scheduler decides into frames, forks and kills. Sources: engine.cpp (the calls from above), engine_actions.cpp (what the
+// scheduler wants done), engine_events.cpp (what the loop and the workers report).
+//
+// Thread safety: public members may be called from any thread; one mutex guards everything below.
+#pragma once
+
+#include "functions.hpp"
+#include "loop/completion_queue.hpp"
+#include "sched/scheduler.hpp"
+#include "shm/store.hpp"
+#include "wire/frame.hpp"
+#include "wire/server_protocol.hpp"
+#include "worker/link.hpp"
+
+#include <shmpool/detail/engine.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace shmpool::detail {
+
+class pool_engine final : public engine, sched::claims {
+ public:
+  explicit pool_engine(const pool_options& options);
+  ~pool_engine() override;
+
+  int descriptor() const noexcept override { return queue_->descriptor(); }
+  bool active() const noexcept override;
+  segment_source& memory() noexcept override { return *store_; }
+  std::size_t inline_limit() const noexcept override { return options_.inline_bytes; }
+
+  urgency submit(operation& op, const callable_ref& fn, std::vector<std::byte> arguments,
+                 std::vector<attachment> attachments, const task_options& options) override;
+  urgency cancel(std::uint64_t cancel_key, cancel_kind kind) override;
+  urgency shutdown(operation& op) override;
+  void stop() noexcept override;
+  void close() noexcept override;
+  void flush() override;
+  void drain() override;
+  completion_list take_completed() noexcept override;
+  clear_result clear_shm() override;
+  pool_stats stats() const override;
+  unsigned max_workers() const noexcept override { return options_.workers; }
+
+ private:
+  using clock = std::chrono::steady_clock;
+  using link = worker::link;
+
+  /// One submitted task, from submit() until it has ended.
+  struct task {
+    operation* op = nullptr;
+    sched::task_id id = 0;
+    std::uint32_t function = 0;
+    std::vector<std::byte> arguments;
+    std::vector<attachment> attachments;  // lent to the task: held and registered until it ends
+    std::vector<shm_handle> leases;       // for its results, while a worker has it
+    link* on = nullptr;                   // the worker that has it
+    std::uint16_t slot = 0;
+    clock::time_point assigned;
+  };
+
+  /// Hears which segments were freed, so that workers can be told to unmap them.
+  class unmap_list;
+
+  // ---- sched::claims
+  bool take_back(sched::worker_id worker, sched::task_id id) noexcept override;
+  std::optional<sched::time_point> started(sched::worker_id worker, sched::task_id id) noexcept override;
+
+  // ---- engine_actions.cpp
+  void run_actions(clock::time_point now);
+  void start_worker(sched::worker_id id);
+  void assign(link& to, task& what, clock::time_point now);
+  void lease_for(link& to, task& what, std::vector<wire::segment_ref>& refs);
+  void introduce_function(link& to, std::uint32_t function);
+  wire::segment_ref reference(link& to, const attachment& what);
+  void kill(link& which) noexcept;
+  void start_failed(link& which, std::string why, clock::time_point now);
+  /// Sends to the fork server what has been waiting, as far as its socket takes it.
+  void send_to_server();
+  void unassign(task& what) noexcept;
+  void fail(task& what, sched::failure why, sched::worker_id worker);
+  std::exception_ptr failure_of(sched::failure why, sched::worker_id worker) const;
+  void finish(task& what);
+  void tell_unmapped();
+  void submit_to_loop();
+  /// Submits and reaps until there is nothing to reap, within bounds: what is left then makes the descriptor readable.
+  void cycle(clock::time_point now);
+  void arm_timer();
+  void finish_shutdown();
+  worker::link* find(sched::worker_id id) noexcept;
+
+  // ---- engine_events.cpp
+  bool reap(clock::time_point now);  // true if there was anything
+  void on_received(link& from, clock::time_point now);
+  bool read_frames(link& from, clock::time_point now);
+  bool on_frame(link& from, const wire::frame& in, clock::time_point now);
+  bool on_result(link& from, const wire::frame& in, clock::time_point now);
+  bool on_need(link& from, const wire::frame& in);
+  bool on_account(link& from, task* of, const wire::frame& in);
+  void violated(link& from, const char* what, clock::time_point now);
+  void on_server_readable(clock::time_point now);
+  void on_server_message(const wire::server_message& message, shm::unique_fd descriptor, clock::time_point now);
+  void on_server_lost(clock::time_point now);
+  void watch_server();
+  void check_exits(clock::time_point now);
+  void exited(link& which, clock::time_point now);
+  void break_pool(std::string why, std::exception_ptr cause, clock::time_point now);
+
+  pool_options options_;
+  pid_t owner_;  // the process that made it: a forked copy is inert
+  mutable std::mutex mutex_;
+  std::shared_ptr<shm::store> store_;
+  std::shared_ptr<unmap_list> unmapped_;
+  std::unique_ptr<loop::completion_queue> queue_;
+  std::optional<sched::scheduler> scheduler_;
+  function_table functions_;
+  wire::worker_settings settings_{};
+  std::vector<std::byte> hello_;
+
+  shm::unique_fd server_;  // this pool's socket to the fork server
+  loop::operation server_watch_;
+  shm::unique_fd timer_;
+  loop::operation timer_watch_;
+  clock::time_point timer_due_ = clock::time_point::max();
+  std::deque<wire::spawn_message> unsent_;  // the fork server's socket was full
+  loop::operation server_send_;
+
+  std::unordered_map<sched::worker_id, std::unique_ptr<link>> links_;
+  std::vector<std::unique_ptr<task>> task_pool_;  // owns all records
+  std::vector<task*> spare_tasks_;
+  std::unordered_map<std::uint64_t, sched::task_id> cancel_keys_;
+
+  completion_list completed_;
+  completion_list shutdown_waiters_;
+  bool closing_ = false;   // shutdown() or stop() was called
+  bool drained_ = false;   // and all workers are gone
+  bool closed_ = false;    // close() was called
+  bool idle_output_ = false;  // an idle worker has been given something that is not sent yet
+  std::string broken_why_;
+  std::exception_ptr broken_cause_;
+  std::string start_failure_;
+  std::string last_death_;
+  std::uint64_t submitted_ = 0, succeeded_ = 0, failed_ = 0, workers_started_ = 0;
+};
+
+}  // namespace shmpool::detail

@@ -1,0 +1,339 @@
+// What the scheduler wants done, done: workers started and killed, tasks sent, operations completed.
+#include "engine.hpp"
+
+#include "unmap_list.hpp"
+#include "wire/fd_passing.hpp"
+#include "worker/fork_server.hpp"
+
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <ctime>
+
+namespace shmpool::detail {
+
+void pool_engine::run_actions(clock::time_point now) {
+  using kind = sched::action::kind;
+  sched::action next;
+  while (scheduler_->next_action(next)) {
+    switch (next.what) {
+      case kind::start_worker: start_worker(next.worker); break;
+      case kind::assign:
+        if (link* to = find(next.worker)) assign(*to, *static_cast<task*>(next.context), now);
+        break;
+      case kind::request_stop: {
+        const task& which = *static_cast<task*>(next.context);
+        if (which.on) which.on->slot(which.slot).stop.store(which.id, std::memory_order_release);
+        break;
+      }
+      case kind::retire_worker:
+        if (link* which = find(next.worker)) {
+          wire::frame_header header;
+          header.type = wire::frame_type::leave;
+          which->queue_frame(header, {}, {});
+          which->state = link::stage::leaving;
+        }
+        break;
+      case kind::kill_worker:
+        if (link* which = find(next.worker)) kill(*which);
+        break;
+      case kind::complete: fail(*static_cast<task*>(next.context), next.why, next.worker); break;
+      case kind::drained: finish_shutdown(); break;
+    }
+  }
+}
+
+worker::link* pool_engine::find(sched::worker_id id) noexcept {
+  const auto found = links_.find(id);
+  return found == links_.end() ? nullptr : found->second.get();
+}
+
+void pool_engine::start_worker(sched::worker_id id) {
+  const auto now = clock::now();
+  try {
+    auto made = std::make_unique<link>(id);
+    link& to = *links_.emplace(id, std::move(made)).first->second;
+    wire::spawn_message message{};
+    message.head.type = wire::server_message_type::spawn;
+    message.head.worker = id;
+    message.settings = settings_;
+    unsent_.push_back(message);
+    wire::frame_header header;
+    header.type = wire::frame_type::hello;
+    to.queue_frame(header, {}, hello_);
+    to.start_receiving(*queue_);
+    idle_output_ = true;
+  } catch (const std::exception& error) {
+    start_failure_ = error.what();
+    links_.erase(id);
+    scheduler_->worker_start_failed(id, now);
+    return;
+  }
+  send_to_server();
+}
+
+void pool_engine::send_to_server() {
+  while (!unsent_.empty() && server_ && !server_send_.pending) {
+    const wire::spawn_message& message = unsent_.front();
+    const bool spawn = message.head.type == wire::server_message_type::spawn;
+    link* const about = find(message.head.worker);
+    if (!about || about->state == link::stage::gone) {
+      unsent_.pop_front();
+      continue;
+    }
+    const int fds[] = {about->worker_end.get(), about->control.descriptor()};
+    const std::size_t size = spawn ? sizeof message : sizeof message.head;
+    const ssize_t sent = wire::send_with_fds(server_.get(), std::as_bytes(std::span(&message, 1)).first(size),
+                                             std::span(fds, spawn ? 2U : 0U), MSG_DONTWAIT);
+    if (sent == -EAGAIN) {
+      server_send_.what = loop::operation::kind::poll_out;
+      server_send_.fd = server_.get();
+      queue_->start(server_send_);
+      return;
+    }
+    unsent_.pop_front();
+    if (sent < 0) {
+      // ETOOMANYREFS: descriptors in flight count against the limit. Otherwise the server is gone, which its socket tells.
+      if (spawn) start_failed(*about, "sendmsg to the fork server: " + std::system_category().message(static_cast<int>(-sent)), clock::now());
+      continue;
+    }
+    if (spawn) {
+      about->worker_end.reset();
+      about->control.forget_descriptor();
+    }
+  }
+}
+
+void pool_engine::start_failed(link& which, std::string why, clock::time_point now) {
+  start_failure_ = std::move(why);
+  for (std::uint16_t slot = 0; slot != wire::slot_count; ++slot) {
+    if (const auto id = which.task_in(slot)) {
+      if (auto* lost = static_cast<task*>(scheduler_->assigned_context(which.id, id))) unassign(*lost);
+    }
+  }
+  for (loop::operation* each : {&which.receive, &which.send, &which.exit_watch}) queue_->cancel(*each);
+  which.state = link::stage::gone;
+  scheduler_->worker_start_failed(which.id, now);
+}
+
+void pool_engine::assign(link& to, task& what, clock::time_point now) {
+  if (!to.has_tasks()) idle_output_ = true;
+  introduce_function(to, what.function);
+  std::vector<wire::segment_ref> refs;
+  for (const attachment& each : what.attachments) refs.push_back(reference(to, each));
+  lease_for(to, what, refs);
+  what.on = &to;
+  what.slot = to.take_slot(what.id).value();  // the scheduler's window is at most the number of slots
+  what.assigned = now;
+  wire::frame_header header;
+  header.type = wire::frame_type::task;
+  header.slot = what.slot;
+  header.task = what.id;
+  header.value = what.function;
+  to.queue_frame(header, refs, what.arguments);
+}
+
+void pool_engine::introduce_function(link& to, std::uint32_t function) {
+  if (function < to.known_functions.size() && to.known_functions[function]) return;
+  if (function >= to.known_functions.size()) to.known_functions.resize(function + 1);
+  to.known_functions[function] = true;
+  wire::frame_header header;
+  header.type = wire::frame_type::function;
+  header.value = function;
+  to.queue_frame(header, {}, functions_[function].definition);
+}
+
+wire::segment_ref pool_engine::reference(link& to, const attachment& what) {
+  auto& segment = static_cast<shm::pool_segment&>(*what.handle.get());
+  wire::segment_ref ref;
+  ref.id = segment.id();
+  ref.pool = segment.pool_id();
+  ref.capacity = segment.capacity();
+  ref.reserved = segment.reserved();
+  ref.offset = what.offset;
+  ref.length = what.length;
+  ref.access = static_cast<std::uint8_t>(what.mode);
+  const bool known = !to.known_segments.insert(ref.id).second;
+  if (!known) segment.note_mapped_by(to.id);
+  if (ref.pool != store_->pool_id() && !known) segment.owner().subscribe(unmapped_);
+  if (segment.descriptor() >= 0) {
+    ref.flags |= wire::flag_memfd;
+    if (!known) {
+      wire::segment_ref introduced = ref;
+      introduced.flags |= wire::flag_with_fd;
+      wire::frame_header header;
+      header.type = wire::frame_type::segment;
+      to.queue_descriptor(segment.descriptor());
+      to.queue_frame(header, {&introduced, 1}, {});
+    }
+  }
+  return ref;
+}
+
+void pool_engine::lease_for(link& to, task& what, std::vector<wire::segment_ref>& refs) {
+  for (const std::size_t bytes : functions_[what.function].result_sizes) {
+    shm_handle leased = store_->lease_cached(bytes, to.id);
+    if (!leased) continue;
+    refs.push_back(reference(to, {leased, 0, bytes, access::lease}));
+    what.leases.push_back(std::move(leased));
+  }
+}
+
+void pool_engine::kill(link& which) noexcept {
+  if (which.state == link::stage::gone) return;
+  which.state = link::stage::leaving;
+  if (which.process) {
+    ::syscall(SYS_pidfd_send_signal, which.process.get(), SIGKILL, nullptr, 0);
+    return;
+  }
+  wire::spawn_message message{};
+  message.head.type = wire::server_message_type::kill;
+  message.head.worker = which.id;
+  unsent_.push_back(message);
+  send_to_server();
+}
+
+bool pool_engine::take_back(sched::worker_id worker, sched::task_id id) noexcept {
+  auto* which = static_cast<task*>(scheduler_->assigned_context(worker, id));
+  if (!which || !which->on || !wire::take_back(which->on->slot(which->slot), id)) return false;
+  unassign(*which);
+  return true;
+}
+
+std::optional<sched::time_point> pool_engine::started(sched::worker_id worker, sched::task_id id) noexcept {
+  const auto* which = static_cast<task*>(scheduler_->assigned_context(worker, id));
+  if (!which || !which->on) return std::nullopt;
+  const wire::slot& slot = which->on->slot(which->slot);
+  if (slot.word.load(std::memory_order_acquire) != wire::slot_word(id, wire::slot_state::started)) return std::nullopt;
+  // steady_clock is CLOCK_MONOTONIC, the same in every process. The worker cannot have started it before it had it, nor later than now.
+  const auto told = clock::time_point(std::chrono::nanoseconds(slot.started_ns.load(std::memory_order_relaxed)));
+  return std::clamp(told, which->assigned, std::max(which->assigned, clock::now()));
+}
+
+void pool_engine::unassign(task& what) noexcept {
+  if (what.on) what.on->free_slot(what.slot);
+  what.on = nullptr;
+  what.leases.clear();
+}
+
+/// The task is over: gives its record and its claims on memory back.
+void pool_engine::finish(task& what) {
+  unassign(what);
+  for (const attachment& each : what.attachments) {
+    shm::end_lend(static_cast<shm::pool_segment&>(*each.handle.get()), each.offset, each.length, each.mode != access::read);
+  }
+  what.attachments.clear();
+  std::vector<std::byte>().swap(what.arguments);
+  if (what.op && what.op->cancel_key != 0) cancel_keys_.erase(what.op->cancel_key);
+  what.op = nullptr;
+  what.id = 0;
+  spare_tasks_.push_back(&what);
+}
+
+void pool_engine::fail(task& what, sched::failure why, sched::worker_id worker) {
+  operation& op = *what.op;
+  if (why == sched::failure::cancelled || why == sched::failure::pool_stopped) op.result.aborted = true;
+  else op.result.error = failure_of(why, worker);
+  finish(what);
+  ++failed_;
+  completed_.push(op);
+}
+
+std::exception_ptr pool_engine::failure_of(sched::failure why, sched::worker_id worker) const {
+  switch (why) {
+    case sched::failure::deadline_exceeded: return std::make_exception_ptr(std::system_error(errc::deadline_exceeded));
+    case sched::failure::worker_start_failed:
+      return std::make_exception_ptr(std::system_error(errc::worker_start_failed, start_failure_));
+    case sched::failure::pool_broken:
+      try {
+        const std::system_error error(errc::pool_broken,
+                                      broken_why_.empty() ? "workers keep dying; the last one: " + last_death_ : broken_why_);
+        if (!broken_cause_) throw error;
+        try {
+          std::rethrow_exception(broken_cause_);
+        } catch (...) {
+          std::throw_with_nested(error);
+        }
+      } catch (...) {
+        return std::current_exception();
+      }
+    default: break;
+  }
+  worker_lost::details details;
+  if (const auto found = links_.find(worker); found != links_.end()) {
+    const link& dead = *found->second;
+    if (!dead.violation.empty()) {
+      return std::make_exception_ptr(std::system_error(errc::protocol_violation, dead.violation));
+    }
+    details.pid = dead.pid;
+    details.max_rss_bytes = dead.max_rss_bytes;
+    if (dead.wait_status) {
+      details.status_known = true;
+      if (WIFSIGNALED(*dead.wait_status)) details.signal = WTERMSIG(*dead.wait_status);
+      else details.exit_code = WEXITSTATUS(*dead.wait_status);
+    }
+  }
+  return std::make_exception_ptr(worker_lost(details));
+}
+
+void pool_engine::finish_shutdown() {
+  drained_ = true;
+  store_->clear();
+  server_watch_.owner = nullptr;
+  queue_->cancel(server_watch_);
+  while (operation* op = shutdown_waiters_.pop()) completed_.push(*op);
+}
+
+void pool_engine::tell_unmapped() {
+  const auto ids = unmapped_->take();
+  if (ids.empty()) return;
+  for (const auto& [id, each] : links_) {
+    if (each->state == link::stage::gone) continue;
+    std::vector<std::uint64_t> known;
+    for (const std::uint64_t segment : ids) {
+      if (each->known_segments.erase(segment) != 0) known.push_back(segment);
+    }
+    if (known.empty()) continue;
+    wire::frame_header header;
+    header.type = wire::frame_type::unmap;
+    each->queue_frame(header, {}, std::as_bytes(std::span(known)));
+  }
+}
+
+void pool_engine::submit_to_loop() {
+  tell_unmapped();
+  for (const auto& [id, each] : links_) each->start_sending(*queue_);
+  if (const std::error_code error = queue_->submit()) throw std::system_error(error, "shmpool: submitting to the loop");
+}
+
+void pool_engine::cycle(clock::time_point now) {
+  // What is reaped starts new operations, which have to be submitted in turn. Sends usually end at once; reaping them here
+  // saves a turn of the user's loop.
+  constexpr int bound = 4;
+  for (int i = 0; i != bound; ++i) {
+    submit_to_loop();
+    if (!reap(now)) return;
+  }
+  submit_to_loop();
+}
+
+void pool_engine::arm_timer() {
+  auto due = scheduler_->next_deadline().value_or(clock::time_point::max());
+  for (const auto& [id, each] : links_) {
+    if (each->status_due && !each->wait_status) due = std::min(due, *each->status_due);
+  }
+  if (due >= timer_due_) return;  // a timer that is early does no harm
+  timer_due_ = due;
+  const auto since_epoch = std::max(std::chrono::nanoseconds(1), std::chrono::nanoseconds(due.time_since_epoch()));
+  itimerspec when{};
+  when.it_value.tv_sec = static_cast<time_t>(since_epoch.count() / 1'000'000'000);
+  when.it_value.tv_nsec = static_cast<long>(since_epoch.count() % 1'000'000'000);
+  ::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &when, nullptr);  // its arguments are good
+  if (!timer_watch_.pending) queue_->start(timer_watch_);
+}
+
+}  // namespace shmpool::detail

@@ -1,0 +1,413 @@
+// What the loop, the workers and the fork server report.
+#include "engine.hpp"
+
+#include "wire/fd_passing.hpp"
+#include "worker/fork_server.hpp"
+
+#include <shmpool/detail/exception_codec.hpp>
+
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace shmpool::detail {
+
+namespace {
+
+/// How long the fork server may take to say how a dead worker ended.
+constexpr auto status_patience = std::chrono::milliseconds(200);
+
+const char* name_of(std::uint32_t call) noexcept {
+  switch (static_cast<wire::failed_call>(call)) {
+    case wire::failed_call::fork: return "fork";
+    case wire::failed_call::pidfd_open: return "pidfd_open";
+    case wire::failed_call::receive_descriptors: return "recvmsg of descriptors in the fork server";
+  }
+  return "the fork server";
+}
+
+}  // namespace
+
+bool pool_engine::reap(clock::time_point now) {
+  bool any = false;
+  while (loop::operation* op = queue_->reap()) {
+    any = true;
+    if (op == &server_watch_) {
+      if (server_watch_.owner) on_server_readable(now);
+    } else if (op == &server_send_) {
+      send_to_server();
+    } else if (op == &timer_watch_) {
+      std::uint64_t expirations;
+      if (::read(timer_.get(), &expirations, sizeof expirations) > 0) timer_due_ = clock::time_point::max();
+      scheduler_->tick(now);
+      check_exits(now);
+    } else {
+      link& about = *static_cast<link*>(op->owner);
+      if (op == &about.receive) {
+        on_received(about, now);
+      } else if (op == &about.send) {
+        // A stream that cannot be written is that of a worker that has died; its end is noticed by its other operations.
+        if (about.state != link::stage::gone) (void)about.sent(*queue_);
+      } else if (about.state != link::stage::gone && op->result >= 0) {
+        about.process_ended = true;
+        about.status_due = now + status_patience;
+        if (!server_) about.status_due.reset();
+        check_exits(now);
+      }
+    }
+    run_actions(now);
+  }
+  // Only now: until here actions may ask how a worker ended.
+  std::erase_if(links_, [](const auto& each) {
+    const link& about = *each.second;
+    return about.state == link::stage::gone && !about.receive.pending && !about.send.pending && !about.exit_watch.pending;
+  });
+  arm_timer();
+  return any;
+}
+
+void pool_engine::on_received(link& from, clock::time_point now) {
+  if (from.state == link::stage::gone) return;
+  if (from.receive.result > 0) {
+    from.reader.commit(static_cast<std::size_t>(from.receive.result));
+    from.received += static_cast<std::uint64_t>(from.receive.result);
+    if (from.violation.empty() && !read_frames(from, now)) return;
+  }
+  if (from.exit_known()) return exited(from, now);
+  if (!from.violation.empty()) return;
+  if (from.receive.result > 0 || from.receive.result == -ECANCELED) {
+    from.start_receiving(*queue_);
+  } else if (from.state != link::stage::leaving) {
+    kill(from);  // it has closed its socket: of no use, if it is not dying anyway
+  }
+}
+
+/// False if the stream was given up.
+bool pool_engine::read_frames(link& from, clock::time_point now) {
+  for (;;) {
+    wire::frame next;
+    switch (from.reader.next(next)) {
+      case wire::frame_reader::status::incomplete: return true;
+      case wire::frame_reader::status::malformed: violated(from, from.reader.why(), now); return false;
+      case wire::frame_reader::status::frame: break;
+    }
+    if (!on_frame(from, next, now)) return false;
+  }
+}
+
+bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point now) {
+  switch (in.header.type) {
+    case wire::frame_type::ready:
+      if (from.ready) return violated(from, "it was ready twice", now), false;
+      from.ready = true;
+      if (!on_account(from, nullptr, in)) return violated(from, "it reported memory that it was not given", now), false;
+      from.initializer_leases.clear();
+      return true;
+    case wire::frame_type::init_failed:
+      try {
+        std::rethrow_exception(decode_exception(in.body, from.pid));
+      } catch (const std::exception& error) {
+        break_pool(std::string("pool_options::initializer threw: ") + error.what(), std::current_exception(), now);
+      } catch (...) {
+        break_pool("pool_options::initializer threw", std::current_exception(), now);
+      }
+      return true;
+    case wire::frame_type::value:
+    case wire::frame_type::error:
+      if (!on_result(from, in, now)) return violated(from, "it sent a result that makes no sense", now), false;
+      return true;
+    case wire::frame_type::need:
+      if (!on_need(from, in)) return violated(from, "it asked for memory without a task", now), false;
+      return true;
+    case wire::frame_type::released:
+      if (in.body.size() % sizeof(std::uint64_t) != 0) return violated(from, "it released half a segment", now), false;
+      for (std::size_t at = 0; at != in.body.size(); at += sizeof(std::uint64_t)) {
+        std::uint64_t id;
+        std::memcpy(&id, in.body.data() + at, sizeof id);
+        from.kept.erase(id);
+      }
+      return true;
+    default: return violated(from, "it sent a frame that only the parent sends", now), false;
+  }
+}
+
+/// The worker's account of its memory: which files it has made, which segments it keeps. Believed only about segments that
+/// it was given.
+bool pool_engine::on_account(link& from, task* of, const wire::frame& in) {
+  const auto given = [&](std::uint64_t id) -> shm_handle {
+    if (of) {
+      for (const shm_handle& each : of->leases) {
+        if (each.get()->id() == id) return each;
+      }
+      for (const attachment& each : of->attachments) {
+        if (each.handle.get()->id() == id) return each.handle;
+      }
+    } else {
+      for (const shm_handle& each : from.initializer_leases) {
+        if (each.get()->id() == id) return each;
+      }
+    }
+    const auto kept = from.kept.find(id);
+    return kept == from.kept.end() ? shm_handle() : kept->second;
+  };
+  for (std::size_t i = 0; i != in.segment_count(); ++i) {
+    const wire::segment_ref ref = in.segment(i);
+    if ((ref.flags & wire::flag_result) != 0) continue;
+    const shm_handle segment = given(ref.id);
+    if (!segment) return false;
+    if ((ref.flags & wire::flag_created) != 0) {
+      auto& made = static_cast<shm::pool_segment&>(*segment.get());
+      made.mark_created();
+      made.note_mapped_by(from.id);
+    }
+    if ((ref.flags & wire::flag_kept) != 0) from.kept.insert_or_assign(ref.id, segment);
+  }
+  return true;
+}
+
+bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point now) {
+  if (in.header.task == 0 || from.task_in(in.header.slot) != in.header.task) return false;
+  auto* which = static_cast<task*>(scheduler_->assigned_context(from.id, in.header.task));
+  if (!which || !on_account(from, which, in)) return false;
+
+  // What the result refers to must be what this worker has, within its bounds, and no more writable than it was given.
+  outcome result;
+  std::vector<std::size_t> used;
+  for (std::size_t i = 0; i != in.segment_count(); ++i) {
+    const wire::segment_ref ref = in.segment(i);
+    if ((ref.flags & wire::flag_result) == 0) continue;
+    attachment found;
+    for (const shm_handle& each : which->leases) {
+      if (each.get()->id() == ref.id) {
+        found = {each, 0, static_cast<shm::pool_segment&>(*each.get()).reserved(), access::own};
+        used.push_back(static_cast<std::size_t>(ref.offset + ref.length));
+      }
+    }
+    for (const attachment& each : which->attachments) {
+      if (each.handle.get()->id() == ref.id && !found.handle) found = each;
+      // Lent in two ways: the more permissive one counts, and the whole range that was lent in it.
+    }
+    if (!found.handle) {
+      const auto kept = from.kept.find(ref.id);
+      if (kept == from.kept.end()) return false;
+      found = {kept->second, 0, static_cast<shm::pool_segment&>(*kept->second.get()).reserved(), access::read};
+    }
+    if (ref.offset < found.offset || ref.length > found.length || ref.offset - found.offset > found.length - ref.length) return false;
+    auto& segment = static_cast<shm::pool_segment&>(*found.handle.get());
+    if (!segment.created()) return false;
+    if (const std::error_code error = segment.map(static_cast<std::size_t>(ref.offset + ref.length))) return false;
+    result.attachments.push_back({found.handle, ref.offset, ref.length, found.mode == access::read ? access::read : access::own});
+  }
+
+  const auto longest = now - std::min(which->assigned, now);
+  const auto run = std::min(std::chrono::nanoseconds(in.header.value & 0x7fff'ffff'ffff'ffffU), std::chrono::nanoseconds(longest));
+  std::exception_ptr thrown;
+  if (in.header.type == wire::frame_type::error) {
+    try {
+      thrown = decode_exception(in.body, from.pid);
+    } catch (...) {
+      return false;
+    }
+  }
+  if (!scheduler_->replied(from.id, in.header.task, run, now)) return false;
+  functions_.ran(which->function, run);
+  result.run = run;
+  result.worker_pid = from.pid;
+  if (thrown) {
+    result.attachments.clear();
+    result.error = std::move(thrown);
+    ++failed_;
+  } else {
+    functions_[which->function].result_sizes = std::move(used);
+    result.bytes.assign(in.body.begin(), in.body.end());
+    ++succeeded_;
+  }
+  operation& op = *which->op;
+  op.result = std::move(result);
+  finish(*which);
+  completed_.push(op);
+  return true;
+}
+
+bool pool_engine::on_need(link& from, const wire::frame& in) {
+  task* which = nullptr;
+  if (in.header.task != 0) {
+    which = static_cast<task*>(scheduler_->assigned_context(from.id, in.header.task));
+    if (!which) return false;
+  } else if (from.ready) {
+    return false;
+  }
+  wire::frame_header header;
+  header.task = in.header.task;
+  try {
+    shm_handle leased = store_->lease(static_cast<std::size_t>(in.header.value), from.id, in.header.slot != 0);
+    auto& segment = static_cast<shm::pool_segment&>(*leased.get());
+    from.known_segments.insert(segment.id());
+    wire::segment_ref ref;
+    ref.id = segment.id();
+    ref.pool = segment.pool_id();
+    ref.capacity = segment.capacity();
+    ref.reserved = segment.reserved();
+    ref.length = in.header.value;
+    ref.access = static_cast<std::uint8_t>(access::lease);
+    header.type = wire::frame_type::grant;
+    if (segment.descriptor() >= 0) {
+      ref.flags = wire::flag_memfd | wire::flag_with_fd;
+      from.queue_descriptor(segment.descriptor());
+    } else if (!segment.created()) {
+      ref.flags = wire::flag_fresh;
+    }
+    from.queue_frame(header, {&ref, 1}, {});
+    (which ? which->leases : from.initializer_leases).push_back(std::move(leased));
+  } catch (const std::system_error& error) {
+    header.type = wire::frame_type::refuse;
+    header.value = static_cast<std::uint64_t>(errc::shm_exhausted);
+    const std::string_view text = error.what();
+    from.queue_frame(header, {}, std::as_bytes(std::span(text)));
+  }
+  return true;
+}
+
+void pool_engine::violated(link& from, const char* what, clock::time_point) {
+  from.violation = "worker " + std::to_string(from.pid) + " was killed: " + what;
+  kill(from);
+  queue_->cancel(from.receive);
+}
+
+void pool_engine::watch_server() {
+  server_watch_.what = loop::operation::kind::poll_in;
+  server_watch_.fd = server_.get();
+  server_watch_.owner = this;
+  queue_->start(server_watch_);
+}
+
+void pool_engine::on_server_readable(clock::time_point now) {
+  for (;;) {
+    wire::server_message message;
+    std::vector<shm::unique_fd> fds;
+    const ssize_t received =
+        wire::receive_with_fds(server_.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
+    if (received == -EAGAIN) break;
+    if (received == -EMFILE) {
+      // The descriptor of a new worker could not be taken in: it cannot be controlled, so it has to go.
+      if (link* about = find(message.worker); about && message.type == wire::server_message_type::spawned) {
+        kill(*about);
+        start_failed(*about, "recvmsg of a worker's pidfd: " + std::system_category().message(EMFILE), now);
+        run_actions(now);
+      }
+      continue;
+    }
+    if (received != sizeof message) return on_server_lost(now);
+    on_server_message(message, fds.empty() ? shm::unique_fd() : std::move(fds.front()), now);
+    run_actions(now);
+  }
+  queue_->start(server_watch_);
+}
+
+void pool_engine::on_server_message(const wire::server_message& message, shm::unique_fd descriptor, clock::time_point now) {
+  link* const about = find(message.worker);
+  if (!about || about->state == link::stage::gone) return;
+  switch (message.type) {
+    case wire::server_message_type::spawned:
+      about->pid = message.pid;
+      about->process = std::move(descriptor);
+      about->exit_watch.fd = about->process.get();
+      queue_->start(about->exit_watch);
+      ++workers_started_;
+      if (about->state == link::stage::starting) about->state = link::stage::running;
+      scheduler_->worker_started(about->id, now);
+      break;
+    case wire::server_message_type::spawn_failed:
+      start_failed(*about, std::string(name_of(message.call)) + ": " + std::system_category().message(message.status), now);
+      break;
+    case wire::server_message_type::exited:
+      about->wait_status = message.status;
+      about->max_rss_bytes = message.max_rss_bytes;
+      check_exits(now);
+      break;
+    default: break;
+  }
+}
+
+/// The fork server is dead, and with it all workers (they die with their parent). A program that called init gets a new one.
+void pool_engine::on_server_lost(clock::time_point now) {
+  server_.reset();
+  unsent_.clear();
+  queue_->cancel(server_send_);
+  std::vector<link*> unanswered;
+  for (const auto& [id, each] : links_) {
+    if (each->state == link::stage::gone) continue;
+    if (!each->process) {
+      unanswered.push_back(each.get());
+      continue;
+    }
+    kill(*each);
+    if (each->process_ended) each->status_due.reset();
+  }
+  for (link* each : unanswered) start_failed(*each, "the fork server died", now);
+  try {
+    server_ = worker::connect_pool(store_->pool_id());
+    watch_server();
+  } catch (const std::exception& error) {
+    break_pool(std::string("the fork server died and cannot be started again: ") + error.what(), nullptr, now);
+  }
+  check_exits(now);
+}
+
+/// Accounts for workers that are dead: at once if the fork server has said how, or else when it has been given time to.
+void pool_engine::check_exits(clock::time_point now) {
+  std::vector<link*> dead;
+  for (const auto& [id, each] : links_) {
+    if (each->state == link::stage::gone) continue;
+    if (each->status_due && now >= *each->status_due) each->status_due.reset();
+    if (each->exit_known()) dead.push_back(each.get());
+  }
+  for (link* each : dead) {
+    if (each->receive.pending) queue_->cancel(each->receive);  // exited() follows when it is reaped
+    else exited(*each, now);
+  }
+}
+
+void pool_engine::exited(link& which, clock::time_point now) {
+  if (which.violation.empty()) {
+    which.collect_last_words();
+    read_frames(which, now);
+  }
+  sched::task_id started = 0;
+  std::vector<task*> tasks;
+  for (std::uint16_t slot = 0; slot != wire::slot_count; ++slot) {
+    const auto id = which.task_in(slot);
+    if (id == 0) continue;
+    if (auto* each = static_cast<task*>(scheduler_->assigned_context(which.id, id))) tasks.push_back(each);
+    if (which.slot(slot).word.load(std::memory_order_acquire) == wire::slot_word(id, wire::slot_state::started)) started = id;
+  }
+  for (task* each : tasks) unassign(*each);
+  if (which.wait_status) {
+    last_death_ = WIFSIGNALED(*which.wait_status)
+                      ? std::string("killed by signal ") + std::to_string(WTERMSIG(*which.wait_status))
+                      : "exit code " + std::to_string(WEXITSTATUS(*which.wait_status));
+  } else {
+    last_death_ = "nobody could learn how it ended";
+  }
+  which.state = link::stage::gone;
+  scheduler_->worker_exited(which.id, started, now);
+  run_actions(now);
+  which.kept.clear();
+  which.initializer_leases.clear();
+  queue_->cancel(which.exit_watch);
+  queue_->cancel(which.send);
+}
+
+void pool_engine::break_pool(std::string why, std::exception_ptr cause, clock::time_point now) {
+  if (scheduler_->broken()) return;
+  broken_why_ = std::move(why);
+  broken_cause_ = std::move(cause);
+  scheduler_->break_pool(now);
+}
+
+}  // namespace shmpool::detail

@@ -1,0 +1,48 @@
+// The functions that a pool has been asked to run: a small number for each, how to name it to a worker, and what its past
+// runs say about the next (how long it takes, what memory its result needs).
+//
+// Thread safety: none; the engine's lock guards it.
+#pragma once
+
+#include <shmpool/detail/message.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+namespace shmpool::detail {
+
+struct function_record {
+  callable_ref callable;
+  std::vector<std::byte> definition;                 ///< body of the function frame
+  std::optional<std::chrono::nanoseconds> expected;  ///< run time, a moving average
+  std::vector<std::size_t> result_sizes;             ///< bytes of the segments that the last run used for its result
+};
+
+class function_table {
+ public:
+  /// The number of a function; looks it up in its module when it is new. Throws std::system_error(errc::function_not_found)
+  /// for an address that is in no module.
+  std::uint32_t number(const callable_ref& callable);
+  function_record& operator[](std::uint32_t number) { return records_[number]; }
+
+  /// Takes note of a run.
+  void ran(std::uint32_t number, std::chrono::nanoseconds run);
+
+ private:
+  struct hash {
+    std::size_t operator()(const callable_ref& key) const noexcept {
+      const auto entry = reinterpret_cast<std::uintptr_t>(key.entry);
+      const auto target = reinterpret_cast<std::uintptr_t>(key.target);
+      return std::hash<std::uintptr_t>{}(entry ^ (target * 0x9e3779b97f4a7c15U));
+    }
+  };
+  std::unordered_map<callable_ref, std::uint32_t, hash> numbers_;
+  std::vector<function_record> records_;
+};
+
+}  // namespace shmpool::detail

@@ -1,0 +1,156 @@
+// How tasks and workers end: taken back, stopped, overdue, killed, lost with their worker, drained.
+#include "sched/scheduler_state.hpp"
+
+#include <algorithm>
+
+namespace shmpool::sched {
+
+index_type scheduler::impl::find_sent(worker_id worker, task_id task) const noexcept {
+  const index_type index = tasks_.find(task);
+  if (index == no_index) return no_index;
+  const task_record& record = tasks_[index];
+  if (record.state != task_state::assigned || !record.sent || workers_[record.worker].id != worker) return no_index;
+  return index;
+}
+
+bool scheduler::impl::take_back(index_type task) noexcept {
+  const task_record& record = tasks_[task];
+  return !record.sent || slots_.take_back(workers_[record.worker].id, tasks_.id(task));
+}
+
+void scheduler::impl::recall(index_type worker) noexcept {
+  for (index_type task = workers_[worker].tasks.front(); task != no_index;) {
+    const index_type behind = tasks_[task].next;
+    if (!tasks_[task].stop_requested && take_back(task)) {
+      detach(task);
+      enqueue(task);
+    }
+    task = behind;
+  }
+}
+
+void scheduler::impl::request_stop(index_type task) {
+  if (tasks_[task].stop_requested) return;
+  tasks_[task].stop_requested = true;
+  const index_type worker = tasks_[task].worker;
+  if (workers_[worker].state != worker_state::killed) emit(action::kind::request_stop, worker, task);
+}
+
+void scheduler::impl::doom(index_type task, failure why, time_point now) {
+  if (tasks_[task].doom != failure::none) return;  // the first reason names the failure
+  const index_type worker = tasks_[task].worker;
+  request_stop(task);
+  tasks_[task].doom = why;
+  ++workers_[worker].doomed;
+  if (workers_[worker].state == worker_state::killed) {
+    deadlines_.clear(task);  // nothing is left to do to it; its worker's exit ends it
+    return;
+  }
+  recall(worker);
+  if (settings_.cancel_grace > duration::zero()) {
+    deadlines_.set(task, later(now, settings_.cancel_grace));
+  } else {
+    kill(worker);
+  }
+}
+
+void scheduler::impl::expire(index_type task, time_point now) {
+  deadlines_.clear(task);
+  const task_record& record = tasks_[task];
+  if (record.doom != failure::none) {
+    kill(record.worker);
+    return;
+  }
+  std::optional<time_point> started;
+  if (record.sent) started = slots_.started(workers_[record.worker].id, tasks_.id(task));
+  // The worker wrote that time. One from the future must not put the deadline off for ever.
+  const time_point due = later(started ? std::min(*started, now) : now, record.timeout);
+  if (due <= now) {
+    doom(task, failure::deadline_exceeded, now);
+  } else {
+    deadlines_.set(task, due);
+  }
+}
+
+void scheduler::impl::kill(index_type worker) {
+  if (workers_[worker].state == worker_state::killed) return;
+  workers_.set_state(worker, worker_state::killed);
+  recall(worker);
+  for (index_type task = workers_[worker].tasks.front(); task != no_index; task = tasks_[task].next) {
+    deadlines_.clear(task);
+  }
+  emit(action::kind::kill_worker, worker);
+}
+
+void scheduler::impl::kill_all() {
+  for (index_type worker = 0; worker < workers_.slots(); ++worker) {
+    if (workers_[worker].state != worker_state::vacant) kill(worker);
+  }
+}
+
+void scheduler::impl::bury(index_type worker, index_type started) {
+  const worker_id id = workers_[worker].id;
+  workers_.set_state(worker, worker_state::killed);  // so that nothing below gives it more
+  while (!workers_[worker].tasks.empty()) {
+    const index_type task = workers_[worker].tasks.front();
+    task_record& record = tasks_[task];
+    detach(task);
+    if (record.doom != failure::none) {
+      complete(task, record.doom);
+    } else if (task == started && --record.attempts_left == 0) {
+      complete(task, failure::worker_lost, id);
+    } else if (record.stop_requested) {
+      complete(task, failure::cancelled);  // it would be queued again, and to cancel a queued task is to remove it
+    } else {
+      enqueue(task);
+    }
+  }
+  workers_.release(worker);
+}
+
+void scheduler::impl::complete(index_type task, failure why, worker_id lost_with) {
+  emit(action::kind::complete, no_index, task);
+  actions_.back().why = why;
+  actions_.back().worker = lost_with;
+  tasks_.release(task);
+}
+
+void scheduler::impl::finish(index_type task, failure why) {
+  if (tasks_[task].state == task_state::queued) {
+    queue_.remove(tasks_, task);
+  } else {
+    detach(task);
+  }
+  complete(task, why);
+}
+
+void scheduler::impl::finish_all(failure why) {
+  scratch_.clear();
+  for (index_type task = 0; task < tasks_.slots(); ++task) {
+    if (tasks_[task].state != task_state::vacant) scratch_.push_back(task);
+  }
+  std::sort(scratch_.begin(), scratch_.end(),
+            [&](index_type a, index_type b) { return tasks_[a].order < tasks_[b].order; });
+  for (const index_type task : scratch_) finish(task, why);
+}
+
+void scheduler::impl::break_pool() {
+  broken_ = true;
+  finish_all(failure::pool_broken);
+  kill_all();
+}
+
+void scheduler::impl::wind_down() {
+  if (tasks_.size() != 0 || drained_) return;
+  for (index_type worker = 0; worker < workers_.slots(); ++worker) {
+    const worker_state state = workers_[worker].state;
+    if (state != worker_state::starting && state != worker_state::ready) continue;
+    workers_.set_state(worker, worker_state::retiring);
+    emit(action::kind::retire_worker, worker);
+  }
+  if (workers_.size() != 0) return;
+  drained_ = true;
+  emit(action::kind::drained, no_index);
+}
+
+}  // namespace shmpool::sched

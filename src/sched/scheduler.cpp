@@ -1,0 +1,202 @@
+// The scheduler's events and what it says about itself.
+#include "sched/scheduler.hpp"
+
+#include "sched/scheduler_state.hpp"
+
+#include <algorithm>
+
+namespace shmpool::sched {
+
+scheduler::scheduler(const options& settings, claims& slots) : impl_(std::make_unique<impl>(settings, slots)) {
+}
+scheduler::~scheduler() = default;
+
+task_id scheduler::submit(const task_spec& task, time_point now) {
+  impl& self = *impl_;
+  if (self.closing_ || self.broken_) return 0;
+  if (self.settings_.max_pending != 0 && self.tasks_.size() >= self.settings_.max_pending) return 0;
+  const index_type index = self.tasks_.acquire();
+  task_record& record = self.tasks_[index];
+  record.context = task.context;
+  record.order = ++self.submits_;
+  record.warm_workers = task.warm_workers;
+  record.cost = task.expected ? std::max(*task.expected, duration::zero()) : duration::max();
+  record.timeout = std::max(task.timeout, duration::zero());
+  record.attempts_left = std::max(task.attempts, 1U);
+  record.state = task_state::queued;
+  self.queue_.push_back(self.tasks_, index);
+  const task_id id = self.tasks_.id(index);
+  self.settle(now);
+  return id;
+}
+
+void scheduler::worker_started(worker_id worker, time_point now) {
+  impl& self = *impl_;
+  const index_type index = self.workers_.find(worker);
+  if (index == no_index) return;
+  self.crashes_.forget_failed_starts();
+  // Told to leave before it was there? Then its exit follows.
+  if (self.workers_[index].state == worker_state::starting) self.workers_.set_state(index, worker_state::ready);
+  self.settle(now);
+}
+
+void scheduler::worker_start_failed(worker_id worker, time_point now) {
+  impl& self = *impl_;
+  const index_type index = self.workers_.find(worker);
+  if (index == no_index) return;
+  const worker_state state = self.workers_[index].state;
+  const bool was_wanted = state == worker_state::starting || state == worker_state::ready;
+  self.bury(index, no_index);
+  if (was_wanted) {
+    bool others = false;
+    for (index_type other = 0; other < self.workers_.slots(); ++other) {
+      const worker_state alive = self.workers_[other].state;
+      others = others || alive == worker_state::starting || alive == worker_state::ready;
+    }
+    if (others) {
+      self.crashes_.start_failed(now);
+    } else {
+      while (!self.queue_.empty()) self.finish(self.queue_.front(), failure::worker_start_failed);
+      self.crashes_.forget_failed_starts();
+    }
+  }
+  self.settle(now);
+}
+
+bool scheduler::replied(worker_id worker, task_id task, duration, time_point now) {
+  impl& self = *impl_;
+  const index_type index = self.find_sent(worker, task);
+  if (index == no_index) return false;
+  self.detach(index);
+  self.tasks_.release(index);
+  self.crashes_.completed();
+  self.settle(now);
+  return true;
+}
+
+void scheduler::worker_exited(worker_id worker, task_id started, time_point now) {
+  impl& self = *impl_;
+  const index_type index = self.workers_.find(worker);
+  if (index == no_index) return;
+  const worker_state state = self.workers_[index].state;
+  const bool asked = state == worker_state::retiring || state == worker_state::killed;
+  self.bury(index, self.find_sent(worker, started));
+  if (!asked && self.crashes_.died(now) == crash_monitor::verdict::give_up) self.break_pool();
+  self.settle(now);
+}
+
+void scheduler::cancel(task_id task, cancel_kind kind, time_point now) {
+  impl& self = *impl_;
+  const index_type index = self.tasks_.find(task);
+  if (index == no_index) return;
+  task_record& record = self.tasks_[index];
+  // A task that was told to stop is one that could not be taken back: asking again would get the same answer.
+  if (record.state == task_state::queued || (!record.stop_requested && self.take_back(index))) {
+    self.finish(index, failure::cancelled);
+  } else if (kind == cancel_kind::partial) {
+    self.request_stop(index);
+  } else if (kind == cancel_kind::terminal) {
+    self.doom(index, failure::cancelled, now);
+  }
+  self.settle(now);
+}
+
+void scheduler::tick(time_point now) {
+  impl& self = *impl_;
+  for (index_type task = self.deadlines_.due(now); task != no_index; task = self.deadlines_.due(now)) {
+    self.expire(task, now);
+  }
+  self.settle(now);
+}
+
+void scheduler::shutdown(time_point now) {
+  impl_->closing_ = true;
+  impl_->settle(now);
+}
+
+void scheduler::stop(time_point now) {
+  impl& self = *impl_;
+  self.closing_ = true;
+  self.finish_all(failure::pool_stopped);
+  self.kill_all();
+  self.settle(now);
+}
+
+void scheduler::break_pool(time_point now) {
+  impl_->break_pool();
+  impl_->settle(now);
+}
+
+bool scheduler::next_action(action& out) {
+  impl& self = *impl_;
+  while (self.next_action_ != self.actions_.size()) {
+    out = self.actions_[self.next_action_++];
+    if (self.still_meant(out)) return true;
+  }
+  self.actions_.clear();
+  self.next_action_ = 0;
+  return false;
+}
+
+std::optional<time_point> scheduler::next_deadline() const {
+  const std::optional<time_point> task = impl_->deadlines_.earliest();
+  const std::optional<time_point> start = impl_->start_wanted_at_;
+  if (task && start) return std::min(*task, *start);
+  return task ? task : start;
+}
+
+bool scheduler::broken() const noexcept {
+  return impl_->broken_;
+}
+
+counts scheduler::count() const noexcept {
+  counts out;
+  out.queued = impl_->queue_.size();
+  out.assigned = impl_->assigned_;
+  out.workers = static_cast<unsigned>(impl_->workers_.size());
+  out.idle_workers = static_cast<unsigned>(impl_->workers_.idle_count());
+  out.deaths = impl_->crashes_.deaths();
+  return out;
+}
+
+void* scheduler::assigned_context(worker_id worker, task_id task) const noexcept {
+  const index_type index = impl_->find_sent(worker, task);
+  return index == no_index ? nullptr : impl_->tasks_[index].context;
+}
+
+void scheduler::impl::emit(action::kind what, index_type worker, index_type task) {
+  action next;
+  next.what = what;
+  if (worker != no_index) next.worker = workers_[worker].id;
+  if (task != no_index) {
+    next.task = tasks_.id(task);
+    next.context = tasks_[task].context;
+  }
+  actions_.push_back(next);
+}
+
+/// Several events may go in before their actions are fetched, and a later one may overtake an earlier one's action. An
+/// assignment that has not been fetched yet was withdrawn without asking the worker, who cannot know of it.
+bool scheduler::impl::still_meant(const action& what) noexcept {
+  switch (what.what) {
+    case action::kind::assign: {
+      const index_type task = tasks_.find(what.task);
+      if (task == no_index || tasks_[task].state != task_state::assigned || tasks_[task].sent) return false;
+      if (workers_[tasks_[task].worker].id != what.worker) return false;
+      tasks_[task].sent = true;
+      return true;
+    }
+    case action::kind::request_stop:
+      return find_sent(what.worker, what.task) != no_index;
+    case action::kind::start_worker:
+    case action::kind::retire_worker:
+    case action::kind::kill_worker:
+      return workers_.find(what.worker) != no_index;
+    case action::kind::complete:
+    case action::kind::drained:
+      return true;
+  }
+  return true;
+}
+
+}  // namespace shmpool::sched

@@ -1,0 +1,100 @@
+// The scheduler's state and the steps that its events are made of. scheduler.cpp has the events, assignment.cpp decides
+// which worker gets which task, endings.cpp how tasks and workers end.
+//
+// Thread safety: none.
+#pragma once
+
+#include "sched/crash_monitor.hpp"
+#include "sched/deadline_heap.hpp"
+#include "sched/scheduler.hpp"
+#include "sched/task_table.hpp"
+#include "sched/worker_table.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+namespace shmpool::sched {
+
+struct scheduler::impl {
+  impl(const options& settings, claims& slots) : settings_(settings), slots_(slots), crashes_(settings) {
+    settings_.max_workers = std::max(settings_.max_workers, 1U);
+  }
+
+  // ---- Assignment. Every event ends with settle(), which leaves nothing undone that could be done now.
+
+  void settle(time_point now);
+  /// Hands queued tasks out, then shares out what waits behind others.
+  void dispatch(time_point now);
+  /// The worker that `task` goes to, perhaps a new one; no_index if it has to wait.
+  index_type choose_worker(const task_record& task, time_point now);
+  index_type choose_idle(std::uint64_t warm_workers) const noexcept;
+  /// The worker with the least to do before it would get to `task`, among those that would get to it soon enough.
+  index_type choose_busy(const task_record& task) const noexcept;
+  /// Lets idle workers take tasks from behind others. Only for an empty queue.
+  void rebalance(time_point now);
+  /// Moves about half of what waits at one worker to an idle one; false if everything there has been started.
+  bool move_half(index_type from, index_type to, time_point now);
+  /// True if a task waits behind another one at a worker, so that one more worker would help.
+  bool crowded() const noexcept;
+  /// Whether a worker may be started now. If only a pause forbids it, the end of the pause becomes a deadline.
+  bool may_start(time_point now) noexcept;
+  index_type start_worker();
+  void assign(index_type task, index_type worker, time_point now);
+  /// Takes a task off its worker's list. It must then be queued, assigned or completed.
+  void detach(index_type task) noexcept;
+  void enqueue(index_type task) noexcept;
+  bool is_long(const task_record& task) const noexcept { return task.cost > settings_.lookahead; }
+
+  // ---- Endings.
+
+  /// The record of a task that `worker` can know of, or no_index.
+  index_type find_sent(worker_id worker, task_id task) const noexcept;
+  /// True if the worker has not started the task, and never will.
+  bool take_back(index_type task) noexcept;
+  /// Takes back and queues whatever the worker has not started.
+  void recall(index_type worker) noexcept;
+  void request_stop(index_type task);
+  /// The task has to end now: its worker is killed unless the result comes within cancel_grace.
+  void doom(index_type task, failure why, time_point now);
+  /// A deadline of the task has passed.
+  void expire(index_type task, time_point now);
+  void kill(index_type worker);
+  void kill_all();
+  /// The worker is gone. `started` (no_index: none) is lost, or tried again; the others are queued, or end as was
+  /// asked.
+  void bury(index_type worker, index_type started);
+  /// Emits `complete` and forgets the task, which must be in no list.
+  void complete(index_type task, failure why, worker_id lost_with = 0);
+  /// Takes the task out of the queue or off its worker, and completes it.
+  void finish(index_type task, failure why);
+  void finish_all(failure why);
+  void break_pool();
+  /// After shutdown() or stop(): retires the workers when no task is left, and says `drained` when no worker is.
+  void wind_down();
+
+  void emit(action::kind what, index_type worker, index_type task = no_index);
+  bool still_meant(const action& what) noexcept;
+
+  options settings_;
+  claims& slots_;
+  task_table tasks_;
+  worker_table workers_;
+  task_list queue_;
+  deadline_heap deadlines_;
+  crash_monitor crashes_;
+  std::vector<action> actions_;
+  std::size_t next_action_ = 0;                ///< actions before this one have been fetched
+  std::vector<index_type> scratch_;            ///< kept for its capacity
+  std::optional<time_point> start_wanted_at_;  ///< a worker is needed, and a pause ends then
+  std::uint64_t submits_ = 0;
+  std::size_t assigned_ = 0;
+  std::size_t behind_others_ = 0;  ///< assigned tasks that are not the first of their worker
+  bool closing_ = false;
+  bool broken_ = false;
+  bool drained_ = false;
+};
+
+}  // namespace shmpool::sched

@@ -1,0 +1,144 @@
+// The tasks that the scheduler knows: a slab of records whose ids carry a generation, and intrusive lists over it.
+// After the slab has grown to the most tasks that ever waited at once, a task costs no allocation.
+//
+// Thread safety: none.
+#pragma once
+
+#include "sched/scheduler.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+namespace shmpool::sched {
+
+/// A position in a slab; `no_index` is none.
+using index_type = std::uint32_t;
+inline constexpr index_type no_index = std::numeric_limits<index_type>::max();
+
+enum class task_state : std::uint8_t {
+  vacant,    ///< the record names no task
+  queued,    ///< it waits in the scheduler's queue
+  assigned,  ///< it is in the list of one worker, which may or may not have started it
+};
+
+struct task_record {
+  void* context = nullptr;
+  std::uint64_t order = 0;  ///< counts submits; the queue is always sorted by it
+  std::uint64_t warm_workers = 0;
+  duration cost{};     ///< expected run time; duration::max() if unknown
+  duration timeout{};  ///< zero: none
+  std::uint32_t generation = 0;
+  index_type previous = no_index;
+  index_type next = no_index;
+  index_type worker = no_index;  ///< while assigned: where the worker's record is
+  unsigned attempts_left = 1;
+  task_state state = task_state::vacant;
+  failure doom = failure::none;  ///< how it ends unless its result comes first: its worker is about to be killed for it
+  bool sent = false;  ///< while assigned: the engine has fetched the assignment, so the worker may know of it
+  bool stop_requested = false;
+};
+
+/// The slab. Ids are never 0 and never repeat: a record whose generations are used up is not used again.
+class task_table {
+ public:
+  /// `first_generation` lets a test see what happens at the end of the generations.
+  explicit task_table(std::uint32_t first_generation = 0) : first_generation_(first_generation) {}
+
+  index_type acquire() {
+    index_type index = free_;
+    if (index != no_index) {
+      free_ = records_[index].next;
+    } else {
+      index = static_cast<index_type>(records_.size());
+      records_.emplace_back().generation = first_generation_;
+    }
+    const std::uint32_t generation = records_[index].generation;
+    records_[index] = task_record{};
+    records_[index].generation = generation;
+    ++size_;
+    return index;
+  }
+
+  void release(index_type index) noexcept {
+    task_record& record = records_[index];
+    record.state = task_state::vacant;
+    --size_;
+    if (record.generation == std::numeric_limits<std::uint32_t>::max()) return;
+    ++record.generation;
+    record.next = free_;
+    free_ = index;
+  }
+
+  task_id id(index_type index) const noexcept {
+    return (task_id{records_[index].generation} << 32) | (task_id{index} + 1);
+  }
+
+  /// Where the task is, or no_index if it is not known (any more).
+  index_type find(task_id task) const noexcept {
+    const std::uint64_t position = (task & 0xffff'ffffU) - 1;  // an id of 0 wraps to something out of range
+    if (position >= records_.size()) return no_index;
+    const task_record& record = records_[position];
+    if (record.state == task_state::vacant || record.generation != task >> 32) return no_index;
+    return static_cast<index_type>(position);
+  }
+
+  task_record& operator[](index_type index) noexcept { return records_[index]; }
+  const task_record& operator[](index_type index) const noexcept { return records_[index]; }
+
+  /// Tasks that are known.
+  std::size_t size() const noexcept { return size_; }
+  /// Records, vacant ones included: every index is less than this.
+  index_type slots() const noexcept { return static_cast<index_type>(records_.size()); }
+
+ private:
+  std::vector<task_record> records_;
+  index_type free_ = no_index;
+  std::size_t size_ = 0;
+  std::uint32_t first_generation_;
+};
+
+/// A doubly linked list through the records' own links; a task is in at most one. Owns nothing.
+class task_list {
+ public:
+  index_type front() const noexcept { return front_; }
+  index_type back() const noexcept { return back_; }
+  std::size_t size() const noexcept { return size_; }
+  bool empty() const noexcept { return size_ == 0; }
+
+  void push_back(task_table& tasks, index_type index) noexcept { insert_before(tasks, no_index, index); }
+
+  /// Puts a task at the place that its submit gave it. Walks only past older tasks, and of those few are ever ahead of
+  /// one that had left the queue already.
+  void insert_by_order(task_table& tasks, index_type index) noexcept {
+    index_type place = front_;
+    while (place != no_index && tasks[place].order < tasks[index].order) place = tasks[place].next;
+    insert_before(tasks, place, index);
+  }
+
+  void remove(task_table& tasks, index_type index) noexcept {
+    const index_type previous = tasks[index].previous;
+    const index_type next = tasks[index].next;
+    (previous == no_index ? front_ : tasks[previous].next) = next;
+    (next == no_index ? back_ : tasks[next].previous) = previous;
+    tasks[index].previous = tasks[index].next = no_index;
+    --size_;
+  }
+
+ private:
+  void insert_before(task_table& tasks, index_type place, index_type index) noexcept {
+    const index_type previous = place == no_index ? back_ : tasks[place].previous;
+    tasks[index].previous = previous;
+    tasks[index].next = place;
+    (previous == no_index ? front_ : tasks[previous].next) = index;
+    (place == no_index ? back_ : tasks[place].previous) = index;
+    ++size_;
+  }
+
+  index_type front_ = no_index;
+  index_type back_ = no_index;
+  std::size_t size_ = 0;
+};
+
+}  // namespace shmpool::sched

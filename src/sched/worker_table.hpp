@@ -1,0 +1,134 @@
+// The workers that have not exited yet: what each was told, what it holds, and which are idle, most recently idle
+// first.
+//
+// Thread safety: none.
+#pragma once
+
+#include "sched/scheduler.hpp"
+#include "sched/task_table.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace shmpool::sched {
+
+enum class worker_state : std::uint8_t {
+  vacant,    ///< the record names no worker
+  starting,  ///< start_worker was emitted; it takes tasks already, but runs none yet
+  ready,     ///< it exists and takes tasks
+  retiring,  ///< it was told to leave and has no task
+  killed,    ///< SIGKILL was asked for; results that it sent before may still arrive
+};
+
+struct worker_record {
+  worker_id id = 0;
+  worker_state state = worker_state::vacant;
+  bool idle = false;        ///< in the idle list
+  unsigned long_tasks = 0;  ///< tasks that nothing may wait behind
+  unsigned doomed = 0;      ///< tasks that it will be killed for unless they end first; it takes no others meanwhile
+  duration short_work{};    ///< expected run time of all its other tasks
+  task_list tasks;          ///< in the order of assignment, which is the order in which it runs them
+  index_type more_recently_idle = no_index;
+  index_type less_recently_idle = no_index;
+
+  /// Whether it may be given tasks at all.
+  bool usable() const noexcept {
+    return (state == worker_state::starting || state == worker_state::ready) && doomed == 0;
+  }
+  /// How many of its tasks cannot be running yet.
+  std::size_t waiting() const noexcept {
+    return state == worker_state::ready && !tasks.empty() ? tasks.size() - 1 : tasks.size();
+  }
+};
+
+class worker_table {
+ public:
+  /// A new worker in state starting. It is not in the idle list yet.
+  index_type acquire() {
+    index_type index = 0;
+    while (index < records_.size() && records_[index].state != worker_state::vacant) ++index;
+    if (index == records_.size()) records_.emplace_back();
+    records_[index] = worker_record{};
+    records_[index].id = ++last_id_;
+    records_[index].state = worker_state::starting;
+    ++starting_;
+    ++size_;
+    return index;
+  }
+
+  void release(index_type index) noexcept {
+    set_state(index, worker_state::vacant);
+    --size_;
+  }
+
+  /// Moves a worker on. Only one that is starting or ready stays in the idle list.
+  void set_state(index_type index, worker_state next) noexcept {
+    worker_record& worker = records_[index];
+    if (worker.state == worker_state::starting) --starting_;
+    worker.state = next;
+    if (next != worker_state::ready) {
+      set_busy(index);
+    } else if (worker.idle) {
+      set_idle(index);
+    }
+  }
+
+  index_type find(worker_id worker) const noexcept {
+    for (index_type index = 0; index < records_.size(); ++index) {
+      if (records_[index].id == worker && records_[index].state != worker_state::vacant) return index;
+    }
+    return no_index;
+  }
+
+  worker_record& operator[](index_type index) noexcept { return records_[index]; }
+  const worker_record& operator[](index_type index) const noexcept { return records_[index]; }
+  std::size_t size() const noexcept { return size_; }
+  index_type slots() const noexcept { return static_cast<index_type>(records_.size()); }
+
+  /// Workers in state starting.
+  std::size_t starting() const noexcept { return starting_; }
+
+  index_type most_recently_idle() const noexcept { return idle_front_; }
+  std::size_t idle_count() const noexcept { return idle_count_; }
+
+  /// Puts a worker at the front of the idle list; one that has yet to start goes to the end, as others answer sooner.
+  void set_idle(index_type index) noexcept {
+    set_busy(index);
+    worker_record& worker = records_[index];
+    const bool last = worker.state == worker_state::starting;
+    worker.more_recently_idle = last ? idle_back_ : no_index;
+    worker.less_recently_idle = last ? no_index : idle_front_;
+    link(worker, index, index);
+    worker.idle = true;
+    ++idle_count_;
+  }
+
+  void set_busy(index_type index) noexcept {
+    worker_record& worker = records_[index];
+    if (!worker.idle) return;
+    link(worker, worker.less_recently_idle, worker.more_recently_idle);
+    worker.more_recently_idle = worker.less_recently_idle = no_index;
+    worker.idle = false;
+    --idle_count_;
+  }
+
+ private:
+  /// Makes the neighbours of `worker` point at what is given: at it when it enters, at each other when it leaves.
+  void link(const worker_record& worker, index_type after_more, index_type before_less) noexcept {
+    const index_type more = worker.more_recently_idle;
+    const index_type less = worker.less_recently_idle;
+    (more == no_index ? idle_front_ : records_[more].less_recently_idle) = after_more;
+    (less == no_index ? idle_back_ : records_[less].more_recently_idle) = before_less;
+  }
+
+  std::vector<worker_record> records_;
+  std::size_t size_ = 0;
+  std::size_t starting_ = 0;
+  std::size_t idle_count_ = 0;
+  index_type idle_front_ = no_index;
+  index_type idle_back_ = no_index;
+  worker_id last_id_ = 0;
+};
+
+}  // namespace shmpool::sched

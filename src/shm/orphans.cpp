@@ -1,0 +1,125 @@
+// A pool is dead if its lock file can be locked, or is gone: it is made before the first segment and removed after the
+// last.
+#include "shm/orphans.hpp"
+
+#include "shm/mapping.hpp"
+#include "shm/pool_lock.hpp"
+
+#include <shmpool/shm_handle.hpp>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace shmpool::shm {
+namespace {
+
+struct close_directory {
+  void operator()(DIR* directory) const noexcept { ::closedir(directory); }
+};
+
+/// This user's names, read completely before anything is removed.
+std::vector<std::pair<std::string, parsed_name>> list_names() {
+  std::vector<std::pair<std::string, parsed_name>> names;
+  const std::unique_ptr<DIR, close_directory> directory{::opendir(shm_directory())};
+  if (!directory) return names;
+  while (const dirent* entry = ::readdir(directory.get())) {
+    if (const auto parsed = parse_name(entry->d_name)) names.emplace_back(entry->d_name, *parsed);
+  }
+  return names;
+}
+
+/// Unlinks the segments of one pool that really are this user's files.
+void remove_segments(std::uint64_t pool_id, reap_result& removed) {
+  const unique_fd directory{::open(shm_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (!directory) return;
+  for (const auto& [name, parsed] : list_names()) {
+    if (parsed.pool_id != pool_id || parsed.segment_id == 0) continue;
+    struct stat info {};
+    if (::fstatat(directory.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) continue;
+    if (!S_ISREG(info.st_mode) || info.st_uid != ::geteuid()) continue;
+    if (::unlinkat(directory.get(), name.c_str(), 0) != 0) continue;  // another reaper was faster
+    ++removed.segments;
+    removed.bytes += static_cast<std::uint64_t>(info.st_size);
+  }
+}
+
+/// Removes one pool's names if it is dead.
+void reap_pool(std::uint64_t pool_id, reap_result& removed) {
+  const std::string name = lock_name(pool_id);
+  std::error_code error;
+  // By name, not from the listing: a pool that started while the directory was read may show its segments and not its
+  // lock.
+  const unique_fd lock = open_named(name, true, error);
+  if (error && error != std::errc::no_such_file_or_directory) return;
+  if (lock) {
+    struct stat info {};
+    if (::fstat(lock.get(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_uid != ::geteuid()) return;
+    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return;            // it lives, or another reaper is at it
+    if (::fstat(lock.get(), &info) != 0 || info.st_nlink == 0) return;  // another reaper is done
+  }
+  const std::size_t before = removed.segments;
+  remove_segments(pool_id, removed);
+  if (lock) unlink_named(name);
+  if (lock || removed.segments != before) ++removed.pools;
+}
+
+}  // namespace
+
+std::optional<parsed_name> parse_name(std::string_view name) {
+  constexpr std::string_view prefix = "shmpool.";
+  if (!name.starts_with(prefix)) return std::nullopt;
+  const char* const end = name.data() + name.size();
+  unsigned long long uid = 0;
+  parsed_name parsed;
+  auto next = std::from_chars(name.data() + prefix.size(), end, uid);
+  if (next.ec != std::errc{} || next.ptr == end || *next.ptr != '.') return std::nullopt;
+  next = std::from_chars(next.ptr + 1, end, parsed.pool_id, 16);
+  if (next.ec != std::errc{} || next.ptr == end || *next.ptr != '.') return std::nullopt;
+  if (std::from_chars(next.ptr + 1, end, parsed.segment_id).ec != std::errc{}) parsed.segment_id = 0;
+  // Made again, it must come out the same: that excludes other users, leading zeros, signs, capitals and tails.
+  const std::string same =
+      parsed.segment_id == 0 ? lock_name(parsed.pool_id) : segment_name(parsed.pool_id, parsed.segment_id);
+  if (name != same) return std::nullopt;
+  return parsed;
+}
+
+std::size_t unlink_pool(std::uint64_t pool_id) noexcept {
+  reap_result removed;
+  try {
+    remove_segments(pool_id, removed);
+    unlink_named(lock_name(pool_id));
+  } catch (const std::bad_alloc&) {
+    // The lock file stays then, and the next reaper finds it free.
+  }
+  return removed.segments;
+}
+
+}  // namespace shmpool::shm
+
+namespace shmpool {
+
+reap_result reap_orphans() noexcept {
+  reap_result removed;
+  try {
+    std::set<std::uint64_t> pools;
+    for (const auto& [name, parsed] : shm::list_names()) pools.insert(parsed.pool_id);
+    for (const std::uint64_t pool : pools) {
+      if (!shm::is_pool_of_this_process(pool)) shm::reap_pool(pool, removed);
+    }
+  } catch (const std::bad_alloc&) {
+    // What is left is for the next one.
+  }
+  return removed;
+}
+
+}  // namespace shmpool

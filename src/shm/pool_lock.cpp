@@ -1,0 +1,158 @@
+// A lock file is made and locked in two steps, so a reaper can come in between: whoever locks looks again whether the
+// file is still the one under its name, and takes another id if it is not.
+#include "shm/pool_lock.hpp"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <mutex>
+
+namespace shmpool::shm {
+
+/// The pools of this process, linked through their locks. All static: a handle in a static object may outlive any
+/// object here.
+class pool_registry {
+ public:
+  static std::unique_lock<std::mutex> lock() { return std::unique_lock{mutex_}; }
+
+  static void add(pool_lock& entry) noexcept {
+    entry.next_ = first_;
+    entry.link_ = &first_;
+    if (first_ != nullptr) first_->link_ = &entry.next_;
+    first_ = &entry;
+  }
+  static void remove(pool_lock& entry) noexcept {
+    if (entry.link_ == nullptr) return;
+    *entry.link_ = entry.next_;
+    if (entry.next_ != nullptr) entry.next_->link_ = entry.link_;
+    entry.link_ = nullptr;
+  }
+  static bool contains(std::uint64_t pool_id) noexcept {
+    for (const pool_lock* entry = first_; entry != nullptr; entry = entry->next_) {
+      if (entry->pool_id_ == pool_id) return true;
+    }
+    return false;
+  }
+
+  /// A flock belongs to the open file, which a fork shares: a child that kept the descriptor would keep a dead pool
+  /// locked.
+  static void watch_forks() {
+    static const int result = ::pthread_atfork([] { mutex_.lock(); }, [] { mutex_.unlock(); }, &in_child);
+    if (result != 0) throw std::system_error(result, std::system_category(), "pthread_atfork");
+  }
+
+ private:
+  static void in_child() {
+    while (first_ != nullptr) {
+      pool_lock& entry = *first_;
+      entry.inherited_.store(true, std::memory_order_relaxed);
+      entry.fd_.reset();
+      remove(entry);
+    }
+    mutex_.unlock();
+  }
+
+  static constinit std::mutex mutex_;  // a leaf
+  static constinit pool_lock* first_;
+};
+
+constinit std::mutex pool_registry::mutex_;
+constinit pool_lock* pool_registry::first_ = nullptr;
+
+namespace {
+
+std::uint64_t random_id() {
+  std::uint64_t id = 0;
+  for (;;) {
+    const ssize_t got = ::getrandom(&id, sizeof id, 0);
+    if (got == static_cast<ssize_t>(sizeof id)) return id;
+    if (got < 0 && errno != EINTR) throw std::system_error(errno, std::system_category(), "getrandom");
+  }
+}
+
+/// True if the open file is the one that the name stands for.
+bool is_still_named(int fd, const std::string& name) noexcept {
+  struct stat opened {};
+  if (::fstat(fd, &opened) != 0 || opened.st_nlink == 0) return false;
+  std::error_code error;
+  const unique_fd again = open_named(name, false, error);
+  struct stat named {};
+  return again && ::fstat(again.get(), &named) == 0 && named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
+}
+
+}  // namespace
+
+std::string lock_name(std::uint64_t pool_id) {
+  std::array<char, 80> text;
+  const int length =
+      std::snprintf(text.data(), text.size(), "shmpool.%llu.%016llx.lock", static_cast<unsigned long long>(::geteuid()),
+                    static_cast<unsigned long long>(pool_id));
+  return {text.data(), static_cast<std::size_t>(length)};
+}
+
+pool_lock::pool_lock(std::uint64_t pool_id, unique_fd fd) noexcept
+    : pool_id_(pool_id), fd_(std::move(fd)), owner_(::getpid()) {
+  pool_registry::add(*this);
+}
+
+std::unique_ptr<pool_lock> pool_lock::acquire(std::error_code& error) {
+  pool_registry::watch_forks();
+  for (;;) {
+    const std::uint64_t id = random_id();
+    const std::string name = lock_name(id);
+    // Held from before the file exists until its lock is in the list, so that no fork can copy a descriptor that the
+    // list misses.
+    const auto registry = pool_registry::lock();
+    unique_fd fd = create_named(name, 0, error);
+    if (error == std::errc::file_exists) continue;
+    if (error) return nullptr;
+    if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) {
+      if (is_still_named(fd.get(), name)) return std::unique_ptr<pool_lock>{new pool_lock{id, std::move(fd)}};
+    } else if (errno != EWOULDBLOCK && errno != EINTR) {
+      error = {errno, std::system_category()};
+      unlink_named(name);
+      return nullptr;
+    }
+    // A reaper has it and removes it.
+  }
+}
+
+std::unique_ptr<pool_lock> pool_lock::without_file() {
+  pool_registry::watch_forks();
+  const std::uint64_t id = random_id();
+  const auto registry = pool_registry::lock();
+  return std::unique_ptr<pool_lock>{new pool_lock{id, unique_fd{}}};
+}
+
+pool_lock::~pool_lock() {
+  if (inherited()) return;
+  drop_file();
+  const auto registry = pool_registry::lock();
+  pool_registry::remove(*this);
+}
+
+void pool_lock::drop_file() noexcept {
+  if (inherited()) return;
+  const auto registry = pool_registry::lock();
+  if (!fd_) return;
+  unlink_named(lock_name(pool_id_));  // while it is locked, so that no reaper works on it at the same time
+  fd_.reset();
+}
+
+bool pool_lock::inherited() const noexcept {
+  return inherited_.load(std::memory_order_relaxed) || ::getpid() != owner_;
+}
+
+bool is_pool_of_this_process(std::uint64_t pool_id) noexcept {
+  const auto registry = pool_registry::lock();
+  return pool_registry::contains(pool_id);
+}
+
+}  // namespace shmpool::shm

@@ -1,0 +1,62 @@
+// The warm segments that nobody uses, ordered by when they were put in, over all and within each size class. Lists run
+// through the segments themselves, so that putting one in cannot fail.
+//
+// Thread safety: none; the store's mutex guards it.
+#pragma once
+
+#include "shm/segment.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <unordered_map>
+
+namespace shmpool::shm {
+
+class segment_cache {
+ public:
+  using time_point = std::chrono::steady_clock::time_point;
+
+  /// What a taker can use: of size class `capacity`, with `bytes` bytes that exist, best if `worker` has it mapped.
+  struct wish {
+    std::size_t capacity = 0;
+    std::size_t bytes = 0;
+    std::optional<std::uint32_t> worker = std::nullopt;
+    bool may_grow = true;  ///< fewer existing bytes will do if there is nothing better
+  };
+
+  /// Must have been called for a segment's capacity before it is put in: makes the place for its class, and may throw.
+  void prepare(std::size_t capacity) { classes_.try_emplace(capacity, nullptr); }
+
+  void put(pool_segment& segment, time_point now) noexcept;
+  /// The last one put in that fulfils the wish best, among the newest of its class; null if there is none.
+  pool_segment* take(const wish& wanted) noexcept;
+  pool_segment* take_oldest() noexcept;
+
+  /// When the oldest was put in; null if there is nothing.
+  std::optional<time_point> oldest() const noexcept;
+  std::size_t count() const noexcept { return count_; }
+  std::uint64_t bytes() const noexcept { return bytes_; }
+
+ private:
+  void remove(pool_segment& segment) noexcept;
+
+  std::unordered_map<std::size_t, pool_segment*> classes_;  // capacity to the newest of the class
+  pool_segment* newest_ = nullptr;
+  pool_segment* oldest_ = nullptr;
+  std::size_t count_ = 0;
+  std::uint64_t bytes_ = 0;
+};
+
+/// Segments on their way out, collected under the store's mutex and freed outside of it. It only links them.
+class segment_chain {
+ public:
+  void push(pool_segment& segment) noexcept;
+  pool_segment* pop() noexcept;
+
+ private:
+  pool_segment* first_ = nullptr;
+};
+
+}  // namespace shmpool::shm

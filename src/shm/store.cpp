@@ -1,0 +1,240 @@
+// Locking: one mutex guards the counts and the cache. It is a leaf: files, mappings and mailboxes are touched without
+// it, by whoever took a segment out under it and so is its only owner.
+#include "shm/store.hpp"
+
+#include "shm/exhausted.hpp"
+#include "shm/pool_lock.hpp"
+#include "shm/store_state.hpp"
+
+#include <shmpool/error.hpp>
+
+#include <sys/sysinfo.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <limits>
+#include <mutex>
+#include <utility>
+
+namespace shmpool::shm {
+namespace {
+
+/// Of the whole process, so that ids are unique over all of its pools.
+constinit std::atomic<std::uint64_t> next_segment_id{1};
+
+/// What no request can exceed without calling the out-of-memory killer.
+std::uint64_t machine_memory() noexcept {
+  static const std::uint64_t total = [] {
+    struct sysinfo info {};
+    if (::sysinfo(&info) != 0) return std::numeric_limits<std::uint64_t>::max();
+    return (std::uint64_t{info.totalram} + info.totalswap) * info.mem_unit;
+  }();
+  return total;
+}
+
+}  // namespace
+
+std::shared_ptr<store> store::open(const store_options& options) {
+  reap_orphans();
+  std::error_code error;
+  std::unique_ptr<pool_lock> lock;
+  const bool usable = options.backing != backing::memfd && free_space().has_value();
+  if (usable) lock = pool_lock::acquire(error);
+  if (!lock && options.backing == backing::posix) {
+    if (!error) error = {ENOENT, std::system_category()};
+    throw std::system_error(error,
+                            std::string{"backing::posix needs a tmpfs that can be written to at "} + shm_directory());
+  }
+  const bool named = lock != nullptr;
+  if (!named) lock = pool_lock::without_file();
+  store_options bounded = options;
+  bounded.cache_idle =
+      std::clamp<std::chrono::milliseconds>(options.cache_idle, std::chrono::milliseconds{0}, std::chrono::years{100});
+  return std::shared_ptr<store>{new store{std::make_unique<impl>(bounded, std::move(lock), named)}};
+}
+
+store::store(std::unique_ptr<impl> state) noexcept : impl_(std::move(state)) {
+}
+
+store::~store() {
+  // Live segments keep the store, so only cached ones are left. In a forked copy their lists may be half changed, if
+  // another thread was at them at the fork: they stay as they are until the process goes.
+  if (!impl_->inert()) close();
+}
+
+std::uint64_t store::pool_id() const noexcept {
+  return impl_->lock->pool_id();
+}
+
+void store::require_usable(std::size_t bytes) const {
+  if (impl_->inert()) {
+    throw std::system_error(make_error_code(errc::pool_closed),
+                            "the pool belongs to the process that this one was forked from");
+  }
+  if (impl_->closed.load(std::memory_order_relaxed)) throw std::system_error(make_error_code(errc::pool_closed));
+  if (bytes > machine_memory()) throw_machine_exhausted(bytes, machine_memory());
+}
+
+shm_handle store::hand_out(pool_segment& segment) noexcept {
+  segment.owner_ = shared_from_this();
+  return shm_handle{&segment};
+}
+
+shm_handle store::grant(std::size_t bytes, bool named) {
+  const std::size_t capacity = size_class(bytes);
+  const std::size_t reserved = reserved_length(bytes, capacity);
+  const std::uint64_t id = next_segment_id.fetch_add(1, std::memory_order_relaxed);
+  std::unique_ptr<pool_segment> segment{new pool_segment{shared_from_this(), pool_id(), id, named, capacity, reserved}};
+  segment_chain evicted;
+  {
+    const std::lock_guard guard{impl_->mutex};
+    if (impl_->closed.load(std::memory_order_relaxed)) throw std::system_error(make_error_code(errc::pool_closed));
+    impl_->cache.prepare(capacity);
+    impl_->charge(reserved, bytes, evicted);
+    ++impl_->live_segments;
+  }
+  impl_->destroy(evicted);
+  return shm_handle{segment.release()};
+}
+
+shm_handle store::create(std::size_t bytes, bool named) {
+  shm_handle handle = grant(bytes, named);  // if anything fails, its release gives the budget back
+  auto& segment = static_cast<pool_segment&>(*handle.get());
+  std::error_code error = segment.create(!named);
+  if (is_shortage(error) && impl_->drop_cache() != 0) error = segment.create(!named);
+  if (error && named && impl_->options.backing == backing::automatic) {
+    named = false;
+    error = segment.create(true);
+  }
+  if (error) throw_memory_exhausted(bytes, named, error);
+  if (!named) {
+    const std::lock_guard guard{impl_->mutex};
+    impl_->memfd_used = true;
+  }
+  return handle;
+}
+
+shm_handle store::take_warm(std::size_t bytes, std::optional<std::uint32_t> worker, bool mapped) {
+  pool_segment* const taken = impl_->revive({.capacity = size_class(bytes), .bytes = bytes, .worker = worker});
+  if (taken == nullptr) return {};
+  shm_handle handle = hand_out(*taken);
+  const bool was_mapped = taken->mapped();
+  if (taken->complete() && bytes <= taken->reserved_ && (was_mapped || !mapped)) return handle;
+
+  const std::size_t wanted = std::max(taken->reserved_, reserved_length(bytes, taken->capacity()));
+  if (wanted > taken->reserved_) {
+    segment_chain evicted;
+    {
+      const std::lock_guard guard{impl_->mutex};
+      impl_->charge(wanted - taken->reserved_, bytes, evicted);
+      taken->reserved_ = wanted;
+    }
+    impl_->destroy(evicted);
+  }
+  if (taken->map(wanted)) {
+    // Its file is gone or short, or there is no room for more of it. It is freed, and a new one made instead, which
+    // will say.
+    taken->created_.store(false, std::memory_order_relaxed);
+    return {};
+  }
+  if (!was_mapped) populate(taken->mapping_, 0, bytes);
+  return handle;
+}
+
+shm_handle store::allocate(std::size_t bytes, std::size_t alignment) {
+  if (alignment > page_bytes) {
+    throw std::system_error(std::make_error_code(std::errc::invalid_argument), "shared memory is aligned to a page");
+  }
+  require_usable(bytes);
+  if (shm_handle warm = take_warm(bytes, std::nullopt, true)) return warm;
+  const bool named = impl_->names && (impl_->options.backing == backing::posix || free_space().value_or(0) >= bytes);
+  return create(bytes, named);
+}
+
+shm_handle store::lease(std::size_t bytes, std::uint32_t worker, bool avoid_posix) {
+  require_usable(bytes);
+  if (shm_handle warm = take_warm(bytes, worker, false)) return warm;
+  if (!impl_->names) return create(bytes, false);
+  if (impl_->options.backing == backing::automatic) {
+    if (avoid_posix || free_space().value_or(0) < bytes) return create(bytes, false);
+  } else if (free_space().value_or(0) < bytes) {
+    impl_->drop_cache();
+    if (free_space().value_or(0) < bytes) throw_memory_exhausted(bytes, true, {ENOSPC, std::system_category()});
+  }
+  return grant(bytes, true);
+}
+
+shm_handle store::lease_cached(std::size_t bytes, std::uint32_t worker) noexcept {
+  if (impl_->inert()) return {};
+  pool_segment* const taken =
+      impl_->revive({.capacity = size_class(bytes), .bytes = bytes, .worker = worker, .may_grow = false});
+  if (taken == nullptr) return {};
+  return hand_out(*taken);
+}
+
+bool store::can_lend(const shm_handle& handle) const noexcept {
+  if (!handle || handle.get()->what() != detail::segment::kind::pool) return false;
+  const impl& owner = *static_cast<const pool_segment*>(handle.get())->owner_->impl_;
+  return !owner.closed.load(std::memory_order_relaxed) && !owner.inert();
+}
+
+void store::released(pool_segment& segment) noexcept {
+  const std::shared_ptr<store> self = std::move(segment.owner_);  // may be the last one: goes at the very end
+  impl& state = *self->impl_;
+  if (state.inert()) {
+    delete &segment;
+    return;
+  }
+  segment.lends_.clear();
+  if (!state.keep(segment)) state.retire(segment);
+}
+
+clear_result store::clear() noexcept {
+  if (impl_->inert()) return {};
+  clear_result result;
+  result.freed = impl_->drop_cache();
+  const std::lock_guard guard{impl_->mutex};
+  result.still_held = impl_->live_segments;
+  return result;
+}
+
+void store::trim(std::chrono::steady_clock::time_point now) noexcept {
+  if (now.time_since_epoch().count() <= impl_->trim_due.load(std::memory_order_relaxed) || impl_->inert()) return;
+  impl_->drop_older_than(now - impl_->options.cache_idle);
+}
+
+void store::close() noexcept {
+  if (impl_->inert()) return;
+  {
+    const std::lock_guard guard{impl_->mutex};
+    impl_->closed.store(true, std::memory_order_relaxed);
+  }
+  impl_->drop_cache();
+  impl_->drop_lock_if_done();
+}
+
+void store::subscribe(std::weak_ptr<freed_mailbox> mailbox) {
+  if (impl_->inert()) return;
+  const std::lock_guard guard{impl_->mutex};
+  auto extended = std::make_shared<impl::mailbox_list>();
+  for (const auto& weak : *impl_->mailboxes) {
+    if (!weak.expired()) extended->push_back(weak);
+  }
+  extended->push_back(std::move(mailbox));
+  impl_->mailboxes = std::move(extended);
+}
+
+store_stats store::stats() const {
+  if (impl_->inert()) return {};
+  const std::lock_guard guard{impl_->mutex};
+  return {.live_segments = impl_->live_segments,
+          .cached_segments = impl_->cache.count(),
+          .live_bytes = impl_->live_bytes,
+          .cached_bytes = impl_->cache.bytes(),
+          .peak_bytes = impl_->peak_bytes,
+          .memfd_used = impl_->memfd_used};
+}
+
+}  // namespace shmpool::shm

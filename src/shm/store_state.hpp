@@ -1,0 +1,68 @@
+// What a store holds: its lock, its budget, the counts of what is live and the cache of what is not.
+//
+// Thread safety: one mutex guards counts and cache. It is a leaf: files, mappings and mailboxes are touched without it,
+// by whoever took a segment out under it and so is its only owner.
+#pragma once
+
+#include "shm/pool_lock.hpp"
+#include "shm/segment_cache.hpp"
+#include "shm/store.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace shmpool::shm {
+
+struct store::impl {
+  using clock = std::chrono::steady_clock;
+  using mailbox_list = std::vector<std::weak_ptr<freed_mailbox>>;
+  static constexpr clock::rep never = std::numeric_limits<clock::rep>::max();
+
+  impl(const store_options& chosen, std::unique_ptr<pool_lock> locked, bool with_names) noexcept
+      : options(chosen), lock(std::move(locked)), names(with_names) {}
+
+  const store_options options;
+  const std::unique_ptr<pool_lock> lock;
+  const bool names;                         // the shm directory can be used
+  std::atomic<bool> closed{false};          // set under the mutex
+  std::atomic<clock::rep> trim_due{never};  // until then nothing in the cache is too old
+
+  mutable std::mutex mutex;
+  segment_cache cache;
+  std::size_t live_segments = 0;
+  std::uint64_t live_bytes = 0;
+  std::uint64_t peak_bytes = 0;
+  bool memfd_used = false;
+  std::shared_ptr<const mailbox_list> mailboxes = std::make_shared<const mailbox_list>();
+
+  /// In a process that the application forked. Asked before any lock is taken: another thread may have held it at the
+  /// fork.
+  bool inert() const noexcept { return lock->inherited(); }
+
+  /// Takes `bytes` of the budget for a live segment; what must go from the cache for it is added to `evicted`. Throws
+  /// errc::shm_exhausted, saying that `asked` bytes were. Mutex held.
+  void charge(std::size_t bytes, std::size_t asked, segment_chain& evicted);
+  /// Out of the cache and live; null if nothing there fulfils the wish.
+  pool_segment* revive(const segment_cache::wish& wish) noexcept;
+  /// Into the cache, if it is open and the segment fits.
+  bool keep(pool_segment& segment) noexcept;
+  /// Frees a live segment.
+  void retire(pool_segment& segment) noexcept;
+  /// Frees what is in no list any more; returns how many. The counts do not have them any more.
+  std::size_t destroy(segment_chain chain) noexcept;
+  void destroy(pool_segment& segment) noexcept;
+  /// Empties the cache; returns how many segments that freed.
+  std::size_t drop_cache() noexcept;
+  /// Frees what was put into the cache before then.
+  void drop_older_than(clock::time_point then) noexcept;
+  /// The lock file is needed as long as there can be names.
+  void drop_lock_if_done() noexcept;
+};
+
+}  // namespace shmpool::shm

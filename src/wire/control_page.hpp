@@ -1,0 +1,64 @@
+// The memory that the parent and one worker share for control: slots that say which task has been started, and the ring in
+// which the worker keeps replies until they are sent, so that a crash loses none that was finished. docs/control-page.md.
+//
+// Thread safety: every field that both sides touch is atomic. The parent believes nothing that it reads here: it decides
+// about the worker's own tasks only, and a lie costs the liar.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace shmpool::wire {
+
+inline constexpr unsigned slot_count = 64;
+inline constexpr std::size_t reply_ring_bytes = 64 * 1024;  // a power of two
+
+/// State of a slot, in the low two bits of slot::word; the task's id is in the others.
+enum class slot_state : std::uint64_t {
+  free = 0,
+  queued = 1,   ///< written by the parent before the frame is sent
+  started = 2,  ///< by the worker, with compare-and-swap from queued, before it runs the task
+  taken = 3,    ///< by the parent, with compare-and-swap from queued: it has taken the task back
+};
+
+constexpr std::uint64_t slot_word(std::uint64_t task, slot_state state) noexcept {
+  return (task << 2) | static_cast<std::uint64_t>(state);
+}
+
+struct slot {
+  std::atomic<std::uint64_t> word;
+  std::atomic<std::uint64_t> started_ns;  ///< CLOCK_MONOTONIC, written by the worker before the state turns to started
+  std::atomic<std::uint64_t> stop;        ///< id of the task that is asked to stop, written by the parent
+  std::atomic<std::uint64_t> reserved;
+};
+static_assert(sizeof(slot) == 32);
+
+struct control_page {
+  std::uint32_t magic;  ///< "SHCP"
+  std::uint32_t version;
+  alignas(64) std::atomic<std::uint64_t> reply_end;  ///< stream position (bytes since the worker began) up to which replies are complete
+  alignas(64) slot slots[slot_count];
+  alignas(4096) std::byte reply_ring[reply_ring_bytes];  ///< the reply stream's byte at position p is at p modulo its size
+};
+static_assert(offsetof(control_page, reply_ring) == 4096 && std::atomic<std::uint64_t>::is_always_lock_free);
+
+inline constexpr std::uint32_t control_magic = 0x50434853;
+inline constexpr std::uint32_t control_version = 1;
+
+/// The worker's side: true if the task may run now.
+inline bool claim(slot& in, std::uint64_t task, std::uint64_t now_ns) noexcept {
+  in.started_ns.store(now_ns, std::memory_order_relaxed);
+  std::uint64_t expected = slot_word(task, slot_state::queued);
+  return in.word.compare_exchange_strong(expected, slot_word(task, slot_state::started), std::memory_order_acq_rel,
+                                         std::memory_order_acquire);
+}
+
+/// The parent's side: true if the worker never will run it.
+inline bool take_back(slot& in, std::uint64_t task) noexcept {
+  std::uint64_t expected = slot_word(task, slot_state::queued);
+  return in.word.compare_exchange_strong(expected, slot_word(task, slot_state::taken), std::memory_order_acq_rel,
+                                         std::memory_order_acquire);
+}
+
+}  // namespace shmpool::wire

@@ -1,0 +1,22 @@
+// sendmsg and recvmsg with descriptors attached. A received descriptor has an owner at once; truncation is an error.
+#pragma once
+
+#include "shm/mapping.hpp"
+
+#include <cstddef>
+#include <span>
+#include <system_error>
+#include <vector>
+
+namespace shmpool::wire {
+
+inline constexpr std::size_t max_passed_fds = 64;
+
+/// Sends `bytes` with `fds`; returns the bytes sent or a negative errno. MSG_NOSIGNAL is added to `flags`.
+ssize_t send_with_fds(int socket, std::span<const std::byte> bytes, std::span<const int> fds, int flags) noexcept;
+
+/// Receives into `bytes` and appends descriptors to `fds`; returns the bytes received, 0 at the end of the stream, or a
+/// negative errno. -EMFILE if the kernel had to drop descriptors (MSG_CTRUNC).
+ssize_t receive_with_fds(int socket, std::span<std::byte> bytes, std::vector<shm::unique_fd>& fds, int flags) noexcept;
+
+}  // namespace shmpool::wire

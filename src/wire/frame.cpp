@@ -1,0 +1,65 @@
+#include "wire/frame.hpp"
+
+#include <algorithm>
+
+namespace shmpool::wire {
+
+namespace {
+
+constexpr std::size_t initial_buffer = 64 * 1024;
+
+void append(std::vector<std::byte>& out, const void* bytes, std::size_t size) {
+  const auto* first = static_cast<const std::byte*>(bytes);
+  out.insert(out.end(), first, first + size);
+}
+
+}  // namespace
+
+void append_frame(std::vector<std::byte>& out, frame_header header, std::span<const segment_ref> segments,
+                  std::span<const std::byte> body) {
+  header.segments = static_cast<std::uint16_t>(segments.size());
+  header.body = static_cast<std::uint32_t>(body.size());
+  append(out, &header, sizeof header);
+  append(out, segments.data(), segments.size_bytes());
+  append(out, body.data(), body.size());
+}
+
+std::span<std::byte> frame_reader::prepare() {
+  if (begin_ == end_) {
+    begin_ = end_ = 0;
+    // One huge frame must not keep its buffer for good.
+    if (buffer_.size() > 16 * initial_buffer) std::vector<std::byte>().swap(buffer_);
+  } else if (begin_ != 0) {
+    std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
+    end_ -= begin_;
+    begin_ = 0;
+  }
+  // Grow with what has arrived, not with what the header claims: a liar must not make us allocate a gigabyte.
+  const std::size_t wanted = std::min(std::max(wanted_, end_ + 4096), std::max(2 * end_, initial_buffer));
+  if (buffer_.size() < wanted) buffer_.resize(wanted);
+  return std::span(buffer_).subspan(end_);
+}
+
+frame_reader::status frame_reader::next(frame& out) {
+  const std::size_t available = end_ - begin_;
+  wanted_ = 0;
+  if (available < sizeof(frame_header)) return status::incomplete;
+  const std::byte* at = buffer_.data() + begin_;
+  std::memcpy(&out.header, at, sizeof out.header);
+  if (out.header.magic != frame_magic) return why_ = "frame without the magic number", status::malformed;
+  if (out.header.version != frame_version) return why_ = "frame of another protocol version", status::malformed;
+  if (out.header.body > max_body) return why_ = "frame body larger than 1 GiB", status::malformed;
+  if (out.header.segments > max_segments) return why_ = "frame with too many segments", status::malformed;
+  const std::size_t segment_bytes = out.header.segments * sizeof(segment_ref);
+  const std::size_t total = sizeof(frame_header) + segment_bytes + out.header.body;
+  if (available < total) {
+    wanted_ = total;
+    return status::incomplete;
+  }
+  out.segment_bytes = {at + sizeof(frame_header), segment_bytes};
+  out.body = {at + sizeof(frame_header) + segment_bytes, out.header.body};
+  begin_ += total;
+  return status::frame;
+}
+
+}  // namespace shmpool::wire

@@ -1,0 +1,119 @@
+// Frames: what parent and worker say to each other on their stream socket. A fixed header, then segment references, then a
+// body. docs/wire-frames.md has the byte layout; this file is its source.
+//
+// Thread safety: none; a stream belongs to one thread at a time.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace shmpool::wire {
+
+inline constexpr std::uint32_t frame_magic = 0x504d4853;  // "SHMP" in memory
+inline constexpr std::uint8_t frame_version = 1;
+/// Largest body: 1 GiB.
+inline constexpr std::uint32_t max_body = std::uint32_t{1} << 30;
+inline constexpr std::uint16_t max_segments = 16 * 1024;
+
+enum class frame_type : std::uint8_t {
+  // parent to worker
+  hello = 1,     ///< first frame: the worker's settings
+  function = 2,  ///< gives function number `value` its code references, before the first task that uses it
+  task = 3,      ///< run function `value` in `slot`; segments lent and leased; body: arguments
+  grant = 4,     ///< answer to need: one segment
+  refuse = 5,    ///< answer to need: no memory; value: errc, body: text
+  unmap = 6,     ///< these segments (ids in the body) are gone: drop their mappings
+  leave = 7,     ///< flush what is printed, and exit
+  segment = 8,   ///< introduces a memfd, before the first task that refers to it: one segment, one descriptor
+  // worker to parent
+  ready = 32,        ///< the initializer has run
+  value = 33,        ///< the task's result; segments: results first, then those marked kept or created; value: run time in ns
+  error = 34,        ///< the task threw; body: the exception; value: run time in ns
+  need = 35,         ///< memory for a result: value bytes; slot 1 if /dev/shm was found full
+  released = 36,     ///< the worker dropped its last handle on kept segments (ids in the body)
+  init_failed = 37,  ///< the initializer threw; body: the exception
+};
+
+struct frame_header {
+  std::uint32_t magic = frame_magic;
+  std::uint8_t version = frame_version;
+  frame_type type{};
+  std::uint16_t segments = 0;  ///< number of segment_ref that follow
+  std::uint32_t body = 0;      ///< bytes that follow those
+  std::uint16_t slot = 0;
+  std::uint16_t reserved = 0;
+  std::uint64_t task = 0;
+  std::uint64_t value = 0;
+};
+static_assert(sizeof(frame_header) == 32 && std::is_trivially_copyable_v<frame_header>);
+
+enum segment_flags : std::uint8_t {
+  flag_memfd = 1,    ///< the segment is a memfd, known by its id or passed with this frame
+  flag_fresh = 2,    ///< leased, and the receiver has to create the file
+  flag_created = 4,  ///< reply: the worker has created the file
+  flag_kept = 8,     ///< reply: the worker still holds it after the task
+  flag_result = 16,  ///< reply: part of the result; those come first, in the order in which the body names them
+  flag_with_fd = 32, ///< the segment's descriptor travels with this frame (segment and grant only)
+};
+
+struct segment_ref {
+  std::uint64_t id = 0;
+  std::uint64_t pool = 0;      ///< the pool that owns it; part of its name
+  std::uint64_t capacity = 0;  ///< length of the file
+  std::uint64_t reserved = 0;  ///< bytes whose pages exist, or are to be made
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+  std::uint8_t access = 0;  ///< detail::access
+  std::uint8_t flags = 0;   ///< segment_flags
+  std::uint16_t padding1 = 0;
+  std::uint32_t padding2 = 0;
+};
+static_assert(sizeof(segment_ref) == 56 && std::is_trivially_copyable_v<segment_ref>);
+
+/// One frame as it lies in a reader's buffer: valid until the reader is touched again.
+struct frame {
+  frame_header header;
+  std::span<const std::byte> segment_bytes;
+  std::span<const std::byte> body;
+
+  std::size_t segment_count() const noexcept { return header.segments; }
+  segment_ref segment(std::size_t index) const noexcept {
+    segment_ref result;
+    std::memcpy(&result, segment_bytes.data() + index * sizeof result, sizeof result);
+    return result;
+  }
+};
+
+/// Appends a frame. `header.segments` and `header.body` are filled in here.
+void append_frame(std::vector<std::byte>& out, frame_header header, std::span<const segment_ref> segments,
+                  std::span<const std::byte> body);
+
+/// Cuts a byte stream into frames. Bytes are received into prepare()'s span, announced with commit(), and come out of next().
+class frame_reader {
+ public:
+  enum class status : std::uint8_t {
+    frame,       ///< one frame was read
+    incomplete,  ///< more bytes are needed
+    malformed,   ///< not our protocol; why() says what is wrong. The stream is of no use any more.
+  };
+
+  /// Room for at least 4 KiB; what is left of an incomplete frame is kept. Invalidates frames.
+  std::span<std::byte> prepare();
+  void commit(std::size_t bytes) noexcept { end_ += bytes; }
+  status next(frame& out);
+  const char* why() const noexcept { return why_; }
+  /// Bytes received that do not make a whole frame yet.
+  std::size_t pending() const noexcept { return end_ - begin_; }
+
+ private:
+  std::vector<std::byte> buffer_;
+  std::size_t begin_ = 0, end_ = 0;
+  std::size_t wanted_ = 0;  ///< size of the frame that is being received, when known
+  const char* why_ = "";
+};
+
+}  // namespace shmpool::wire

@@ -1,0 +1,59 @@
+// What a parent and its fork server say to each other, in messages of fixed layout on SOCK_SEQPACKET sockets. Both are the
+// same program (or copies of one process), so the structs travel as they are.
+#pragma once
+
+#include <sched.h>
+#include <sys/types.h>
+
+#include <cstdint>
+
+namespace shmpool::wire {
+
+/// Root socket, parent to server: a pool was made. Carries one descriptor, the server's end of the pool's own socket. When
+/// that socket is closed by the parent, the server kills and reaps the pool's workers.
+struct open_pool_message {
+  std::uint64_t pool_id;
+};
+
+inline constexpr unsigned max_rlimits = 16;
+
+/// How a worker is set up after the fork.
+struct worker_settings {
+  std::int32_t nice;
+  std::uint32_t rlimit_count;
+  struct {
+    std::int32_t resource;
+    std::uint64_t value;
+  } rlimits[max_rlimits];
+  std::uint32_t use_affinity;
+  cpu_set_t affinity;
+};
+
+enum class server_message_type : std::uint32_t {
+  // parent to server
+  spawn = 1,  ///< carries two descriptors: the worker's end of its socket, and its control memory
+  kill = 2,   ///< SIGKILL
+  // server to parent
+  spawned = 3,       ///< carries the worker's pidfd
+  spawn_failed = 4,  ///< errno in `status`
+  exited = 5,        ///< wait status in `status`
+};
+
+struct server_message {
+  server_message_type type{};
+  std::uint32_t worker = 0;
+  std::int32_t pid = 0;
+  std::int32_t status = 0;
+  std::uint64_t max_rss_bytes = 0;
+  std::uint32_t call = 0;  ///< spawn_failed: which call failed, see failed_call
+  std::uint32_t reserved = 0;
+};
+
+struct spawn_message {
+  server_message head;
+  worker_settings settings;
+};
+
+enum class failed_call : std::uint32_t { fork = 0, pidfd_open = 1, receive_descriptors = 2 };
+
+}  // namespace shmpool::wire

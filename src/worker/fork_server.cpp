@@ -1,0 +1,207 @@
+#include "worker/fork_server.hpp"
+
+#include "wire/fd_passing.hpp"
+#include "wire/server_protocol.hpp"
+
+#include <shmpool/error.hpp>
+#include <shmpool/init.hpp>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+
+extern char** environ;  // NOLINT(readability-redundant-declaration)
+
+namespace shmpool::worker {
+
+namespace {
+
+/// argv[1] of a program that is executed as the server; the parent's pid follows.
+constexpr std::string_view server_argument = "--shmpool-fork-server=";
+constexpr int server_socket = 3;
+
+[[noreturn]] void throw_errno(int error, const char* call) {
+  throw std::system_error(error, std::system_category(), call);
+}
+
+std::pair<shm::unique_fd, shm::unique_fd> seqpacket_pair(int flags) {
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0, ends) != 0) throw_errno(errno, "socketpair");
+  return {shm::unique_fd(ends[0]), shm::unique_fd(ends[1])};
+}
+
+unsigned thread_count() {
+  std::FILE* status = std::fopen("/proc/self/status", "re");
+  if (!status) return 2;  // cannot tell: assume the worse
+  unsigned count = 2;
+  std::array<char, 256> line{};
+  while (std::fgets(line.data(), line.size(), status) != nullptr) {
+    if (std::sscanf(line.data(), "Threads: %u", &count) == 1) break;
+  }
+  std::fclose(status);
+  return count;
+}
+
+/// The one server of this process.
+class fork_server {
+ public:
+  void remember_program(char** argv) {
+    std::lock_guard lock(mutex_);
+    program_ = argv;
+  }
+
+  shm::unique_fd connect(std::uint64_t pool_id) {
+    std::lock_guard lock(mutex_);
+    // A copy of this object in a process that the application forked speaks for another process's server: leave it.
+    if (owner_ != ::getpid()) {
+      root_.reset();
+      pid_ = 0;
+    }
+    auto [ours, theirs] = seqpacket_pair(SOCK_NONBLOCK);
+    if (!root_) start();
+    int error = introduce(pool_id, theirs.get());
+    if (error == EPIPE || error == ECONNRESET) {
+      reap(0);
+      start();
+      error = introduce(pool_id, theirs.get());
+    }
+    if (error != 0) throw_errno(error, "shmpool: sendmsg to the fork server");
+    return std::move(ours);
+  }
+
+  ~fork_server() {
+    if (!root_ || owner_ != ::getpid()) return;
+    root_.reset();  // the server ends when it sees this
+    reap(1000);
+  }
+
+ private:
+  void start() {
+    if (program_) {
+      execute();
+    } else if (const unsigned threads = thread_count(); threads > 1) {
+      throw std::system_error(
+          errc::fork_server,
+          "the process has " + std::to_string(threads) +
+              " threads, and forking it now is not safe; call shmpool::init(argc, argv) as the first line of main, or "
+              "construct the first pool before any thread is started");
+    } else {
+      fork();
+    }
+    owner_ = ::getpid();
+  }
+
+  /// Executes this very program: /proc/self/exe is the running image even if the file was replaced or removed.
+  void execute() {
+    auto [ours, theirs] = seqpacket_pair(0);
+    const std::string marker = std::string(server_argument) + std::to_string(::getpid());
+    char* arguments[] = {program_[0], const_cast<char*>(marker.c_str()), nullptr};
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attributes;
+    ::posix_spawn_file_actions_init(&actions);
+    ::posix_spawnattr_init(&attributes);
+    sigset_t all, none;
+    sigfillset(&all);
+    sigemptyset(&none);
+    ::posix_spawnattr_setsigdefault(&attributes, &all);
+    ::posix_spawnattr_setsigmask(&attributes, &none);
+    ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+    int error = ::posix_spawn_file_actions_adddup2(&actions, theirs.get(), server_socket);
+    if (error == 0) error = ::posix_spawn(&pid_, "/proc/self/exe", &actions, &attributes, arguments, environ);
+    ::posix_spawnattr_destroy(&attributes);
+    ::posix_spawn_file_actions_destroy(&actions);
+    if (error != 0) {
+      pid_ = 0;
+      throw std::system_error(errc::fork_server,
+                              std::string("posix_spawn of /proc/self/exe: ") + std::system_category().message(error));
+    }
+    root_ = std::move(ours);
+  }
+
+  void fork() {
+    auto [ours, theirs] = seqpacket_pair(0);
+    const pid_t parent = ::getpid();
+    std::fflush(nullptr);  // what is buffered must not be printed twice
+    const pid_t pid = ::fork();
+    if (pid < 0) {
+      throw std::system_error(errc::fork_server, std::string("fork: ") + std::system_category().message(errno));
+    }
+    if (pid == 0) run_fork_server(theirs.get(), parent);
+    pid_ = pid;
+    root_ = std::move(ours);
+  }
+
+  int introduce(std::uint64_t pool_id, int channel) {
+    const wire::open_pool_message message{pool_id};
+    const ssize_t sent = wire::send_with_fds(root_.get(), std::as_bytes(std::span(&message, 1)), std::span(&channel, 1), 0);
+    return sent < 0 ? static_cast<int>(-sent) : 0;
+  }
+
+  /// Takes note of the server's end, waiting for it at most `milliseconds`.
+  void reap(int milliseconds) noexcept {
+    root_.reset();
+    if (pid_ == 0) return;
+    shm::unique_fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
+    if (process) {
+      pollfd ended{process.get(), POLLIN, 0};
+      while (::poll(&ended, 1, milliseconds) < 0 && errno == EINTR) {
+      }
+    }
+    ::waitpid(pid_, nullptr, WNOHANG);  // fails if somebody else has waited for it: fine
+    pid_ = 0;
+  }
+
+  std::mutex mutex_;
+  char** program_ = nullptr;
+  pid_t owner_ = 0;
+  pid_t pid_ = 0;
+  shm::unique_fd root_;
+};
+
+fork_server& this_process() {
+  static fork_server server;
+  return server;
+}
+
+}  // namespace
+
+void remember_program(char** argv) {
+  this_process().remember_program(argv);
+}
+
+shm::unique_fd connect_pool(std::uint64_t pool_id) {
+  return this_process().connect(pool_id);
+}
+
+}  // namespace shmpool::worker
+
+void shmpool::init(int argc, char** argv) {
+  using namespace shmpool::worker;
+  if (argc == 2) {
+    const std::string_view argument = argv[1];
+    if (argument.starts_with(server_argument)) {
+      pid_t parent = 0;
+      const std::string_view number = argument.substr(server_argument.size());
+      const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), parent);
+      if (error != std::errc{} || end != number.data() + number.size()) std::exit(2);
+      run_fork_server(server_socket, parent);
+    }
+  }
+  remember_program(argv);
+}

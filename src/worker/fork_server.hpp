@@ -1,0 +1,26 @@
+// The parent's side of the fork server: one per process, started when the first pool is made, shared by all pools. The
+// server's own loop is in fork_server_loop.cpp.
+//
+// Thread safety: all functions may be called from any thread.
+#pragma once
+
+#include "shm/mapping.hpp"
+
+#include <sys/types.h>
+
+#include <cstdint>
+
+namespace shmpool::worker {
+
+/// Notes how to execute this program again as the fork server; from shmpool::init.
+void remember_program(char** argv);
+
+/// Starts the server if there is none (or if it has died and the program called init), and introduces a pool. Returns the pool's own socket to
+/// the server (SOCK_SEQPACKET, non-blocking); closing it makes the server kill and reap the pool's workers. Throws
+/// std::system_error: errc::fork_server with a text that says what to do, or the error of the system call that it names.
+shm::unique_fd connect_pool(std::uint64_t pool_id);
+
+/// The loop of the server; never returns. `root` is its end of the root socket, `parent` the process that it serves.
+[[noreturn]] void run_fork_server(int root, pid_t parent) noexcept;
+
+}  // namespace shmpool::worker

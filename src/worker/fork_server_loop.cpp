@@ -1,0 +1,244 @@
+// The fork server: a small single-threaded process that forks workers, reaps them, reports how they ended, and cleans up
+// when the parent is gone, however it went.
+#include "worker/fork_server.hpp"
+#include "worker/hygiene.hpp"
+#include "worker/worker_main.hpp"
+
+#include "shm/mapping.hpp"
+#include "wire/fd_passing.hpp"
+#include "wire/server_protocol.hpp"
+
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace shmpool::worker {
+
+namespace {
+
+int pidfd_open(pid_t pid) noexcept {
+  return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
+}
+
+class server {
+ public:
+  server(int root, pid_t parent) : self_(::getpid()), parent_(parent), root_(root) {
+    sigset_t children;
+    sigemptyset(&children);
+    sigaddset(&children, SIGCHLD);
+    ::sigprocmask(SIG_BLOCK, &children, nullptr);
+    signals_ = shm::unique_fd(::signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK));
+    parent_process_ = shm::unique_fd(pidfd_open(parent));
+    // The pid may be of somebody else by now; but our parent is ours for as long as it lives.
+    if (::getppid() != parent) parent_gone_ = true;
+  }
+
+  [[noreturn]] void run() {
+    while (!parent_gone_) wait_and_serve();
+    for (const child& each : children_) ::kill(each.pid, SIGKILL);
+    for (const child& each : children_) ::waitpid(each.pid, nullptr, 0);
+    for (const std::uint64_t id : pool_ids_) shm::unlink_pool(id);
+    ::_exit(0);
+  }
+
+ private:
+  struct pool {
+    std::uint64_t id;
+    shm::unique_fd channel;
+    // What the parent has not taken from the socket's buffer yet.
+    struct unsent {
+      wire::server_message message;
+      shm::unique_fd descriptor;
+    };
+    std::deque<unsent> outbox;
+  };
+
+  struct child {
+    pid_t pid;
+    std::uint32_t worker;
+    pool* owner;  // null once the pool is closed
+  };
+
+  void wait_and_serve() {
+    std::vector<pollfd> wait{{root_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}, {parent_process_.get(), POLLIN, 0}};
+    for (const auto& each : pools_) {
+      wait.push_back({each->channel.get(), static_cast<short>(POLLIN | (each->outbox.empty() ? 0 : POLLOUT)), 0});
+    }
+    if (::poll(wait.data(), wait.size(), -1) < 0) return;  // EINTR; the descriptors are good
+    if (wait[2].revents != 0) {
+      parent_gone_ = true;
+      return;
+    }
+    if (wait[1].revents != 0) reap();
+    for (std::size_t i = 3; i != wait.size(); ++i) {
+      if ((wait[i].revents & POLLOUT) != 0) flush(*pools_[i - 3]);
+      if ((wait[i].revents & (POLLIN | POLLHUP | POLLERR)) != 0) serve(*pools_[i - 3]);
+    }
+    std::erase_if(pools_, [](const auto& each) { return !each->channel; });
+    if (wait[0].revents != 0) accept_pool();
+  }
+
+  void accept_pool() {
+    wire::open_pool_message message{};
+    std::vector<shm::unique_fd> fds;
+    const ssize_t received = wire::receive_with_fds(root_.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
+    if (received == -EAGAIN) return;
+    if (received == -EMFILE || received == -ENFILE) return;  // the pool sees its socket closed
+    if (received <= 0) {
+      parent_gone_ = true;  // ended, or executed another program
+      return;
+    }
+    if (received != sizeof message || fds.size() != 1) return;
+    pools_.push_back(std::make_unique<pool>(pool{message.pool_id, std::move(fds.front()), {}}));
+    pool_ids_.push_back(message.pool_id);
+  }
+
+  void serve(pool& from) {
+    for (;;) {
+      wire::spawn_message message{};
+      std::vector<shm::unique_fd> fds;
+      const ssize_t received =
+          wire::receive_with_fds(from.channel.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
+      if (received == -EAGAIN) return;
+      if (received == -EMFILE) {
+        report_failure(from, message.head.worker, EMFILE, wire::failed_call::receive_descriptors);
+        continue;
+      }
+      if (received < static_cast<ssize_t>(sizeof message.head)) return close(from);
+      switch (message.head.type) {
+        case wire::server_message_type::spawn:
+          if (received == sizeof message && fds.size() == 2) {
+            spawn(from, message, std::move(fds[0]), std::move(fds[1]));
+          } else {
+            report_failure(from, message.head.worker, EMFILE, wire::failed_call::receive_descriptors);
+          }
+          break;
+        case wire::server_message_type::kill:
+          for (const child& each : children_) {
+            if (each.owner == &from && each.worker == message.head.worker) ::kill(each.pid, SIGKILL);
+          }
+          break;
+        default:
+          return close(from);
+      }
+    }
+  }
+
+  void spawn(pool& owner, const wire::spawn_message& message, shm::unique_fd socket, shm::unique_fd control) {
+    const pid_t pid = ::fork();
+    if (pid < 0) return report_failure(owner, message.head.worker, errno, wire::failed_call::fork);
+    if (pid == 0) {
+      become_worker(self_, message.settings, {socket.get(), control.get()});
+      run_worker(std::move(socket), std::move(control));
+    }
+    children_.push_back({pid, message.head.worker, &owner});
+    wire::server_message answer;
+    answer.type = wire::server_message_type::spawned;
+    answer.worker = message.head.worker;
+    answer.pid = pid;
+    shm::unique_fd process(pidfd_open(pid));
+    if (!process) {
+      // Without it the parent could not stop the worker. Its end is reported when it is reaped, but as a failed start.
+      const int error = errno;
+      ::kill(pid, SIGKILL);
+      ::waitpid(pid, nullptr, 0);
+      children_.pop_back();
+      return report_failure(owner, message.head.worker, error, wire::failed_call::pidfd_open);
+    }
+    send(owner, answer, std::move(process));
+  }
+
+  void reap() {
+    signalfd_siginfo ignored[8];
+    while (::read(signals_.get(), ignored, sizeof ignored) > 0) {
+    }
+    for (;;) {
+      int status = 0;
+      rusage usage{};
+      const pid_t pid = ::wait4(-1, &status, WNOHANG, &usage);
+      if (pid <= 0) return;
+      const auto found = std::find_if(children_.begin(), children_.end(), [&](const child& each) { return each.pid == pid; });
+      if (found == children_.end()) continue;
+      if (found->owner) {
+        wire::server_message message;
+        message.type = wire::server_message_type::exited;
+        message.worker = found->worker;
+        message.pid = pid;
+        message.status = status;
+        message.max_rss_bytes = static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+        send(*found->owner, message, {});
+      }
+      children_.erase(found);
+    }
+  }
+
+  void report_failure(pool& to, std::uint32_t worker, int error, wire::failed_call call) {
+    wire::server_message message;
+    message.type = wire::server_message_type::spawn_failed;
+    message.worker = worker;
+    message.status = error;
+    message.call = static_cast<std::uint32_t>(call);
+    send(to, message, {});
+  }
+
+  void send(pool& to, const wire::server_message& message, shm::unique_fd descriptor) {
+    to.outbox.push_back({message, std::move(descriptor)});
+    flush(to);
+  }
+
+  void flush(pool& to) {
+    while (!to.outbox.empty()) {
+      const auto& [message, descriptor] = to.outbox.front();
+      const int fd = descriptor.get();
+      const ssize_t sent = wire::send_with_fds(to.channel.get(), std::as_bytes(std::span(&message, 1)),
+                                               std::span(&fd, descriptor ? 1U : 0U), MSG_DONTWAIT);
+      if (sent == -EAGAIN) return;
+      to.outbox.pop_front();  // sent; or the pool is gone, which serve() will notice
+    }
+  }
+
+  /// The parent has closed the pool: nobody waits for its workers any more.
+  void close(pool& gone) {
+    for (child& each : children_) {
+      if (each.owner != &gone) continue;
+      ::kill(each.pid, SIGKILL);
+      each.owner = nullptr;
+    }
+    gone.channel.reset();
+  }
+
+  pid_t self_;
+  pid_t parent_;
+  shm::unique_fd root_, signals_, parent_process_;
+  std::vector<std::unique_ptr<pool>> pools_;
+  std::vector<child> children_;
+  std::vector<std::uint64_t> pool_ids_;  // all there ever were: their names go when the parent has gone
+  bool parent_gone_ = false;
+};
+
+}  // namespace
+
+void run_fork_server(int root, pid_t parent) noexcept {
+  ::prctl(PR_SET_NAME, "shmpool-server");
+  close_descriptors_except({root});
+  reset_signals();
+  // It has to outlive the parent for a moment, to clean up: signals for the whole process group or session are not for it.
+  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE}) ::signal(number, SIG_IGN);
+  server(root, parent).run();
+}
+
+}  // namespace shmpool::worker

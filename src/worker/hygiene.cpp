@@ -1,0 +1,86 @@
+#include "worker/hygiene.hpp"
+
+#include "shm/mapping.hpp"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <cstdlib>
+
+namespace shmpool::worker {
+
+void reset_signals() noexcept {
+  for (int number = 1; number < NSIG; ++number) ::signal(number, SIG_DFL);  // fails for a few; those have no handlers
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
+void close_descriptors_except(std::initializer_list<int> keep) noexcept {
+  std::array<int, 8> sorted{};
+  const std::size_t count = std::min(keep.size(), sorted.size());
+  std::copy_n(keep.begin(), count, sorted.begin());
+  std::sort(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(count));
+  unsigned first = 3;
+  for (std::size_t i = 0; i != count; ++i) {
+    if (sorted[i] < 3) continue;
+    const auto kept = static_cast<unsigned>(sorted[i]);
+    if (kept > first) ::syscall(SYS_close_range, first, kept - 1, 0);
+    first = kept + 1;
+  }
+  ::syscall(SYS_close_range, first, ~0U, 0);
+}
+
+namespace {
+
+void read_dev_null() noexcept {
+  const int null = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+  if (null < 0) return;
+  ::dup2(null, STDIN_FILENO);
+  if (null != STDIN_FILENO) ::close(null);
+}
+
+void reseed() noexcept {
+  unsigned seed = static_cast<unsigned>(::getpid());
+  if (::getrandom(&seed, sizeof seed, GRND_NONBLOCK) < 0) seed *= 2654435761U;
+  ::srand(seed);
+  ::srandom(seed);
+  ::srand48(static_cast<long>(seed));
+}
+
+void raise_oom_score() noexcept {
+  shm::unique_fd file(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
+  // Without permission or without /proc the worker is merely as likely a victim as its parent.
+  if (file) [[maybe_unused]] auto written = ::write(file.get(), "500", 3);
+}
+
+}  // namespace
+
+void become_worker(pid_t server, const wire::worker_settings& settings, std::initializer_list<int> keep) noexcept {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != server) ::_exit(0);  // it died before the line above
+  ::prctl(PR_SET_NAME, "shmpool-worker");
+  close_descriptors_except(keep);
+  read_dev_null();
+  reset_signals();
+  ::signal(SIGINT, SIG_IGN);
+  reseed();
+  raise_oom_score();
+  // What is refused here (a limit above the hard limit, CPUs that are gone) must not run silently without it.
+  for (std::uint32_t i = 0; i != settings.rlimit_count; ++i) {
+    const rlimit limit{settings.rlimits[i].value, settings.rlimits[i].value};
+    if (::setrlimit(static_cast<__rlimit_resource_t>(settings.rlimits[i].resource), &limit) != 0) ::_exit(126);
+  }
+  if (settings.use_affinity != 0 && ::sched_setaffinity(0, sizeof settings.affinity, &settings.affinity) != 0) ::_exit(126);
+  if (settings.nice != 0) ::setpriority(PRIO_PROCESS, 0, ::getpriority(PRIO_PROCESS, 0) + settings.nice);
+}
+
+}  // namespace shmpool::worker

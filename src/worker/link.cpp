@@ -1,0 +1,158 @@
+#include "worker/link.hpp"
+
+#include "wire/fd_passing.hpp"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <system_error>
+
+namespace shmpool::worker {
+
+control_memory::control_memory() {
+  descriptor_ = shm::unique_fd(::memfd_create("shmpool.control", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!descriptor_) throw std::system_error(errno, std::system_category(), "shmpool: memfd_create");
+  // fallocate, so that a full machine is an error here and not a SIGBUS at the first touch.
+  if (::ftruncate(descriptor_.get(), sizeof(wire::control_page)) != 0 ||
+      ::fallocate(descriptor_.get(), 0, 0, sizeof(wire::control_page)) != 0) {
+    throw std::system_error(errno, std::system_category(), "shmpool: allocating control memory");
+  }
+  if (::fcntl(descriptor_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    throw std::system_error(errno, std::system_category(), "shmpool: fcntl F_ADD_SEALS");
+  }
+  void* memory = ::mmap(nullptr, sizeof(wire::control_page), PROT_READ | PROT_WRITE, MAP_SHARED, descriptor_.get(), 0);
+  if (memory == MAP_FAILED) throw std::system_error(errno, std::system_category(), "shmpool: mmap of control memory");
+  page_ = static_cast<wire::control_page*>(memory);  // zeros, which are valid values of all its members
+  page_->magic = wire::control_magic;
+  page_->version = wire::control_version;
+}
+
+control_memory::~control_memory() {
+  if (page_) ::munmap(page_, sizeof(wire::control_page));
+}
+
+link::link(std::uint32_t number) : id(number) {
+  // Blocking: a ring waits on such a socket, but would hand back EAGAIN from a non-blocking one.
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+    throw std::system_error(errno, std::system_category(), "shmpool: socketpair");
+  }
+  socket_ = shm::unique_fd(ends[0]);
+  worker_end = shm::unique_fd(ends[1]);
+  for (loop::operation* each : {&receive, &send, &exit_watch}) each->owner = this;
+  receive.what = loop::operation::kind::receive;
+  receive.fd = send.fd = socket_.get();
+  exit_watch.what = loop::operation::kind::poll_in;
+}
+
+std::optional<std::uint16_t> link::take_slot(std::uint64_t task) noexcept {
+  if (free_slots_ == 0) return std::nullopt;
+  const auto index = static_cast<std::uint16_t>(std::countr_zero(free_slots_));
+  free_slots_ &= ~(std::uint64_t{1} << index);
+  slots_[index] = task;
+  slot(index).stop.store(0, std::memory_order_relaxed);
+  slot(index).word.store(wire::slot_word(task, wire::slot_state::queued), std::memory_order_release);
+  return index;
+}
+
+void link::free_slot(std::uint16_t index) noexcept {
+  slots_[index] = 0;
+  free_slots_ |= std::uint64_t{1} << index;
+  slot(index).word.store(wire::slot_word(0, wire::slot_state::free), std::memory_order_relaxed);
+}
+
+void link::queue_frame(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
+                       std::span<const std::byte> body) {
+  wire::append_frame(out_, header, segments, body);
+}
+
+void link::start_sending(loop::completion_queue& queue) {
+  if (out_.empty() || send.pending || state == stage::gone) return;
+  if (!descriptors_.empty()) return send_with_descriptors(queue);
+  std::swap(out_, sending_);
+  out_.clear();
+  send.what = loop::operation::kind::send;
+  send.data = sending_.data();
+  send.size = sending_.size();
+  queue.start(send);
+}
+
+/// Descriptors travel by plain sendmsg, each with the first byte of its frame: everything up to the last of them is sent
+/// here, the rest with the others.
+void link::send_with_descriptors(loop::completion_queue& queue) {
+  std::size_t sent = 0;
+  while (!descriptors_.empty()) {
+    const auto [position, fd] = descriptors_.front();
+    const bool at_frame = position == sent;
+    // One message must not reach into the next frame that has a descriptor.
+    const std::size_t until = !at_frame ? position : descriptors_.size() > 1 ? descriptors_[1].first : out_.size();
+    const ssize_t result = wire::send_with_fds(socket_.get(), std::span(out_).subspan(sent, until - sent),
+                                               std::span(&fd, at_frame ? 1U : 0U), MSG_DONTWAIT);
+    if (result == -EAGAIN) {
+      send.what = loop::operation::kind::poll_out;
+      queue.start(send);
+      break;
+    }
+    // The worker is dead or dying; its exit is on the way, and with it the end of its tasks.
+    if (result < 0) {
+      sent = out_.size();
+      descriptors_.clear();
+      break;
+    }
+    sent += static_cast<std::size_t>(result);
+    if (at_frame) descriptors_.pop_front();
+  }
+  out_.erase(out_.begin(), out_.begin() + static_cast<std::ptrdiff_t>(sent));
+  for (auto& each : descriptors_) each.first -= sent;
+  if (descriptors_.empty() && !send.pending) start_sending(queue);
+}
+
+bool link::sent(loop::completion_queue& queue) {
+  if (send.what == loop::operation::kind::send) {
+    if (send.result < 0) return false;
+    if (sending_.capacity() > 1024 * 1024) std::vector<std::byte>().swap(sending_);
+  }
+  start_sending(queue);
+  return true;
+}
+
+void link::start_receiving(loop::completion_queue& queue) {
+  const auto room = reader.prepare();
+  receive.data = room.data();
+  receive.size = room.size();
+  queue.start(receive);
+}
+
+void link::collect_last_words() {
+  for (;;) {
+    const auto room = reader.prepare();
+    const ssize_t result = ::recv(socket_.get(), room.data(), room.size(), MSG_DONTWAIT);
+    if (result > 0) {
+      reader.commit(static_cast<std::size_t>(result));
+      received += static_cast<std::uint64_t>(result);
+    } else if (result == 0 || (errno != EINTR && errno != ECONNRESET)) {
+      // ECONNRESET is reported once, when it died with unread input; what it had written is still there.
+      break;
+    }
+  }
+  const std::uint64_t end = control.page().reply_end.load(std::memory_order_acquire);
+  if (end <= received || end - received > wire::reply_ring_bytes) return;  // all sent, or nonsense
+  std::size_t left = static_cast<std::size_t>(end - received);
+  while (left != 0) {
+    const auto room = reader.prepare();
+    const std::size_t at = received % wire::reply_ring_bytes;
+    const std::size_t size = std::min({left, room.size(), wire::reply_ring_bytes - at});
+    std::memcpy(room.data(), control.page().reply_ring + at, size);
+    reader.commit(size);
+    received += size;
+    left -= size;
+  }
+}
+
+}  // namespace shmpool::worker

@@ -1,0 +1,124 @@
+// The parent's end of one worker: its socket, its control memory, what is on the way to it, and what it is known to know.
+//
+// Thread safety: none; the engine's lock guards it.
+#pragma once
+
+#include "loop/completion_queue.hpp"
+#include "shm/mapping.hpp"
+#include "wire/control_page.hpp"
+#include "wire/frame.hpp"
+
+#include <shmpool/shm_handle.hpp>
+
+#include <sys/types.h>
+
+#include <array>
+#include <bit>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+namespace shmpool::worker {
+
+/// The control memory of one worker, mapped in the parent.
+class control_memory {
+ public:
+  /// Makes it: a sealed memfd, so that no worker can shrink it under the parent. Throws std::system_error.
+  control_memory();
+  control_memory(const control_memory&) = delete;
+  control_memory& operator=(const control_memory&) = delete;
+  ~control_memory();
+  wire::control_page& page() const noexcept { return *page_; }
+  /// The descriptor for the worker; closed by forget_descriptor().
+  int descriptor() const noexcept { return descriptor_.get(); }
+  void forget_descriptor() noexcept { descriptor_.reset(); }
+
+ private:
+  shm::unique_fd descriptor_;
+  wire::control_page* page_ = nullptr;
+};
+
+class link {
+ public:
+  /// How far the worker has come.
+  enum class stage : std::uint8_t {
+    starting,  ///< the fork server was asked for it; frames may be sent already
+    running,   ///< its process exists
+    leaving,   ///< it was told to leave, or was killed, or its stream is of no use: it will exit
+    gone,      ///< dead and accounted for; only operations of the loop may still be under way
+  };
+
+  /// Makes the socket pair and the control memory. Throws std::system_error that names the call.
+  explicit link(std::uint32_t id);
+
+  const std::uint32_t id;
+  stage state = stage::starting;
+  pid_t pid = 0;
+  shm::unique_fd process;     ///< pidfd
+  shm::unique_fd worker_end;  ///< the worker's end of the socket, until it was sent to the fork server
+  control_memory control;
+
+  // How it ended.
+  bool process_ended = false;                            ///< the pidfd says so
+  std::optional<int> wait_status;                        ///< the fork server says how
+  std::uint64_t max_rss_bytes = 0;
+  std::optional<std::chrono::steady_clock::time_point> status_due;  ///< when to stop waiting for the fork server's word
+  std::string violation;                                 ///< why its stream was given up, if it was
+  bool exit_known() const noexcept { return wait_status.has_value() || (process_ended && !status_due); }
+
+  // What the parent has of its memory beyond tasks, by segment id.
+  std::unordered_map<std::uint64_t, shm_handle> kept;
+  std::vector<shm_handle> initializer_leases;
+  bool ready = false;
+  std::unordered_set<std::uint64_t> known_segments;
+  std::vector<bool> known_functions;
+
+  // ---- Slots.
+
+  /// A free slot, or nothing if all are taken.
+  std::optional<std::uint16_t> take_slot(std::uint64_t task) noexcept;
+  void free_slot(std::uint16_t slot) noexcept;
+  std::uint64_t task_in(std::uint16_t slot) const noexcept { return slot < wire::slot_count ? slots_[slot] : 0; }
+  wire::slot& slot(std::uint16_t index) const noexcept { return control.page().slots[index]; }
+  bool has_tasks() const noexcept { return ~free_slots_ != 0; }
+
+  // ---- Outgoing.
+
+  void queue_frame(const wire::frame_header& header, std::span<const wire::segment_ref> segments, std::span<const std::byte> body);
+  /// Attaches a descriptor (not owned; it must stay open until the frame is sent) to the frame that is queued next.
+  void queue_descriptor(int fd) { descriptors_.push_back({out_.size(), fd}); }
+  bool has_output() const noexcept { return !out_.empty(); }
+  /// Starts to send what is queued, if nothing is on the way.
+  void start_sending(loop::completion_queue& queue);
+  /// After `send` was reaped. False if the stream is broken.
+  bool sent(loop::completion_queue& queue);
+
+  // ---- Incoming.
+
+  void start_receiving(loop::completion_queue& queue);
+  /// Bytes of the worker's stream that have arrived, for the reply ring.
+  std::uint64_t received = 0;
+  wire::frame_reader reader;
+  /// After its death: reads what is left in the socket, then what is left in the reply ring, into `reader`.
+  void collect_last_words();
+
+  loop::operation receive, send, exit_watch;
+
+ private:
+  void send_with_descriptors(loop::completion_queue& queue);
+
+  shm::unique_fd socket_;
+  std::array<std::uint64_t, wire::slot_count> slots_{};
+  std::uint64_t free_slots_ = ~std::uint64_t{0};
+  std::vector<std::byte> out_, sending_;
+  std::deque<std::pair<std::size_t, int>> descriptors_;  // position in out_ of the frame, and the descriptor
+};
+
+}  // namespace shmpool::worker

@@ -1,0 +1,54 @@
+#include "worker/reply_stream.hpp"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace shmpool::worker {
+
+void reply_stream::append(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
+                          std::span<const std::byte> body) {
+  scratch_.clear();
+  wire::append_frame(scratch_, header, segments, body);
+  if (end_ - sent_ + scratch_.size() > wire::reply_ring_bytes) flush();
+  if (scratch_.size() > wire::reply_ring_bytes) {
+    // Too large to keep: sent directly. If the worker dies meanwhile, it is this task that is lost.
+    send_all(scratch_);
+    end_ += scratch_.size();
+    sent_ = end_;
+    if (scratch_.capacity() > 1024 * 1024) std::vector<std::byte>().swap(scratch_);
+  } else {
+    const std::size_t at = end_ % wire::reply_ring_bytes;
+    const std::size_t first = std::min(scratch_.size(), wire::reply_ring_bytes - at);
+    std::memcpy(page_.reply_ring + at, scratch_.data(), first);
+    std::memcpy(page_.reply_ring, scratch_.data() + first, scratch_.size() - first);
+    end_ += scratch_.size();
+  }
+  // Release: whoever sees the new end sees the bytes.
+  page_.reply_end.store(end_, std::memory_order_release);
+}
+
+void reply_stream::flush() noexcept {
+  while (sent_ != end_) {
+    const std::size_t at = sent_ % wire::reply_ring_bytes;
+    const std::size_t size = std::min(static_cast<std::size_t>(end_ - sent_), wire::reply_ring_bytes - at);
+    send_all({page_.reply_ring + at, size});
+    sent_ += size;
+  }
+}
+
+void reply_stream::send_all(std::span<const std::byte> bytes) noexcept {
+  while (!bytes.empty()) {
+    const ssize_t sent = ::send(socket_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (sent < 0) {
+      if (errno == EINTR) continue;
+      ::_exit(0);  // nobody is there to hear it
+    }
+    bytes = bytes.subspan(static_cast<std::size_t>(sent));
+  }
+}
+
+}  // namespace shmpool::worker

@@ -1,0 +1,37 @@
+// The worker's outgoing stream. Replies are written to the ring in the control memory first and sent from there, so that a
+// reply that was finished is not lost when the next task crashes: the parent takes what had not been sent from the ring.
+//
+// Thread safety: none; the worker's lock guards it.
+#pragma once
+
+#include "wire/control_page.hpp"
+#include "wire/frame.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace shmpool::worker {
+
+class reply_stream {
+ public:
+  reply_stream(int socket, wire::control_page& page) noexcept : socket_(socket), page_(page) {}
+
+  /// Adds a frame; sends what is there first if it does not fit.
+  void append(const wire::frame_header& header, std::span<const wire::segment_ref> segments, std::span<const std::byte> body);
+  /// Sends everything; blocks until the kernel has taken it. Leaves the process if the parent is gone.
+  void flush() noexcept;
+  bool empty() const noexcept { return sent_ == end_; }
+
+ private:
+  void send_all(std::span<const std::byte> bytes) noexcept;
+
+  int socket_;
+  wire::control_page& page_;
+  std::uint64_t end_ = 0;   // stream position behind the last complete frame
+  std::uint64_t sent_ = 0;  // stream position behind the last byte sent
+  std::vector<std::byte> scratch_;
+};
+
+}  // namespace shmpool::worker

@@ -1,0 +1,196 @@
+#include "worker/segment_table.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <system_error>
+
+namespace shmpool::worker {
+
+worker_segment::worker_segment(segment_table& table, const wire::segment_ref& ref) noexcept
+    : segment(kind::worker, ref.id), table_(table), pool_(ref.pool), memfd_((ref.flags & wire::flag_memfd) != 0) {}
+
+std::string worker_segment::name() const {
+  return memfd_ ? std::string() : shm::segment_name(pool_, id());
+}
+
+void worker_segment::last_release() noexcept {
+  table_.released(*this);
+}
+
+void worker_segment::use(shm::mapping memory) noexcept {
+  memory_ = std::move(memory);
+  data_ = memory_.data();
+  size_ = memory_.size();
+}
+
+segment_table::entry& segment_table::note(const wire::segment_ref& ref) {
+  entry& found = entries_.try_emplace(ref.id).first->second;
+  found.ref = ref;
+  return found;
+}
+
+void segment_table::touch(entry& which) {
+  if (std::exchange(which.touched, true)) return;
+  touched_.push_back(which.ref.id);
+}
+
+void segment_table::introduce(const wire::segment_ref& ref, shm::unique_fd descriptor) {
+  std::lock_guard lock(mutex_);
+  entry& known = note(ref);
+  if (descriptor) known.memfd = std::move(descriptor);
+}
+
+std::error_code segment_table::create(entry& which) {
+  std::error_code error;
+  const std::string name = shm::segment_name(which.ref.pool, which.ref.id);
+  const shm::unique_fd file = shm::create_named(name, which.ref.capacity, error);
+  if (error) return error;
+  shm::mapping memory = shm::mapping::map(file.get(), which.ref.capacity, true, error);
+  if (!error) error = shm::reserve(file.get(), memory, 0, which.ref.reserved);
+  if (error) {
+    shm::unlink_named(name);
+    return error;
+  }
+  which.writable = std::make_unique<worker_segment>(*this, which.ref);
+  which.writable->use(std::move(memory));
+  which.fresh = false;
+  which.created = true;
+  return {};
+}
+
+worker_segment& segment_table::map(entry& which, bool writable) {
+  auto& mapped = writable ? which.writable : which.readable;
+  if (mapped) return *mapped;
+  std::error_code error;
+  shm::mapping memory;
+  if ((which.ref.flags & wire::flag_memfd) != 0) {
+    memory = shm::mapping::map(which.memfd.get(), which.ref.capacity, writable, error);
+  } else {
+    const shm::unique_fd file = shm::open_named(shm::segment_name(which.ref.pool, which.ref.id), writable, error);
+    if (error) throw std::system_error(error, "shmpool: shm_open in a worker");
+    memory = shm::mapping::map(file.get(), which.ref.capacity, writable, error);
+  }
+  if (error) throw std::system_error(error, "shmpool: mmap in a worker");
+  mapped = std::make_unique<worker_segment>(*this, which.ref);
+  mapped->use(std::move(memory));
+  return *mapped;
+}
+
+detail::attachment segment_table::resolve(const wire::segment_ref& ref) {
+  std::lock_guard lock(mutex_);
+  entry& known = note(ref);
+  touch(known);
+  const auto mode = static_cast<detail::access>(ref.access);
+  worker_segment& mapped = map(known, mode != detail::access::read);
+  return {shm_handle(&mapped), ref.offset, ref.length, mode};
+}
+
+void segment_table::add_lease(const wire::segment_ref& ref) {
+  std::lock_guard lock(mutex_);
+  entry& known = note(ref);
+  touch(known);
+  known.leased = true;
+  known.fresh = (ref.flags & wire::flag_fresh) != 0;
+}
+
+void segment_table::forget(std::uint64_t id) {
+  std::lock_guard lock(mutex_);
+  const auto found = entries_.find(id);
+  // The parent frees only what nobody holds; if it is wrong about this one, its memory stays valid here at least.
+  if (found != entries_.end() && !found->second.in_use()) entries_.erase(found);
+}
+
+shm_handle segment_table::take_lease(std::size_t bytes) {
+  entry* best = nullptr;
+  for (const std::uint64_t id : touched_) {
+    entry& candidate = entries_.find(id)->second;
+    if (!candidate.leased || candidate.in_use() || candidate.ref.reserved < bytes) continue;
+    if (!best || candidate.ref.reserved < best->ref.reserved) best = &candidate;
+  }
+  if (!best) return {};
+  if (best->fresh) {
+    if (const std::error_code error = create(*best)) {
+      best->leased = false;
+      throw std::system_error(error, "shmpool: creating a segment in a worker");
+    }
+  }
+  return shm_handle(&map(*best, true));
+}
+
+shm_handle segment_table::allocate(std::size_t bytes, std::size_t alignment) {
+  if (alignment > 4096) throw std::system_error(std::make_error_code(std::errc::invalid_argument), "shmpool: alignment above a page");
+  bytes = std::max<std::size_t>(bytes, 1);
+  std::lock_guard lock(mutex_);
+  if (!in_task_) return shm_handle(detail::make_heap_segment(bytes, alignment));
+  if (shm_handle leased = take_lease(bytes)) return leased;
+  for (bool posix_full = false;;) {
+    auto [ref, descriptor] = parent_.need(bytes, posix_full);
+    entry& known = note(ref);
+    if (descriptor) known.memfd = std::move(descriptor);
+    touch(known);
+    known.leased = true;
+    known.fresh = (ref.flags & wire::flag_fresh) != 0;
+    if (known.fresh) {
+      if (const std::error_code error = create(known)) {
+        known.leased = false;
+        // Full between the parent's look at it and now: once more, with other memory if the pool allows it.
+        if (std::exchange(posix_full, true) || (error.value() != ENOSPC && error.value() != ENOMEM)) {
+          throw std::system_error(errc::shm_exhausted, "creating a segment of " + std::to_string(bytes) +
+                                                           " bytes in a worker: " + error.message());
+        }
+        continue;
+      }
+    }
+    return shm_handle(&map(known, true));
+  }
+}
+
+bool segment_table::can_lend(const shm_handle& handle) const noexcept {
+  return handle && handle.get()->what() == detail::segment::kind::worker;
+}
+
+void segment_table::released(worker_segment& which) noexcept {
+  std::lock_guard lock(mutex_);
+  const auto found = entries_.find(which.id());
+  if (found == entries_.end()) return;
+  if (found->second.kept && !found->second.in_use()) {
+    found->second.kept = false;
+    released_.push_back(which.id());
+  }
+}
+
+void segment_table::begin_task() noexcept {
+  std::lock_guard lock(mutex_);
+  in_task_ = true;
+}
+
+void segment_table::end_task(std::vector<wire::segment_ref>& report) {
+  std::lock_guard lock(mutex_);
+  in_task_ = false;
+  for (const std::uint64_t id : touched_) {
+    entry& each = entries_.find(id)->second;
+    each.touched = false;
+    const bool in_use = each.in_use();
+    std::uint8_t flags = 0;
+    if (std::exchange(each.created, false)) flags |= wire::flag_created;
+    if (in_use) {
+      each.kept = true;
+      flags |= wire::flag_kept;
+    }
+    if (flags != 0) {
+      wire::segment_ref ref = each.ref;
+      ref.flags = flags;
+      report.push_back(ref);
+    }
+    if (each.fresh) entries_.erase(id);  // never made: the parent takes the name back
+    else each.leased = false;
+  }
+  touched_.clear();
+}
+
+std::vector<std::uint64_t> segment_table::take_released() {
+  std::lock_guard lock(mutex_);
+  return std::exchange(released_, {});
+}
+
+}  // namespace shmpool::worker

@@ -1,0 +1,114 @@
+// The shared memory of one worker: which segments it knows and how they are mapped, which it may use for results (leases), and which
+// a task has kept. Mappings stay when nobody uses them, so that a segment which comes again costs nothing.
+//
+// Thread safety: all members may be called from any thread of the worker (a task may start threads).
+#pragma once
+
+#include "shm/mapping.hpp"
+#include "wire/frame.hpp"
+
+#include <shmpool/detail/message.hpp>
+#include <shmpool/shm_handle.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace shmpool::worker {
+
+class segment_table;
+
+/// A mapped segment in a worker, once for reading and once for writing.
+class worker_segment final : public detail::segment {
+ public:
+  worker_segment(segment_table& table, const wire::segment_ref& ref) noexcept;
+  /// For shm_handle::name().
+  std::string name() const override;
+
+ private:
+  friend class segment_table;
+  void last_release() noexcept override;
+  void use(shm::mapping memory) noexcept;
+
+  segment_table& table_;
+  std::uint64_t pool_;
+  bool memfd_;
+  shm::mapping memory_;
+};
+
+/// Asks the parent for memory: its answer, with a descriptor if the segment is a memfd that is new here. Throws
+/// std::system_error(errc::shm_exhausted) if it refuses.
+class lease_source {
+ public:
+  virtual std::pair<wire::segment_ref, shm::unique_fd> need(std::size_t bytes, bool posix_full) = 0;
+
+ protected:
+  ~lease_source() = default;
+};
+
+class segment_table final : public detail::segment_source {
+ public:
+  explicit segment_table(lease_source& parent) noexcept : parent_(parent) {}
+
+  /// A segment that came with a task: knows it from here on; keeps the descriptor of a memfd.
+  void introduce(const wire::segment_ref& ref, shm::unique_fd descriptor);
+  /// The range as an attachment, mapped as its access says. Throws std::system_error if it cannot be mapped.
+  detail::attachment resolve(const wire::segment_ref& ref);
+  /// Memory that the running task may use.
+  void add_lease(const wire::segment_ref& ref);
+  /// A segment was freed by the parent.
+  void forget(std::uint64_t id);
+
+  /// From here to end_task() memory may be asked for.
+  void begin_task() noexcept;
+  /// A lease that fits, or what the parent gives. Outside a task (from a thread that a task left behind) private memory, since the
+  /// parent is not there to be asked.
+  shm_handle allocate(std::size_t bytes, std::size_t alignment) override;
+  bool can_lend(const shm_handle& handle) const noexcept override;
+
+  /// The task is over and its values are destroyed: leases lapse. Appends a reference for each segment that the worker created or still
+  /// holds.
+  void end_task(std::vector<wire::segment_ref>& report);
+  /// Kept segments that were released since the last call.
+  std::vector<std::uint64_t> take_released();
+
+ private:
+  friend class worker_segment;
+
+  struct entry {
+    wire::segment_ref ref;
+    shm::unique_fd memfd;
+    std::unique_ptr<worker_segment> readable, writable;
+    bool leased = false;   // may be used for results of the running task
+    bool created = false;  // the file was made here, and the parent does not know yet
+    bool fresh = false;    // leased, and the file is still to be made
+    bool kept = false;     // the parent was told that a handle outlives its task
+    bool touched = false;  // in touched_
+
+    bool in_use() const noexcept {
+      return (readable && readable->use_count() != 0) || (writable && writable->use_count() != 0);
+    }
+  };
+
+  void released(worker_segment& which) noexcept;
+  entry& note(const wire::segment_ref& ref);
+  void touch(entry& which);
+  worker_segment& map(entry& which, bool writable);
+  /// Makes the file of a fresh lease; the error of the call that failed, if any.
+  std::error_code create(entry& which);
+  shm_handle take_lease(std::size_t bytes);
+
+  lease_source& parent_;
+  bool in_task_ = false;
+  mutable std::mutex mutex_;
+  std::unordered_map<std::uint64_t, entry> entries_;
+  std::vector<std::uint64_t> touched_;   // ids that this task was given
+  std::vector<std::uint64_t> released_;  // kept ones that were dropped
+};
+
+}  // namespace shmpool::worker

@@ -1,0 +1,39 @@
+#include "worker/task_state.hpp"
+
+#include <shmpool/this_task.hpp>
+
+#include <atomic>
+
+namespace shmpool {
+
+namespace {
+
+std::atomic<const wire::slot*> current_slot{nullptr};
+std::atomic<std::uint64_t> current_task{0};
+std::atomic<bool> running{false};
+
+}  // namespace
+
+void worker::enter_task(const wire::slot* in, std::uint64_t task) noexcept {
+  current_task.store(task, std::memory_order_relaxed);
+  current_slot.store(in, std::memory_order_release);
+  running.store(true, std::memory_order_release);
+}
+
+void worker::leave_task() noexcept {
+  running.store(false, std::memory_order_release);
+  current_slot.store(nullptr, std::memory_order_release);
+}
+
+bool this_task::stop_requested() noexcept {
+  // The control page stays mapped for as long as the worker lives, so a stale slot is readable; its stop word then names
+  // another task.
+  const wire::slot* slot = current_slot.load(std::memory_order_acquire);
+  return slot && slot->stop.load(std::memory_order_acquire) == current_task.load(std::memory_order_relaxed);
+}
+
+bool this_task::in_worker() noexcept {
+  return running.load(std::memory_order_acquire);
+}
+
+}  // namespace shmpool

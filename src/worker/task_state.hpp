@@ -1,0 +1,15 @@
+// Which task this worker runs, for this_task. One per process.
+#pragma once
+
+#include "wire/control_page.hpp"
+
+#include <cstdint>
+
+namespace shmpool::worker {
+
+/// From here `task` runs in `in`; null: the initializer runs.
+void enter_task(const wire::slot* in, std::uint64_t task) noexcept;
+/// No task runs.
+void leave_task() noexcept;
+
+}  // namespace shmpool::worker

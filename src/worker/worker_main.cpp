@@ -1,0 +1,294 @@
+#include "worker/worker_main.hpp"
+
+#include "wire/control_page.hpp"
+#include "wire/fd_passing.hpp"
+#include "wire/frame.hpp"
+#include "worker/code_ref.hpp"
+#include "worker/reply_stream.hpp"
+#include "worker/segment_table.hpp"
+#include "worker/task_state.hpp"
+
+#include <shmpool/array.hpp>
+#include <shmpool/detail/exception_codec.hpp>
+#include <shmpool/detail/message.hpp>
+
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <deque>
+#include <exception>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace shmpool::worker {
+
+namespace {
+
+std::uint64_t monotonic_ns() noexcept {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+/// Replies that wait while further tasks run are sent at the latest before a task that is expected to run longer than this.
+constexpr std::uint64_t reply_delay_ns = 50'000;
+
+class worker final : lease_source {
+ public:
+  worker(shm::unique_fd socket, wire::control_page& page) noexcept
+      : socket_(std::move(socket)), page_(page), replies_(socket_.get(), page), memory_(*this) {}
+
+  [[noreturn]] void run() {
+    for (;;) {
+      if (!inbox_.empty()) {
+        stored_frame next = std::move(inbox_.front());
+        inbox_.pop_front();
+        // It is older than any that has come since.
+        if (next.descriptor) descriptors_.insert(descriptors_.begin(), std::move(next.descriptor));
+        serve(next.view());
+      } else if (wire::frame next; try_read(next)) {
+        serve(next);
+      } else {
+        replies_.flush();
+        receive();
+      }
+    }
+  }
+
+ private:
+  /// A frame that came while a task waited for an answer.
+  struct stored_frame {
+    wire::frame_header header;
+    std::vector<std::byte> segments, body;
+    shm::unique_fd descriptor;
+    wire::frame view() const noexcept { return {header, segments, body}; }
+  };
+
+  struct function {
+    detail::trampoline entry = nullptr;
+    const void* target = nullptr;
+    std::string problem;              // why there is none
+    std::uint64_t expected_ns = ~std::uint64_t{0};  // of the last runs; unknown: long
+  };
+
+  bool try_read(wire::frame& out) {
+    switch (reader_.next(out)) {
+      case wire::frame_reader::status::frame: return true;
+      case wire::frame_reader::status::incomplete: return false;
+      case wire::frame_reader::status::malformed: break;
+    }
+    ::_exit(125);  // the parent does not make such frames: this process is damaged
+  }
+
+  void receive() {
+    const ssize_t received = wire::receive_with_fds(socket_.get(), reader_.prepare(), descriptors_, 0);
+    if (received <= 0) leave();  // the parent has closed it
+    reader_.commit(static_cast<std::size_t>(received));
+  }
+
+  [[noreturn]] static void leave() {
+    std::fflush(nullptr);
+    ::_exit(0);
+  }
+
+  void serve(const wire::frame& in) {
+    switch (in.header.type) {
+      case wire::frame_type::hello: return start(in);
+      case wire::frame_type::function: return define(in);
+      case wire::frame_type::task: return run_task(in);
+      case wire::frame_type::segment: return introduce(in);
+      case wire::frame_type::unmap: return unmap(in);
+      case wire::frame_type::leave: replies_.flush(); leave();
+      default: ::_exit(125);
+    }
+  }
+
+  void start(const wire::frame& in) {
+    detail::unpacker settings(in.body, {});
+    const auto inline_bytes = settings.get<std::uint64_t>();
+    inline_bytes_ = static_cast<std::size_t>(inline_bytes);
+    detail::set_local_allocator(&memory_, inline_bytes_);
+    wire::frame_header header;
+    header.type = wire::frame_type::ready;
+    std::vector<std::byte> body;
+    if (settings.get<std::uint8_t>() != 0) {
+      memory_.begin_task();
+      enter_task(nullptr, 0);
+      try {
+        std::string problem;
+        const auto where = decode_code_ref(settings);
+        const void* initializer = resolve(where, problem);
+        if (!initializer) throw std::system_error(errc::function_not_found, problem);
+        reinterpret_cast<void (*)()>(const_cast<void*>(initializer))();
+      } catch (...) {
+        body = detail::encode_exception(std::current_exception());
+        header.type = wire::frame_type::init_failed;
+      }
+      leave_task();
+    }
+    reply(header, {}, body);
+    replies_.flush();
+  }
+
+  void define(const wire::frame& in) {
+    function& made = functions_[in.header.value];
+    detail::unpacker body(in.body, {});
+    const auto entry = decode_code_ref(body);
+    made.entry = reinterpret_cast<detail::trampoline>(const_cast<void*>(resolve(entry, made.problem)));
+    if (body.get<std::uint8_t>() != 0 && made.entry) {
+      made.target = resolve(decode_code_ref(body), made.problem);
+      if (!made.target) made.entry = nullptr;
+    }
+  }
+
+  void unmap(const wire::frame& in) {
+    detail::unpacker ids(in.body, {});
+    while (ids.remaining() != 0) memory_.forget(ids.get<std::uint64_t>());
+  }
+
+  void introduce(const wire::frame& in) {
+    if (in.segment_count() != 1) ::_exit(125);
+    memory_.introduce(in.segment(0), take_descriptor());
+  }
+
+  shm::unique_fd take_descriptor() {
+    if (descriptors_.empty()) ::_exit(125);
+    shm::unique_fd first = std::move(descriptors_.front());
+    descriptors_.erase(descriptors_.begin());
+    return first;
+  }
+
+  void run_task(const wire::frame& in) {
+    function& fn = functions_[in.header.value];
+    if (fn.expected_ns > reply_delay_ns) replies_.flush();
+    wire::slot& slot = page_.slots[in.header.slot % wire::slot_count];
+    const std::uint64_t started = monotonic_ns();
+    if (!wire::claim(slot, in.header.task, started)) return;  // taken back
+
+    // The reader's buffer is needed again if the task asks for memory.
+    arguments_.assign(in.body.begin(), in.body.end());
+    wire::frame_header header;
+    header.task = in.header.task;
+    header.slot = in.header.slot;
+    task_ = in.header.task;
+    detail::packer result(memory_, inline_bytes_);
+    memory_.begin_task();
+    enter_task(&slot, in.header.task);
+    try {
+      if (!fn.entry) throw std::system_error(errc::function_not_found, fn.problem);
+      std::vector<detail::attachment> attachments;
+      for (std::size_t i = 0; i != in.segment_count(); ++i) {
+        const wire::segment_ref ref = in.segment(i);
+        if (static_cast<detail::access>(ref.access) == detail::access::lease) memory_.add_lease(ref);
+        else attachments.push_back(memory_.resolve(ref));
+      }
+      detail::unpacker arguments(arguments_, attachments);
+      detail::invocation call{arguments, result, fn.target};
+      fn.entry(call);
+      if (result.bytes().size() > wire::max_body) throw std::system_error(errc::message_too_large);
+      header.type = wire::frame_type::value;
+    } catch (...) {
+      result.attachments().clear();
+      result.bytes() = detail::encode_exception(std::current_exception());
+      header.type = wire::frame_type::error;
+    }
+    leave_task();
+    const std::uint64_t run = monotonic_ns() - started;
+    fn.expected_ns = fn.expected_ns == ~std::uint64_t{0} ? run : (3 * fn.expected_ns + run) / 4;
+    header.value = run;
+    reply(header, std::exchange(result.attachments(), {}), result.bytes());
+    task_ = 0;
+    if (arguments_.capacity() > 1024 * 1024) std::vector<std::byte>().swap(arguments_);
+  }
+
+  /// Sends what a task (or the initializer) has to say, with the account of its memory.
+  void reply(const wire::frame_header& header, std::vector<detail::attachment> results, std::span<const std::byte> body) {
+    std::vector<wire::segment_ref> refs;
+    for (const detail::attachment& each : results) {
+      wire::segment_ref ref;
+      ref.id = each.handle.get()->id();
+      ref.offset = each.offset;
+      ref.length = each.length;
+      ref.flags = wire::flag_result;
+      refs.push_back(ref);
+    }
+    results.clear();  // before the account: these handles are the parent's from here
+    memory_.end_task(refs);
+    // Before the reply: a segment that was dropped and kept anew is kept.
+    if (const auto ids = memory_.take_released(); !ids.empty()) {
+      wire::frame_header released;
+      released.type = wire::frame_type::released;
+      replies_.append(released, {}, std::as_bytes(std::span(ids)));
+    }
+    replies_.append(header, refs, body);
+  }
+
+  std::pair<wire::segment_ref, shm::unique_fd> need(std::size_t bytes, bool posix_full) override {
+    wire::frame_header header;
+    header.type = wire::frame_type::need;
+    header.task = task_;
+    header.value = bytes;
+    header.slot = posix_full ? 1 : 0;
+    replies_.append(header, {}, {});
+    replies_.flush();
+    for (;;) {
+      wire::frame next;
+      while (!try_read(next)) receive();
+      switch (next.header.type) {
+        case wire::frame_type::grant: {
+          if (next.segment_count() != 1) ::_exit(125);
+          const wire::segment_ref ref = next.segment(0);
+          shm::unique_fd descriptor;
+          if ((ref.flags & wire::flag_with_fd) != 0) descriptor = take_descriptor();
+          return {ref, std::move(descriptor)};
+        }
+        case wire::frame_type::refuse:
+          throw std::system_error(static_cast<errc>(next.header.value),
+                                  std::string(reinterpret_cast<const char*>(next.body.data()), next.body.size()));
+        default:
+          store(next);
+      }
+    }
+  }
+
+  /// Keeps a frame for later, with the descriptor that came for it.
+  void store(const wire::frame& in) {
+    stored_frame stored{in.header,
+                        {in.segment_bytes.begin(), in.segment_bytes.end()},
+                        {in.body.begin(), in.body.end()},
+                        {}};
+    if (in.header.type == wire::frame_type::segment) stored.descriptor = take_descriptor();
+    inbox_.push_back(std::move(stored));
+  }
+
+  shm::unique_fd socket_;
+  wire::control_page& page_;
+  reply_stream replies_;
+  segment_table memory_;
+  wire::frame_reader reader_;
+  std::vector<shm::unique_fd> descriptors_;  // received, in stream order, not yet claimed by a frame
+  std::deque<stored_frame> inbox_;
+  std::unordered_map<std::uint64_t, function> functions_;
+  std::vector<std::byte> arguments_;
+  std::size_t inline_bytes_ = 0;
+  std::uint64_t task_ = 0;
+};
+
+}  // namespace
+
+void run_worker(shm::unique_fd socket, shm::unique_fd control) noexcept {
+  void* memory = ::mmap(nullptr, sizeof(wire::control_page), PROT_READ | PROT_WRITE, MAP_SHARED, control.get(), 0);
+  if (memory == MAP_FAILED) ::_exit(124);
+  control.reset();
+  auto& page = *static_cast<wire::control_page*>(memory);
+  if (page.magic != wire::control_magic || page.version != wire::control_version) ::_exit(124);
+  worker(std::move(socket), page).run();
+}
+
+}  // namespace shmpool::worker

@@ -1,0 +1,213 @@
+// array<T, Rank>: shape, sharing, slices, checks, and where make_array gets its memory.
+#include "support/memory_source.hpp"
+
+#include <shmpool/array.hpp>
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <ranges>
+#include <stdexcept>
+#include <string>
+
+namespace {
+
+using shmpool::array;
+using shmpool::make_array;
+
+static_assert(std::ranges::contiguous_range<array<double, 2>>);
+static_assert(std::ranges::sized_range<array<const int>>);
+static_assert(std::is_nothrow_move_constructible_v<array<int>>);
+static_assert(std::is_convertible_v<array<int, 2>, array<const int, 2>>);
+static_assert(!std::is_convertible_v<array<const int>, array<int>>);
+static_assert(!std::is_convertible_v<array<int>, array<const long>>);
+static_assert(std::is_convertible_v<array<int>&, std::span<int>>);
+static_assert(std::is_convertible_v<array<int>, std::span<const int>>);
+static_assert(!std::is_convertible_v<array<const int>&, std::span<int>>);
+
+template <class Exception, class Action>
+std::string text_of(Action&& action) {
+  try {
+    action();
+  } catch (const Exception& error) {
+    return error.what();
+  }
+  return "nothing was thrown";
+}
+
+TEST(Array, DefaultConstructedIsNullAndEmpty) {
+  array<double, 3> a;
+  EXPECT_TRUE(a.empty());
+  EXPECT_EQ(a.data(), nullptr);
+  EXPECT_EQ(a.begin(), a.end());
+  EXPECT_FALSE(a.handle());
+  EXPECT_EQ(a.extents(), (std::array<std::size_t, 3>{0, 0, 0}));
+}
+
+TEST(Array, ElementsAreInCOrder) {
+  auto a = make_array<int>(2, 3, 4);
+  static_assert(decltype(a)::rank() == 3);
+  std::iota(a.begin(), a.end(), 0);
+  EXPECT_EQ(a(1, 2, 3), 23);
+  EXPECT_EQ(a(1, 0, 2), 14);
+  EXPECT_EQ(a.at(1, 2, 0), 20);
+  EXPECT_EQ(a[1][2][3], 23);
+  EXPECT_EQ(a.size(), 24u);
+  EXPECT_EQ(a.size_bytes(), 96u);
+  EXPECT_EQ(a.extent(2), 4u);
+}
+
+TEST(Array, RowsAndSlicesShareTheSegment) {
+  auto a = make_array<int>(4, 3);
+  std::iota(a.begin(), a.end(), 0);
+  auto row = a[2];
+  auto middle = a.rows(1, 3);
+  row[1] = 70;
+  EXPECT_EQ(a(2, 1), 70);
+  EXPECT_EQ(middle(1, 1), 70);
+  EXPECT_EQ(middle.extent(0), 2u);
+  EXPECT_EQ(middle.byte_offset(), 3 * sizeof(int));
+  EXPECT_EQ(row.byte_offset(), 6 * sizeof(int));
+  EXPECT_EQ(row.handle(), a.handle());
+  EXPECT_EQ(a.handle().use_count(), 3);
+}
+
+TEST(Array, SliceKeepsTheMemoryAlive) {
+  array<int> row;
+  {
+    auto a = make_array<int>(3, 2, shmpool::fill(9));
+    row = a[1];
+  }
+  EXPECT_EQ(row[0], 9);
+  EXPECT_EQ(row.handle().use_count(), 1);
+}
+
+TEST(Array, RowsOutsideAreRefused) {
+  auto a = make_array<int>(4, 3);
+  EXPECT_THROW(a.rows(3, 5), std::out_of_range);
+  EXPECT_THROW(a.rows(3, 2), std::out_of_range);
+  EXPECT_TRUE(a.rows(4, 4).empty());
+  EXPECT_TRUE((array<int, 2>{}.rows(0, 0).empty()));
+}
+
+TEST(Array, AtNamesTheIndexAndTheExtent) {
+  auto a = make_array<int>(4, 3);
+  EXPECT_EQ(text_of<std::out_of_range>([&] { a.at(2, 3); }),
+            "shmpool: index 3 in dimension 1 of an array whose extent there is 3");
+  EXPECT_EQ(text_of<std::out_of_range>([&] { a.at(-1, 0); }),
+            "shmpool: index -1 in dimension 0 of an array whose extent there is 4");
+  EXPECT_THROW(a.at(std::numeric_limits<std::uint64_t>::max(), 0), std::out_of_range);
+}
+
+TEST(Array, ReshapeSharesAndChecksTheCount) {
+  auto a = make_array<int>(6);
+  std::iota(a.begin(), a.end(), 0);
+  auto b = a.reshape(2, 3);
+  b(1, 0) = 33;
+  EXPECT_EQ(a[3], 33);
+  EXPECT_EQ(b.reshape(std::array{3, 2}).extents(), (std::array<std::size_t, 2>{3, 2}));
+  EXPECT_THROW(a.reshape(2, 2), std::invalid_argument);
+  EXPECT_THROW(a.reshape(std::size_t{1} << 40, std::size_t{1} << 40), std::length_error);
+}
+
+TEST(Array, CloneIsDeepAndMutable) {
+  auto a = make_array<int>(2, 2, shmpool::fill(5));
+  array<const int, 2> view = a;
+  array<int, 2> copy = view.clone();
+  copy(0, 0) = 1;
+  EXPECT_EQ(a(0, 0), 5);
+  EXPECT_NE(copy.handle(), a.handle());
+  EXPECT_EQ(copy.extents(), a.extents());
+  EXPECT_TRUE((array<int, 2>{}.clone().empty()));
+}
+
+TEST(Array, MovedFromIsNull) {
+  auto a = make_array<int>(3);
+  auto b = std::move(a);
+  EXPECT_TRUE(a.empty());  // NOLINT(bugprone-use-after-move): that is the promise
+  EXPECT_EQ(a.data(), nullptr);
+  EXPECT_EQ(b.handle().use_count(), 1);
+}
+
+TEST(Array, CopyIsShallow) {
+  auto a = make_array<int>(3, shmpool::fill(1));
+  auto b = a;
+  b[0] = 2;
+  EXPECT_EQ(a[0], 2);
+}
+
+TEST(Array, ZeroExtentKeepsTheShapeAndTakesNoMemory) {
+  auto a = make_array<double>(3, 0, 5);
+  EXPECT_EQ(a.extents(), (std::array<std::size_t, 3>{3, 0, 5}));
+  EXPECT_TRUE(a.empty());
+  EXPECT_FALSE(a.handle());
+  EXPECT_EQ(a[2].extents(), (std::array<std::size_t, 2>{0, 5}));
+  EXPECT_TRUE(make_array<double>(std::numeric_limits<std::size_t>::max(), 0, 7).empty());
+}
+
+TEST(Array, ExtentsThatOverflowAreRefused) {
+  EXPECT_THROW(make_array<double>(std::size_t{1} << 32, std::size_t{1} << 32), std::length_error);
+  EXPECT_THROW(make_array<double>(std::size_t{1} << 61), std::length_error);
+  EXPECT_EQ(text_of<std::length_error>([] { make_array<double>(2, -3); }), "shmpool: array extent -3 is negative");
+}
+
+TEST(Array, FillValueIsTheLastArgumentThatIsNoExtent) {
+  EXPECT_EQ(make_array<double>(3, 2.5)[2], 2.5);
+  EXPECT_EQ(make_array<int>(3, shmpool::fill(7))[2], 7);
+  EXPECT_EQ(make_array<char>(3, 'x')[2], 'x');
+  EXPECT_EQ(make_array<bool>(3, true)[2], true);
+  EXPECT_EQ((make_array<int>(std::array{2, 3}, shmpool::fill(4))(1, 2)), 4);
+  static_assert(decltype(make_array<int>(3, 7))::rank() == 2);
+}
+
+TEST(Array, LikeAnotherTakesItsShape) {
+  auto a = make_array<int>(2, 3);
+  array<const int, 2> view = a;
+  auto b = shmpool::make_array_like(view, 8);
+  static_assert(std::is_same_v<decltype(b), array<int, 2>>);
+  EXPECT_EQ(b.extents(), a.extents());
+  EXPECT_EQ(b(1, 2), 8);
+  EXPECT_NE(b.handle(), a.handle());
+}
+
+struct alignas(64) wide {
+  double values[3];
+};
+
+TEST(Array, OverAlignedElementsAreAligned) {
+  auto a = make_array<wide>(5);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(a.data()) % 64, 0u);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(&a[3]) % 64, 0u);
+}
+
+TEST(Array, OverAHandleIsCheckedAgainstTheSegment) {
+  auto memory = shmpool::test::memory_segment::make(64, 64);
+  EXPECT_EQ((array<int, 2>(memory, 16, {3, 4}).size()), 12u);
+  EXPECT_THROW((array<int, 2>(memory, 20, {3, 4})), std::out_of_range);
+  EXPECT_THROW((array<int>(memory, 2, {1})), std::out_of_range);
+  EXPECT_THROW((array<int>(memory, std::numeric_limits<std::size_t>::max() - 1, {1})), std::out_of_range);
+  EXPECT_THROW((array<int>(shmpool::shm_handle{}, 0, {1})), std::out_of_range);
+}
+
+TEST(Array, LocalAllocatorServesWhatIsAboveItsLimit) {
+  shmpool::test::memory_source source;
+  shmpool::detail::set_local_allocator(&source, 100);
+  auto small = make_array<std::uint8_t>(100);
+  auto large = make_array<std::uint8_t>(101);
+  shmpool::detail::set_local_allocator(nullptr, 0);
+  EXPECT_FALSE(small.handle().is_shared());
+  EXPECT_TRUE(large.handle().is_shared());
+  EXPECT_FALSE(make_array<std::uint8_t>(101).handle().is_shared());
+}
+
+double mean(array<const double> samples) {
+  return std::accumulate(samples.begin(), samples.end(), 0.0) / static_cast<double>(samples.size());
+}
+
+TEST(Array, TaskFunctionsCanBeCalledDirectly) {
+  EXPECT_EQ(mean(make_array<double>(10, 4.0)), 4.0);
+}
+
+}  // namespace

@@ -1,0 +1,182 @@
+// What can be submitted, and how the pool tells a last argument from a completion token.
+#include "support/round_trip.hpp"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace {
+
+using shmpool::array;
+using shmpool::detail::callable_with;
+using shmpool::detail::task_for;
+using shmpool::test::round_trip;
+
+int nothing() {
+  return 7;
+}
+int quiet(int x) noexcept {
+  return x + 1;
+}
+int ten(int a, int b, int c, int d, int e, int f, int g, int h, int i, const std::string& j) {
+  return a + b + c + d + e + f + g + h + i + static_cast<int>(j.size());
+}
+
+TEST(Callable, FunctionsOfAnyArity) {
+  round_trip submit;
+  EXPECT_EQ(submit(nothing), 7);
+  EXPECT_EQ(submit(&quiet, 1), 2);
+  EXPECT_EQ(submit(ten, 1, 2, 3, 4, 5, 6, 7, 8, 9, "five!"), 50);
+}
+
+TEST(Callable, FunctionsOfOneSignatureShareATrampoline) {
+  using task = task_for<int (&)(int) noexcept, int>;
+  auto other = +[](int x) noexcept { return x; };
+  EXPECT_EQ(task::ref(&quiet).entry, task::ref(other).entry);
+  EXPECT_NE(task::ref(&quiet).target, task::ref(other).target);
+}
+
+TEST(Callable, StatelessLambdasHaveATrampolineOfTheirOwn) {
+  auto f = [](int x) { return x; };
+  auto g = [](int x) { return -x; };
+  auto a = task_for<decltype(f)&, int>::ref(f);
+  auto b = task_for<decltype(g)&, int>::ref(g);
+  EXPECT_NE(a, b);
+  EXPECT_EQ(a.target, nullptr);
+}
+
+struct adder {
+  int operator()(int a, int b) const noexcept { return a + b; }
+};
+struct mutable_operator {
+  std::string operator()(std::string text) { return text + "!"; }
+};
+class only_copied {
+ public:
+  static only_copied make() { return {}; }
+  int operator()() const { return 3; }
+
+ private:
+  only_copied() = default;
+};
+
+TEST(Callable, StatelessFunctionObjects) {
+  round_trip submit;
+  EXPECT_EQ(submit(adder{}, 2, 3), 5);
+  EXPECT_EQ(submit(mutable_operator{}, "hello"), "hello!");
+  EXPECT_EQ(submit(only_copied::make()), 3);
+}
+
+TEST(Callable, GenericFunctionObjectsTakeTheirParametersFromTheArguments) {
+  round_trip submit;
+  auto plus = [](auto a, const auto& b) { return a + b; };
+  EXPECT_EQ(submit(plus, 1, 2), 3);
+  EXPECT_EQ(submit(plus, std::string("a"), std::string("b")), "ab");
+  auto is_const = [](auto x) { return std::is_const_v<typename decltype(x)::element_type>; };
+  auto a = shmpool::make_array<int>(3, 3);
+  EXPECT_TRUE(submit(is_const, a));
+  EXPECT_EQ(submit(std::plus<>{}, 1.5, 2.5), 4.0);
+}
+
+struct overloaded {
+  int operator()(int) const { return 1; }
+  int operator()(const std::string&) const { return 2; }
+};
+
+TEST(Callable, OverloadedFunctionObjects) {
+  round_trip submit;
+  EXPECT_EQ(submit(overloaded{}, 0), 1);
+  EXPECT_EQ(submit(overloaded{}, std::string("x")), 2);
+  static_assert(!callable_with<overloaded, int, int>);
+}
+
+TEST(Callable, ByValueSendsTheClosure) {
+  round_trip submit;
+  double scale = 3;
+  int shift = 1;
+  EXPECT_EQ(submit(shmpool::by_value([scale, shift](double x) { return scale * x + shift; }), 2), 7.0);
+  EXPECT_EQ(submit(shmpool::by_value([scale](auto x) { return scale * x; }), 2), 6.0);
+  EXPECT_EQ(submit(shmpool::by_value([] { return 1; })), 1);
+}
+
+TEST(Callable, VoidResultIsNoBytes) {
+  round_trip submit;
+  static_assert(std::is_void_v<decltype(submit([](int) {}, 1))>);
+  submit([](int) {}, 1);
+  EXPECT_TRUE(submit.result.bytes.empty());
+}
+
+TEST(Callable, ExceptionsOfTheFunctionPassThrough) {
+  round_trip submit;
+  EXPECT_THROW(submit([] { throw std::domain_error("no"); }), std::domain_error);
+}
+
+TEST(Callable, ArgumentsThatAreLeftOverAreAViolation) {
+  round_trip submit;
+  submit(&quiet, 1);
+  submit.arguments.bytes.push_back(std::byte{});
+  try {
+    submit.run(task_for<decltype(&quiet), int>::ref(&quiet));
+    FAIL();
+  } catch (const std::system_error& error) {
+    EXPECT_EQ(error.code(), shmpool::errc::protocol_violation);
+  }
+}
+
+struct token {};
+
+TEST(Callable, AFunctionIsNotCallableWithATokenBehindItsArguments) {
+  static_assert(callable_with<decltype(&quiet), int>);
+  static_assert(!callable_with<decltype(&quiet), int, token>);
+  static_assert(!callable_with<decltype(&quiet)>);
+  static_assert(callable_with<decltype(nothing)&>);
+  static_assert(!callable_with<decltype(nothing)&, token>);
+  auto generic = [](auto x) { return x; };
+  static_assert(callable_with<decltype(generic), int>);
+  static_assert(!callable_with<decltype(generic), int, token>);
+}
+
+TEST(Callable, WhatCannotBeSentIsNotCallable) {
+  int captured = 1;
+  auto capture = [captured] { return captured; };
+  auto capture_by_value = shmpool::by_value(capture);
+  static_assert(!callable_with<decltype(capture)>);
+  static_assert(callable_with<decltype(capture_by_value)>);
+  EXPECT_EQ(round_trip{}(capture_by_value), 1);
+  static_assert(!callable_with<std::function<int()>>);
+  static_assert(!callable_with<int (std::string::*)(), std::string>);
+  static_assert(!callable_with<int, int>);
+  static_assert(!callable_with<int (*)(int&), int&>);
+  static_assert(!callable_with<int (*)(int*), int*>);
+  static_assert(!callable_with<int (*)(const array<int>&), array<int>&>);
+  static_assert(!callable_with<const char* (*)()>);
+  static_assert(!callable_with<std::string_view (*)()>);
+  static_assert(!callable_with<int& (*)()>);
+  static_assert(!callable_with<void (*)(std::reference_wrapper<int>), std::reference_wrapper<int>>);
+}
+
+TEST(Callable, RvaluesAreMovedIntoStorageAndLvaluesCopied) {
+  using shmpool::detail::store_arguments;
+  using function = void (*)(std::vector<std::string>, const std::string&);
+  std::vector<std::string> names{"a", "b"};
+  std::string text(100, 'x');
+  const char* where = text.data();
+  auto kept = store_arguments<function>(names, std::move(text));
+  EXPECT_EQ(names.size(), 2u);
+  EXPECT_EQ(std::get<1>(kept).value.data(), where);
+}
+
+TEST(Callable, ResultTypeIsWhatTheFunctionReturns) {
+  auto constant = []() -> const std::string { return "x"; };
+  static_assert(std::is_same_v<task_for<decltype(constant)>::result_type, std::string>);
+  EXPECT_EQ(round_trip{}(constant), "x");
+  static_assert(
+      std::is_same_v<task_for<decltype(ten)&, int, int, int, int, int, int, int, int, int, std::string>::parameters,
+                     std::tuple<int, int, int, int, int, int, int, int, int, const std::string&>>);
+}
+
+}  // namespace

@@ -1,0 +1,367 @@
+// Values that travel through the archives: standard containers, user types in all of cereal's forms, nested arrays.
+#include "support/round_trip.hpp"
+
+#include <shmpool/serialize.hpp>
+
+#include <gtest/gtest.h>
+#include <cereal/types/polymorphic.hpp>
+
+#include <bitset>
+#include <chrono>
+#include <list>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <set>
+#include <string>
+#include <tuple>
+#include <unordered_map>
+#include <valarray>
+#include <variant>
+#include <vector>
+
+namespace {
+
+using shmpool::array;
+using shmpool::make_array;
+using shmpool::detail::access;
+using shmpool::detail::bitwise;
+using shmpool::detail::direction;
+using shmpool::detail::plain_class;
+using shmpool::test::memory_segment;
+using shmpool::test::memory_source;
+using shmpool::test::pack_value;
+using shmpool::test::round_trip;
+using shmpool::test::unpack_value;
+
+template <class T>
+T echo(const T& value) {
+  memory_source source;
+  return unpack_value<T>(pack_value(source, value));
+}
+
+struct point {
+  double x, y;
+  bool operator==(const point&) const = default;
+};
+struct empty {};
+struct holds_pointer {  // trivially copyable, and wrong to send as bytes
+  const int* where = nullptr;
+  int copy = 0;
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(copy);
+  }
+};
+struct split {
+  int value = 0;
+  template <class Archive>
+  void save(Archive& archive) const {
+    archive(value + 1);
+  }
+  template <class Archive>
+  void load(Archive& archive) {
+    archive(value);
+  }
+};
+struct minimal {
+  int value = 0;
+};
+template <class Archive>
+int save_minimal(const Archive&, const minimal& m) {
+  return m.value;
+}
+template <class Archive>
+void load_minimal(const Archive&, minimal& m, const int& value) {
+  m.value = value * 2;
+}
+struct only_ours {  // knows our archives and no others
+  int value = 0;
+};
+void save(shmpool::output_archive& archive, const only_ours& o) {
+  archive(o.value + 10);
+}
+void load(shmpool::input_archive& archive, only_ours& o) {
+  archive(o.value);
+}
+struct ours_in_one {
+  int value = 0;
+  void serialize(shmpool::output_archive& archive) { archive(value); }
+  void serialize(shmpool::input_archive& archive) {
+    archive(value);
+    value += 100;
+  }
+};
+struct versioned {
+  int value = 0;
+  template <class Archive>
+  void serialize(Archive& archive, const std::uint32_t version) {
+    archive(value);
+    if (version != 3) value = -1;
+  }
+};
+enum class colour : unsigned char { red, green };
+
+static_assert(plain_class<point> && plain_class<empty>);
+static_assert(!plain_class<holds_pointer> && !plain_class<split> && !plain_class<minimal>);
+static_assert(!plain_class<only_ours> && !plain_class<ours_in_one> && !plain_class<versioned>);
+static_assert(!plain_class<std::optional<int>> && !plain_class<std::variant<int, float>>);
+static_assert(!plain_class<std::string_view> && !plain_class<std::span<int>>);
+static_assert(!plain_class<std::reference_wrapper<int>> && !plain_class<int*> && !plain_class<std::bitset<3>>);
+static_assert(bitwise<std::array<point, 3>> && bitwise<std::chrono::milliseconds> && bitwise<colour>);
+static_assert(bitwise<std::chrono::system_clock::time_point> && !bitwise<std::vector<int>> && !bitwise<bool>);
+
+}  // namespace
+
+CEREAL_CLASS_VERSION(versioned, 3)
+
+namespace {
+
+TEST(Serialize, StandardContainers) {
+  const std::map<std::string, std::vector<int>> map{{"a", {1, 2}}, {"b", {}}};
+  EXPECT_EQ(echo(map), map);
+  const std::unordered_map<int, std::optional<std::string>> options{{1, "x"}, {2, std::nullopt}};
+  EXPECT_EQ(echo(options), options);
+  const std::vector<std::variant<int, std::string, std::monostate>> variants{1, "two", std::monostate{}};
+  EXPECT_EQ(echo(variants), variants);
+  const std::tuple<std::set<int>, std::list<std::string>, std::deque<char>> tuple{{3, 1}, {"l"}, {'d'}};
+  EXPECT_EQ(echo(tuple), tuple);
+  const std::vector<bool> bits{true, false, true};
+  EXPECT_EQ(echo(bits), bits);
+  EXPECT_EQ(echo(std::bitset<70>(5)), std::bitset<70>(5));
+  EXPECT_EQ(echo(std::vector<colour>{colour::green})[0], colour::green);
+  EXPECT_EQ(echo(std::pair(std::chrono::seconds(3), std::complex<float>(1, 2))).second.imag(), 2.0f);
+  EXPECT_EQ(echo(std::u16string(u"wide")), u"wide");
+  EXPECT_EQ(echo(std::array<std::string, 2>{"a", "b"})[1], "b");
+  EXPECT_EQ(echo(std::valarray<double>{1, 2, 3})[2], 3.0);
+  EXPECT_EQ(echo(std::valarray<double>{}).size(), 0u);
+  const std::vector<std::array<bool, 2>> pairs{{true, false}};
+  EXPECT_EQ(echo(pairs), pairs);
+}
+
+TEST(Serialize, TrivialStructsInContainers) {
+  const std::vector<point> points(100, point{1, 2});
+  EXPECT_EQ(echo(std::vector{points}), std::vector{points});
+  const std::map<std::string, point> named{{"origin", {0, 0}}, {"one", {1, 1}}};
+  EXPECT_EQ(echo(named), named);
+  EXPECT_EQ(echo(std::optional<point>(point{3, 4})), (point{3, 4}));
+  EXPECT_EQ(echo(std::tuple<point, int>({5, 6}, 7)), (std::tuple<point, int>({5, 6}, 7)));
+}
+
+TEST(Serialize, UserTypesInEveryForm) {
+  int target = 0;
+  EXPECT_EQ(echo(holds_pointer{&target, 5}).where, nullptr);
+  EXPECT_EQ(echo(holds_pointer{&target, 5}).copy, 5);
+  EXPECT_EQ(echo(std::vector<holds_pointer>(3, {&target, 5}))[2].where, nullptr);
+  EXPECT_EQ(echo(split{1}).value, 2);
+  EXPECT_EQ(echo(minimal{4}).value, 8);
+  EXPECT_EQ(echo(only_ours{1}).value, 11);
+  EXPECT_EQ(echo(ours_in_one{1}).value, 101);
+  EXPECT_EQ(echo(versioned{6}).value, 6);
+}
+
+struct silent {  // writes nothing, and is not empty
+  int unused = 0;
+  template <class Archive>
+  void serialize(Archive&) {}
+};
+
+TEST(Serialize, ElementsThatWriteNothing) {
+  EXPECT_EQ(echo(std::vector<std::monostate>(1000)).size(), 1000u);
+  EXPECT_EQ(echo(std::list<silent>(300)).size(), 300u);
+  EXPECT_EQ(echo(std::vector<empty>(50)).size(), 50u);
+  EXPECT_EQ(echo(std::list<empty>(50)).size(), 50u);
+  EXPECT_EQ(echo(std::vector<std::vector<silent>>(10, std::vector<silent>(20)))[9].size(), 20u);
+  round_trip submit;  // and what follows is found behind them
+  EXPECT_EQ(submit([](const std::list<silent>& a, int b) { return static_cast<int>(a.size()) + b; },
+                   std::list<silent>(300), 7),
+            307);
+}
+
+class counter {
+ public:
+  int count = 1;
+  char flag = 'f';
+
+ private:
+  int hidden_ = 2;
+  [[maybe_unused]] char tail_ = 't';
+};
+struct derived : counter {
+  char in_the_tail = 'd';
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(in_the_tail, cereal::base_class<counter>(this));
+  }
+};
+
+TEST(Serialize, TrivialBaseDoesNotOverwriteItsDerivedClass) {
+  memory_source source;
+  derived d;
+  d.count = 5;
+  d.in_the_tail = 'x';
+  auto bytes = pack_value(source, std::vector{d});
+  EXPECT_EQ(unpack_value<std::vector<derived>>(bytes)[0].in_the_tail, 'x');
+  EXPECT_EQ(unpack_value<std::vector<derived>>(bytes)[0].count, 5);
+}
+
+TEST(Serialize, LargeBlocksGoThroughASegment) {
+  memory_source source;
+  auto one = pack_value(source, std::string(10'000, 'x'));
+  EXPECT_EQ(one.attachments.size(), 1u);
+  EXPECT_LT(one.bytes.size(), 64u);
+  EXPECT_EQ(unpack_value<std::string>(one), std::string(10'000, 'x'));
+  const std::map<int, std::vector<point>> nested{{1, std::vector<point>(1000, {1, 2})}, {2, {{3, 4}}}};
+  auto two = pack_value(source, nested);
+  EXPECT_EQ(two.attachments.size(), 1u);
+  EXPECT_EQ((unpack_value<std::map<int, std::vector<point>>>(two)), nested);
+}
+
+struct job {
+  std::string name;
+  array<const double, 2> samples;
+  array<double> scratch;
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(name, samples, scratch);
+  }
+};
+
+template <class T, class... Args>
+auto shared_array(const Args&... args) {
+  return shmpool::detail::make_array_with<T>(memory_segment::make, args...);
+}
+
+TEST(Serialize, NestedArraysTravelOutOfBand) {
+  round_trip submit;
+  auto samples = shared_array<double>(10, 10, 1.5);
+  auto scratch = shared_array<double>(100, 2.0);
+  const double* where = scratch.data();
+  auto run = [](job j) {
+    j.scratch[0] = j.samples(9, 9);
+    return j;
+  };
+  auto result = submit(run, job{"moved", samples, std::move(scratch)});
+  ASSERT_EQ(submit.arguments.attachments.size(), 2u);
+  EXPECT_EQ(submit.arguments.attachments[0].mode, access::read);
+  EXPECT_EQ(submit.arguments.attachments[0].handle, samples.handle());
+  EXPECT_EQ(submit.arguments.attachments[1].mode, access::own);
+  EXPECT_EQ(result.scratch.data(), where);
+  EXPECT_EQ(result.samples.data(), samples.data());
+  EXPECT_EQ(result.scratch[0], 1.5);
+  EXPECT_EQ(submit.source.allocations, 0);
+}
+
+TEST(Serialize, NestedArrayOfAnLvalueIsCopied) {
+  round_trip submit;
+  job mine{"kept", {}, shared_array<double>(100, 2.0)};
+  auto result = submit(
+      [](job j) {
+        j.scratch[0] = 9;
+        return j;
+      },
+      mine);
+  EXPECT_EQ(mine.scratch[0], 2.0);
+  EXPECT_EQ(result.scratch[0], 9.0);
+  EXPECT_EQ(submit.source.allocations, 1);
+}
+
+TEST(Serialize, ArrayBehindASharedPointerIsNotGivenAway) {
+  round_trip submit;
+  auto shared = std::make_shared<job>(job{"shared", {}, shared_array<double>(100, 2.0)});
+  auto other_owner = shared;
+  submit([](std::shared_ptr<job> j) { j->scratch[0] = 9; }, std::move(shared));
+  EXPECT_EQ(other_owner->scratch[0], 2.0);
+}
+
+TEST(Serialize, ArraysInEveryContainer) {
+  round_trip submit;
+  using arrays = std::tuple<std::map<std::string, array<const int>>, std::vector<array<int, 2>>,
+                            std::optional<array<const int>>, std::variant<int, array<const int>>>;
+  auto total = [](arrays a) {
+    auto& [map, vector, optional, variant] = a;
+    int sum = 0;
+    for (auto& [name, x] : map) sum += std::accumulate(x.begin(), x.end(), 0);
+    for (auto& x : vector) sum += std::accumulate(x.begin(), x.end(), 0);
+    sum += std::get<1>(variant)[0] + (*optional)[0];
+    return std::pair(sum, a);
+  };
+  auto row = shared_array<int>(50, shmpool::fill(1));
+  auto small = make_array<int>(2, shmpool::fill(1));
+  auto [sum, back] = submit(total, arrays{{{"row", row}, {"small", small}},
+                                          {shared_array<int>(5, 5, shmpool::fill(1)), array<int, 2>{}},
+                                          row.rows(10, 40),
+                                          array<const int>(row)});
+  EXPECT_EQ(sum, 50 + 2 + 25 + 1 + 1);
+  EXPECT_EQ(std::get<0>(back)["row"].data(), row.data());
+  EXPECT_EQ(std::get<2>(back)->data(), row.data() + 10);
+}
+
+struct shape {
+  virtual ~shape() = default;
+  virtual double area() const = 0;
+};
+struct square : shape {
+  double side = 0;
+  double area() const override { return side * side; }
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(side);
+  }
+};
+
+struct node {
+  int value = 0;
+  std::unique_ptr<node> next;
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(value, next);
+  }
+};
+
+std::unique_ptr<node> chain(int length) {
+  std::unique_ptr<node> head;
+  for (int i = 0; i < length; ++i) head = std::make_unique<node>(node{i, std::move(head)});
+  return head;
+}
+
+TEST(Serialize, PointersAndSharing) {
+  memory_source source;
+  auto one = std::make_shared<std::string>("one");
+  auto [a, b] = echo(std::pair(one, one));
+  EXPECT_EQ(a, b);
+  EXPECT_EQ(*a, "one");
+  EXPECT_EQ(*unpack_value<std::unique_ptr<int>>(pack_value(source, std::make_unique<int>(4))), 4);
+  EXPECT_EQ(unpack_value<std::unique_ptr<node>>(pack_value(source, chain(400)))->value, 399);
+}
+
+TEST(Serialize, NestingHasALimitOnTheSendersSide) {
+  memory_source source;
+  EXPECT_THROW(pack_value(source, chain(5000)), std::length_error);
+}
+
+}  // namespace
+
+CEREAL_REGISTER_TYPE_WITH_NAME(square, "square")
+CEREAL_REGISTER_POLYMORPHIC_RELATION(shape, square)
+
+namespace {
+
+TEST(Serialize, PolymorphicTypesThatAreRegistered) {
+  round_trip submit;
+  auto result = submit(
+      [](std::unique_ptr<shape> s) {
+        auto twice = std::make_unique<square>();
+        twice->side = 2 * s->area();
+        return std::unique_ptr<shape>(std::move(twice));
+      },
+      [] {
+        auto s = std::make_unique<square>();
+        s->side = 2;
+        return s;
+      }());
+  EXPECT_EQ(result->area(), 64.0);
+}
+
+}  // namespace
