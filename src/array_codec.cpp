@@ -72,7 +72,9 @@ std::optional<access> access_without_copy(packer& to, const array_description& w
 const attachment& checked_attachment(unpacker& from, const segment_reference& reference, std::size_t size) {
   const attachment& attached = from.attached(reference.index);
   if (reference.reserved != 0) throw_protocol_violation("segment reference with reserved bits set");
-  if (attached.mode == access::lease) throw_protocol_violation("array in a segment that is only leased");
+  if (attached.mode != access::read && attached.mode != access::write && attached.mode != access::own) {
+    throw_protocol_violation("array in a segment that is not there to be used");
+  }
   if (!attached.handle.data()) throw_protocol_violation("array in a segment that is not mapped");
   if (attached.offset > attached.handle.size() || attached.length > attached.handle.size() - attached.offset) {
     throw_protocol_violation("attached range reaches beyond its segment");

@@ -182,6 +182,7 @@ urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<s
   }
   made->op = &op;
   made->function = function;
+  made->on_progress = options.on_progress;
   made->arguments = std::move(arguments);
   made->attachments = std::move(attachments);
 
@@ -283,6 +284,11 @@ void pool_engine::drain() {
   store_->trim(now);
   arm_timer();
   cycle(now);
+}
+
+std::vector<progress_notice> pool_engine::take_progress() {
+  std::lock_guard lock(mutex_);
+  return std::exchange(progress_, {});
 }
 
 completion_list pool_engine::take_completed() noexcept {

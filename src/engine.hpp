@@ -18,6 +18,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -46,6 +47,7 @@ class pool_engine final : public engine, sched::claims {
   void flush() override;
   void drain() override;
   completion_list take_completed() noexcept override;
+  std::vector<progress_notice> take_progress() override;
   clear_result clear_shm() override;
   pool_stats stats() const override;
   unsigned max_workers() const noexcept override { return options_.workers; }
@@ -65,6 +67,7 @@ class pool_engine final : public engine, sched::claims {
     link* on = nullptr;                   // the worker that has it
     std::uint16_t slot = 0;
     clock::time_point assigned;
+    std::function<void(double)> on_progress;
   };
 
   /// Hears which segments were freed, so that workers can be told to unmap them.
@@ -140,6 +143,7 @@ class pool_engine final : public engine, sched::claims {
 
   completion_list completed_;
   completion_list shutdown_waiters_;
+  std::vector<progress_notice> progress_;
   bool closing_ = false;   // shutdown() or stop() was called
   bool drained_ = false;   // and all workers are gone
   bool closed_ = false;    // close() was called

@@ -231,6 +231,7 @@ void pool_engine::finish(task& what) {
   if (what.op && what.op->cancel_key != 0) cancel_keys_.erase(what.op->cancel_key);
   what.op = nullptr;
   what.id = 0;
+  what.on_progress = nullptr;
   spare_tasks_.push_back(&what);
 }
 
@@ -307,7 +308,10 @@ void pool_engine::tell_unmapped() {
 void pool_engine::submit_to_loop() {
   tell_unmapped();
   for (const auto& [id, each] : links_) each->start_sending(*queue_);
-  if (const std::error_code error = queue_->submit()) throw std::system_error(error, "shmpool: submitting to the loop");
+  const std::error_code error = queue_->submit();
+  // The kernel is short of something: the queue has kept everything and tries again with the next call.
+  if (error == std::errc::resource_unavailable_try_again || error == std::errc::device_or_resource_busy) return;
+  if (error) throw std::system_error(error, "shmpool: submitting to the loop");
 }
 
 void pool_engine::cycle(clock::time_point now) {

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 
@@ -124,6 +125,13 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
     case wire::frame_type::need:
       if (!on_need(from, in)) return violated(from, "it asked for memory without a task", now), false;
       return true;
+    case wire::frame_type::progress: {
+      const auto* which = static_cast<task*>(scheduler_->assigned_context(from.id, in.header.task));
+      const auto fraction = std::bit_cast<double>(in.header.value);
+      // Of a task that has ended meanwhile, or a number that is none: nothing to tell.
+      if (which && which->on_progress && fraction >= 0 && fraction <= 1) progress_.push_back({which->on_progress, fraction});
+      return true;
+    }
     case wire::frame_type::released:
       if (in.body.size() % sizeof(std::uint64_t) != 0) return violated(from, "it released half a segment", now), false;
       for (std::size_t at = 0; at != in.body.size(); at += sizeof(std::uint64_t)) {

@@ -4,23 +4,44 @@
 
 #include <shmpool/error.hpp>
 
+#include <sys/auxv.h>
+
 #include <system_error>
+#include <utility>
 
 namespace shmpool::detail {
 
+namespace {
+
+/// The program itself stays loaded for as long as the process lives.
+bool in_program(const worker::code_ref& where) {
+  static const auto program = worker::locate(reinterpret_cast<const void*>(::getauxval(AT_ENTRY)));
+  return program && where.module_id == program->module_id;
+}
+
+}  // namespace
+
 std::uint32_t function_table::number(const callable_ref& callable) {
+  // Another library may have been loaded at the same address since. Workers go by number, so old numbers stay as they are.
+  if (beyond_program_ && worker::unload_count() != unloads_) {
+    numbers_.clear();
+    beyond_program_ = false;
+  }
   if (const auto found = numbers_.find(callable); found != numbers_.end()) return found->second;
   function_record made;
   made.callable = callable;
   const auto entry = worker::locate(reinterpret_cast<const void*>(callable.entry));
   if (!entry) throw std::system_error(errc::function_not_found, "the code that calls the function is in no module of this program");
+  bool beyond_program = !in_program(*entry);
   worker::append_code_ref(made.definition, *entry);
   made.definition.push_back(std::byte{callable.target != nullptr});
   if (callable.target) {
     const auto target = worker::locate(callable.target);
     if (!target) throw std::system_error(errc::function_not_found, "the function's address is in no module of this program");
     worker::append_code_ref(made.definition, *target);
+    beyond_program = beyond_program || !in_program(*target);
   }
+  if (beyond_program && !std::exchange(beyond_program_, true)) unloads_ = worker::unload_count();
   const auto number = static_cast<std::uint32_t>(records_.size());
   records_.push_back(std::move(made));
   numbers_.emplace(callable, number);

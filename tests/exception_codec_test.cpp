@@ -18,47 +18,19 @@
 #include <typeinfo>
 #include <variant>
 
+#include "exception_fixture.hpp"
+
 namespace {
 
 using shmpool::errc;
 using shmpool::remote_error;
 using shmpool::detail::decode_exception;
 using shmpool::detail::encode_exception;
-
-constexpr pid_t worker = 4321;
-
-std::exception_ptr travel(std::exception_ptr error) {
-  return decode_exception(encode_exception(error), worker);
-}
-
-template <class E>
-std::exception_ptr thrown(E error) {
-  return std::make_exception_ptr(std::move(error));
-}
-
-/// Calls `look` with what is caught as `E`, and fails if it cannot be caught as that.
-template <class E, class F>
-void catch_as(const std::exception_ptr& error, F look) {
-  try {
-    std::rethrow_exception(error);
-  } catch (const E& caught) {
-    look(caught);
-    return;
-  } catch (...) {
-  }
-  FAIL() << "not caught as " << typeid(E).name();
-}
-
-template <class E>
-bool is_a(const std::exception_ptr& error) {
-  try {
-    std::rethrow_exception(error);
-  } catch (const E&) {
-    return true;
-  } catch (...) {
-    return false;
-  }
-}
+using shmpool::testing_exceptions::catch_as;
+using shmpool::testing_exceptions::is_a;
+using shmpool::testing_exceptions::thrown;
+using shmpool::testing_exceptions::travel;
+using shmpool::testing_exceptions::worker;
 
 // Every standard type.
 
@@ -361,47 +333,6 @@ TEST(causes, survive_a_second_journey) {
     ASSERT_EQ(e.causes().size(), 3u);
     EXPECT_EQ(e.causes()[2].text, "innermost");
   });
-}
-
-// What remote_exception promises to those who catch.
-
-TEST(remote_exception, is_caught_unambiguously_by_every_face) {
-  const auto arrived = travel(thrown(std::invalid_argument("x")));
-  EXPECT_TRUE(is_a<std::invalid_argument>(arrived));
-  EXPECT_TRUE(is_a<std::logic_error>(arrived));
-  EXPECT_TRUE(is_a<std::exception>(arrived));
-  EXPECT_TRUE(is_a<remote_error>(arrived));
-  static_assert(!std::is_base_of_v<std::exception, remote_error>);
-}
-
-TEST(remote_exception, leads_from_one_face_to_the_other) {
-  const auto arrived = travel(thrown(std::invalid_argument("x")));
-  catch_as<std::exception>(arrived,
-                           [](const std::exception& e) { EXPECT_NE(dynamic_cast<const remote_error*>(&e), nullptr); });
-  catch_as<remote_error>(arrived,
-                         [](const remote_error& e) { EXPECT_NE(dynamic_cast<const std::exception*>(&e), nullptr); });
-}
-
-TEST(remote_exception, answers_code_without_ambiguity) {
-  const auto arrived = travel(thrown(std::system_error(errc::array_busy)));
-  catch_as<shmpool::remote_exception<std::system_error>>(arrived,
-                                                         [](const auto& e) { EXPECT_EQ(e.code(), errc::array_busy); });
-}
-
-TEST(remote_error, names_no_element_until_it_is_told_one) {
-  remote_error error({.type_name = "t", .message = "m", .code = {}, .causes = {}, .worker_pid = 1});
-  const remote_error before = error;
-  error.set_element(7);
-  const remote_error after = error;
-  EXPECT_FALSE(before.element());
-  EXPECT_EQ(after.element(), 7u);
-}
-
-TEST(remote_error, still_speaks_after_it_was_moved_from) {
-  remote_error first({.type_name = "t", .message = "m", .code = {}, .causes = {}, .worker_pid = 1});
-  const remote_error second = std::move(first);
-  EXPECT_EQ(first.message(), "m");
-  EXPECT_EQ(second.message(), "m");
 }
 
 }  // namespace

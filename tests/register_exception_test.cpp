@@ -5,10 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "exception_fixture.hpp"
 
 namespace app {
 
@@ -130,25 +133,12 @@ namespace {
 using shmpool::remote_error;
 using shmpool::remote_exception;
 using shmpool::detail::exception_registration;
-
-constexpr pid_t worker = 99;
+using shmpool::testing_exceptions::catch_as;
+using shmpool::testing_exceptions::worker;
 
 template <class E>
 std::exception_ptr travel(E error) {
-  return shmpool::detail::decode_exception(shmpool::detail::encode_exception(std::make_exception_ptr(std::move(error))),
-                                           worker);
-}
-
-template <class E, class F>
-void catch_as(const std::exception_ptr& error, F look) {
-  try {
-    std::rethrow_exception(error);
-  } catch (const E& caught) {
-    look(caught);
-    return;
-  } catch (...) {
-  }
-  FAIL() << "not caught as " << typeid(E).name();
+  return shmpool::testing_exceptions::travel(std::make_exception_ptr(std::move(error)));
 }
 
 TEST(registered_type, arrives_as_itself_and_as_remote_error) {

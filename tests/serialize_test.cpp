@@ -333,7 +333,7 @@ TEST(Serialize, PointersAndSharing) {
   EXPECT_EQ(a, b);
   EXPECT_EQ(*a, "one");
   EXPECT_EQ(*unpack_value<std::unique_ptr<int>>(pack_value(source, std::make_unique<int>(4))), 4);
-  EXPECT_EQ(unpack_value<std::unique_ptr<node>>(pack_value(source, chain(400)))->value, 399);
+  EXPECT_EQ(unpack_value<std::unique_ptr<node>>(pack_value(source, chain(900)))->value, 899);
 }
 
 TEST(Serialize, NestingHasALimitOnTheSendersSide) {

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -67,6 +68,9 @@ struct task_options {
   bool idempotent = false;
   /// Most runs of an idempotent task, at least 1.
   unsigned attempts = 1;
+  /// Called on the pool's executor with what the task says in this_task::report_progress(), a number from 0 to 1. Not called any
+  /// more once the task has completed.
+  std::function<void(double)> on_progress = {};
 };
 
 }  // namespace shmpool

@@ -11,6 +11,10 @@ namespace shmpool::this_task {
 /// cancellation was terminal. Costs one load from memory. False outside a worker.
 bool stop_requested() noexcept;
 
+/// Tells the parent how far the task has come, from 0 to 1; it arrives at task_options::on_progress. Reports that follow each
+/// other within ten milliseconds are dropped, so that a loop may report freely. Does nothing outside a worker.
+void report_progress(double fraction) noexcept;
+
 /// True in a worker process, while a task or the initializer runs.
 bool in_worker() noexcept;
 

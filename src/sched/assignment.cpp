@@ -46,12 +46,12 @@ index_type scheduler::impl::choose_busy(const task_record& task) const noexcept 
   for (index_type index = 0; index < workers_.slots(); ++index) {
     const worker_record& worker = workers_[index];
     if (!worker.usable() || worker.long_tasks != 0 || worker.tasks.size() >= settings_.window) continue;
-    const duration behind = worker.short_work - tasks_[worker.tasks.front()].cost;
-    if (task.cost > settings_.lookahead - behind) continue;
+    if (task.cost > settings_.lookahead - worker.behind) continue;
     // Where estimates do not tell workers apart, as with tasks that take no time at all, numbers do.
-    if (best == no_index || behind < least || (behind == least && worker.tasks.size() < workers_[best].tasks.size())) {
+    if (best == no_index || worker.behind < least ||
+        (worker.behind == least && worker.tasks.size() < workers_[best].tasks.size())) {
       best = index;
-      least = behind;
+      least = worker.behind;
     }
   }
   return best;
@@ -132,6 +132,7 @@ void scheduler::impl::assign(index_type task, index_type worker, time_point now)
   } else {
     target.short_work += record.cost;
   }
+  note_behind(target);
   ++assigned_;
   if (record.timeout != duration::zero()) deadlines_.set(task, later(now, record.timeout));
   emit(action::kind::assign, worker, task);
@@ -148,10 +149,18 @@ void scheduler::impl::detach(index_type task) noexcept {
     holder.short_work -= record.cost;
   }
   if (record.doom != failure::none) --holder.doomed;
+  note_behind(holder);
   --assigned_;
   deadlines_.clear(task);
   if (holder.tasks.empty() && holder.usable()) workers_.set_idle(record.worker);
   record.worker = no_index;
+}
+
+void scheduler::impl::note_behind(worker_record& worker) const noexcept {
+  worker.behind = worker.short_work;
+  if (worker.tasks.empty()) return;
+  const task_record& first = tasks_[worker.tasks.front()];
+  if (!is_long(first)) worker.behind -= first.cost;
 }
 
 void scheduler::impl::enqueue(index_type task) noexcept {

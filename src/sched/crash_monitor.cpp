@@ -1,3 +1,4 @@
+// Counts deaths on a clock that stops during pauses, and failed starts on the plain one.
 #include "sched/crash_monitor.hpp"
 
 #include "sched/deadline_heap.hpp"

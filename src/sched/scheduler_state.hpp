@@ -45,6 +45,8 @@ struct scheduler::impl {
   void assign(index_type task, index_type worker, time_point now);
   /// Takes a task off its worker's list. It must then be queued, assigned or completed.
   void detach(index_type task) noexcept;
+  /// Brings worker.behind up to date. It is kept, as choosing among many workers reads it of each.
+  void note_behind(worker_record& worker) const noexcept;
   void enqueue(index_type task) noexcept;
   bool is_long(const task_record& task) const noexcept { return task.cost > settings_.lookahead; }
 

@@ -28,6 +28,7 @@ struct worker_record {
   unsigned long_tasks = 0;  ///< tasks that nothing may wait behind
   unsigned doomed = 0;      ///< tasks that it will be killed for unless they end first; it takes no others meanwhile
   duration short_work{};    ///< expected run time of all its other tasks
+  duration behind{};        ///< the same without the first task: what a newcomer would wait for, once that has ended
   task_list tasks;          ///< in the order of assignment, which is the order in which it runs them
   index_type more_recently_idle = no_index;
   index_type less_recently_idle = no_index;

@@ -59,15 +59,6 @@ void visit_modules(F visit) {
   if (visiting.error) std::rethrow_exception(visiting.error);
 }
 
-std::uint64_t count_unloads() {
-  std::uint64_t unloads = 0;
-  visit_modules([&](const visited& any) {
-    unloads = any.unloads;
-    return true;
-  });
-  return unloads;
-}
-
 std::string program_path() {
   std::array<char, max_path> target;
   const auto size = ::readlink("/proc/self/exe", target.data(), target.size());
@@ -191,8 +182,17 @@ std::string other_contents(const std::string& path, const std::vector<std::byte>
 
 }  // namespace
 
+std::uint64_t unload_count() {
+  std::uint64_t unloads = 0;
+  visit_modules([&](const visited& any) {
+    unloads = any.unloads;
+    return true;
+  });
+  return unloads;
+}
+
 std::optional<code_ref> locate(const void* address) {
-  if (auto known = cache().find(address, count_unloads())) return known;
+  if (auto known = cache().find(address, unload_count())) return known;
   auto found = find_code(address);
   if (!found) return std::nullopt;
   cache().add(address, *found);

@@ -31,6 +31,10 @@ struct code_ref {
 /// long as no module is unloaded.
 std::optional<code_ref> locate(const void* address);
 
+/// How many modules were unloaded so far. What locate() says about code outside of the program itself holds while this
+/// stays the same: afterwards another module may lie at the same address.
+std::uint64_t unload_count();
+
 /// The address of that code in this process. A module that is not loaded yet is opened, and stays open for the rest of
 /// the process. Returns null, and a sentence in `why_not`, if there is no such module, if its file is another one by
 /// now, or if the offset lies outside of its code.

@@ -11,8 +11,13 @@ namespace {
 std::atomic<const wire::slot*> current_slot{nullptr};
 std::atomic<std::uint64_t> current_task{0};
 std::atomic<bool> running{false};
+std::atomic<worker::progress_sink*> sink{nullptr};
 
 }  // namespace
+
+void worker::report_progress_to(progress_sink& to) noexcept {
+  sink.store(&to, std::memory_order_release);
+}
 
 void worker::enter_task(const wire::slot* in, std::uint64_t task) noexcept {
   current_task.store(task, std::memory_order_relaxed);
@@ -30,6 +35,12 @@ bool this_task::stop_requested() noexcept {
   // another task.
   const wire::slot* slot = current_slot.load(std::memory_order_acquire);
   return slot && slot->stop.load(std::memory_order_acquire) == current_task.load(std::memory_order_relaxed);
+}
+
+void this_task::report_progress(double fraction) noexcept {
+  worker::progress_sink* to = sink.load(std::memory_order_acquire);
+  const std::uint64_t task = current_task.load(std::memory_order_relaxed);
+  if (to && task != 0 && running.load(std::memory_order_acquire)) to->report(task, fraction);
 }
 
 bool this_task::in_worker() noexcept {

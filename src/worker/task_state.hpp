@@ -7,6 +7,16 @@
 
 namespace shmpool::worker {
 
+/// Where this_task::report_progress() goes.
+class progress_sink {
+ public:
+  virtual void report(std::uint64_t task, double fraction) noexcept = 0;
+
+ protected:
+  ~progress_sink() = default;
+};
+void report_progress_to(progress_sink& sink) noexcept;
+
 /// From here `task` runs in `in`; null: the initializer runs.
 void enter_task(const wire::slot* in, std::uint64_t task) noexcept;
 /// No task runs.

@@ -17,10 +17,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <bit>
 #include <cerrno>
 #include <cstdio>
 #include <deque>
 #include <exception>
+#include <mutex>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -38,11 +40,14 @@ std::uint64_t monotonic_ns() noexcept {
 
 /// Replies that wait while further tasks run are sent at the latest before a task that is expected to run longer than this.
 constexpr std::uint64_t reply_delay_ns = 50'000;
+constexpr std::uint64_t progress_interval_ns = 10'000'000;
 
-class worker final : lease_source {
+class worker final : lease_source, progress_sink {
  public:
   worker(shm::unique_fd socket, wire::control_page& page) noexcept
-      : socket_(std::move(socket)), page_(page), replies_(socket_.get(), page), memory_(*this) {}
+      : socket_(std::move(socket)), page_(page), replies_(socket_.get(), page), memory_(*this) {
+    report_progress_to(*this);
+  }
 
   [[noreturn]] void run() {
     for (;;) {
@@ -55,7 +60,7 @@ class worker final : lease_source {
       } else if (wire::frame next; try_read(next)) {
         serve(next);
       } else {
-        replies_.flush();
+        flush();
         receive();
       }
     }
@@ -104,7 +109,7 @@ class worker final : lease_source {
       case wire::frame_type::task: return run_task(in);
       case wire::frame_type::segment: return introduce(in);
       case wire::frame_type::unmap: return unmap(in);
-      case wire::frame_type::leave: replies_.flush(); leave();
+      case wire::frame_type::leave: flush(); leave();
       default: ::_exit(125);
     }
   }
@@ -133,7 +138,7 @@ class worker final : lease_source {
       leave_task();
     }
     reply(header, {}, body);
-    replies_.flush();
+    flush();
   }
 
   void define(const wire::frame& in) {
@@ -166,7 +171,7 @@ class worker final : lease_source {
 
   void run_task(const wire::frame& in) {
     function& fn = functions_[in.header.value];
-    if (fn.expected_ns > reply_delay_ns) replies_.flush();
+    if (fn.expected_ns > reply_delay_ns) flush();
     wire::slot& slot = page_.slots[in.header.slot % wire::slot_count];
     const std::uint64_t started = monotonic_ns();
     if (!wire::claim(slot, in.header.task, started)) return;  // taken back
@@ -220,6 +225,7 @@ class worker final : lease_source {
     }
     results.clear();  // before the account: these handles are the parent's from here
     memory_.end_task(refs);
+    const std::lock_guard lock(replies_mutex_);
     // Before the reply: a segment that was dropped and kept anew is kept.
     if (const auto ids = memory_.take_released(); !ids.empty()) {
       wire::frame_header released;
@@ -229,14 +235,36 @@ class worker final : lease_source {
     replies_.append(header, refs, body);
   }
 
+  void flush() noexcept {
+    const std::lock_guard lock(replies_mutex_);
+    replies_.flush();
+  }
+
+  void report(std::uint64_t task, double fraction) noexcept override {
+    const std::lock_guard lock(replies_mutex_);
+    const std::uint64_t now = monotonic_ns();
+    if (now - last_progress_ < progress_interval_ns && task == progress_task_) return;
+    last_progress_ = now;
+    progress_task_ = task;
+    wire::frame_header header;
+    header.type = wire::frame_type::progress;
+    header.task = task;
+    header.value = std::bit_cast<std::uint64_t>(fraction);
+    replies_.append(header, {}, {});
+    replies_.flush();
+  }
+
   std::pair<wire::segment_ref, shm::unique_fd> need(std::size_t bytes, bool posix_full) override {
     wire::frame_header header;
     header.type = wire::frame_type::need;
     header.task = task_;
     header.value = bytes;
     header.slot = posix_full ? 1 : 0;
-    replies_.append(header, {}, {});
-    replies_.flush();
+    {
+      const std::lock_guard lock(replies_mutex_);
+      replies_.append(header, {}, {});
+      replies_.flush();
+    }
     for (;;) {
       wire::frame next;
       while (!try_read(next)) receive();
@@ -269,7 +297,9 @@ class worker final : lease_source {
 
   shm::unique_fd socket_;
   wire::control_page& page_;
+  std::mutex replies_mutex_;  // threads of a task may ask for memory and report progress
   reply_stream replies_;
+  std::uint64_t last_progress_ = 0, progress_task_ = 0;
   segment_table memory_;
   wire::frame_reader reader_;
   std::vector<shm::unique_fd> descriptors_;  // received, in stream order, not yet claimed by a frame

@@ -1,3 +1,4 @@
+// When starting pauses, for how long, and when the monitor gives up.
 #include "sched/crash_monitor.hpp"
 
 #include <gtest/gtest.h>

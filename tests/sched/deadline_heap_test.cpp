@@ -1,3 +1,4 @@
+// The heap of deadlines against a map.
 #include "sched/deadline_heap.hpp"
 
 #include <gtest/gtest.h>

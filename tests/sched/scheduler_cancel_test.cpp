@@ -1,5 +1,5 @@
 // Cancellation and timeouts: the table of the docs, and when a worker is killed for them.
-#include "sched/scheduler_fixture.hpp"
+#include "scheduler_fixture.hpp"
 
 namespace shmpool::sched {
 namespace {

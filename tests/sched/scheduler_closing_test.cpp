@@ -1,5 +1,5 @@
 // shutdown(), stop() and break_pool(): what is left to do, and that `drained` comes once.
-#include "sched/scheduler_fixture.hpp"
+#include "scheduler_fixture.hpp"
 
 namespace shmpool::sched {
 namespace {

@@ -1,5 +1,5 @@
 // Workers that die or cannot be started: blame, further attempts, pauses, and giving up.
-#include "sched/scheduler_fixture.hpp"
+#include "scheduler_fixture.hpp"
 
 namespace shmpool::sched {
 namespace {

@@ -1,5 +1,5 @@
 // Which worker gets which task: starting, choosing, looking ahead and sharing out.
-#include "sched/scheduler_fixture.hpp"
+#include "scheduler_fixture.hpp"
 
 namespace shmpool::sched {
 namespace {

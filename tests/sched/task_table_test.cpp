@@ -1,3 +1,4 @@
+// Ids that never repeat, and lists that stay in order.
 #include "sched/task_table.hpp"
 
 #include <gtest/gtest.h>

@@ -146,21 +146,47 @@ TEST(dev_shm_on_a_disk, is_not_used) {
   });
 }
 
-TEST(descriptor_limit, is_shm_exhausted_and_says_which_limit) {
-  EXPECT_EQ(run_in_child([] {
-              const auto pool = store::open(with(backing::memfd));
-              const rlimit limit{.rlim_cur = 40, .rlim_max = 40};
-              ::setrlimit(RLIMIT_NOFILE, &limit);
-              std::vector<shm_handle> handles;
-              const std::string text = exhausted_text([&] {
-                for (int i = 0; i < 100; ++i) handles.push_back(pool->allocate(4 * KiB, 8));
-              });
-              SHMPOOL_CHECK(has(text, "RLIMIT_NOFILE"));
-              handles.clear();
-              SHMPOOL_CHECK(pool->allocate(8 * KiB, 8));  // another class: the cached ones give their descriptors
-              return 0;
-            }),
-            0);
+/// A low limit on descriptors for as long as it lives.
+class few_descriptors {
+ public:
+  few_descriptors() {
+    ::getrlimit(RLIMIT_NOFILE, &before_);
+    const rlimit low{.rlim_cur = 40, .rlim_max = before_.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &low);
+  }
+  few_descriptors(const few_descriptors&) = delete;
+  ~few_descriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  rlimit before_{};
+};
+
+TEST(descriptor_limit, is_relieved_by_the_cache) {
+  const auto pool = store::open(with(backing::memfd));
+  const few_descriptors limit;
+  std::vector<shm_handle> handles;
+  while (::fcntl(39, F_GETFD) == -1) handles.push_back(pool->allocate(4 * KiB, 8));
+  handles.clear();
+  EXPECT_EQ(pool->allocate(8 * KiB, 8).size(), 8 * KiB);
+}
+
+TEST(exhausted, says_which_limit_was_reached) {
+  const auto says = [](bool named, int error) {
+    return exhausted_text([&] { throw_memory_exhausted(100, named, {error, std::system_category()}); });
+  };
+  EXPECT_TRUE(has(says(false, EMFILE), "RLIMIT_NOFILE"));
+  EXPECT_TRUE(has(says(true, ENOSPC), "/dev/shm"));
+  EXPECT_TRUE(has(says(false, ENOMEM), "memfd says: Cannot allocate memory"));
+  EXPECT_TRUE(has(exhausted_text([] { throw_budget_exhausted(7, 5, 6); }), "7 bytes asked, 1 bytes left"));
+}
+
+TEST(exhausted, only_a_shortage_is_worth_a_second_try) {
+  for (const int error : {ENOSPC, ENOMEM, EMFILE, ENFILE, EDQUOT}) {
+    EXPECT_TRUE(is_shortage({error, std::system_category()}));
+  }
+  EXPECT_FALSE(is_shortage({EACCES, std::system_category()}));
+  EXPECT_FALSE(is_shortage({ENOSPC, shmpool_category()}));
+  EXPECT_FALSE(is_shortage({}));
 }
 
 }  // namespace

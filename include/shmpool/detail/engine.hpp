@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -84,6 +85,12 @@ class completion_list {
   operation* tail_ = nullptr;
 };
 
+/// A report of a running task and who wants to hear of it.
+struct progress_notice {
+  std::function<void(double)> callback;
+  double fraction;
+};
+
 enum class cancel_kind : std::uint8_t { total, partial, terminal };
 
 /// What a call to the engine leaves to be done by its caller.
@@ -125,6 +132,8 @@ class engine {
   virtual void drain() = 0;
   /// Operations that have ended since the last call.
   virtual completion_list take_completed() noexcept = 0;
+  /// What tasks have reported since the last call, oldest first.
+  virtual std::vector<progress_notice> take_progress() = 0;
 
   virtual clear_result clear_shm() = 0;
   virtual pool_stats stats() const = 0;

@@ -95,8 +95,8 @@ template <class... Args>
 struct array_arguments {
  private:
   static constexpr std::size_t count = sizeof...(Args);
-  static constexpr bool integers[] = {extent_like<Args>..., false};
-  static constexpr std::size_t ranks[] = {extents_array_rank<std::remove_cvref_t<Args>>..., 0};
+  static constexpr std::array<bool, count + 1> integers{extent_like<Args>..., false};
+  static constexpr std::array<std::size_t, count + 1> ranks{extents_array_rank<std::remove_cvref_t<Args>>..., 0};
 
   static constexpr std::size_t leading_integers() noexcept {
     std::size_t n = 0;

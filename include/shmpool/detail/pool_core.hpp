@@ -166,6 +166,9 @@ class pool_core final : public context_listener, public std::enable_shared_from_
       if (!descriptor_) return;
     }
     if (!cancelled) engine_->drain();
+    for (progress_notice& each : engine_->take_progress()) {
+      net::post(executor_, [notice = std::move(each)] { notice.callback(notice.fraction); });
+    }
     // Before the handlers: while they run, another thread of the context can drain.
     watch();
     deliver(engine_->take_completed(), delivery::dispatch);

@@ -1,0 +1,13 @@
+// expect: Cereal does not support serializing raw pointers
+#include <shmpool/detail/callable.hpp>
+
+#include <vector>
+
+int count(std::vector<int*> x) {
+  return static_cast<int>(x.size());
+}
+
+int main() {
+  using task = shmpool::detail::task_for<decltype(count)&, std::vector<int*>>;
+  return task::ref(&count).target == nullptr;
+}

@@ -1,0 +1,9 @@
+// expect: shmpool: an array<T>& parameter is written by the task in shared memory: pass an lvalue array<T>
+#include <shmpool/detail/callable.hpp>
+
+void edit(shmpool::array<double>&) {
+}
+
+int main() {
+  shmpool::detail::require_call<decltype(edit)&, shmpool::array<double>>();
+}

@@ -1,0 +1,77 @@
+// A task is claimed by the worker or taken back by the parent, never both and never neither.
+#include "wire/control_page.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+
+namespace shmpool::wire {
+namespace {
+
+constexpr auto queued = slot_state::queued;
+constexpr auto started = slot_state::started;
+constexpr auto taken = slot_state::taken;
+
+TEST(Slot, IsClaimedOnceByTheWorker) {
+  slot in{};
+  in.word = slot_word(9, queued);
+  EXPECT_TRUE(claim(in, 9, 1234));
+  EXPECT_EQ(in.word, slot_word(9, started));
+  EXPECT_EQ(in.started_ns, 1234U);
+  EXPECT_FALSE(claim(in, 9, 1235));
+  EXPECT_FALSE(take_back(in, 9));
+}
+
+TEST(Slot, ThatWasTakenBackCannotBeClaimed) {
+  slot in{};
+  in.word = slot_word(9, queued);
+  EXPECT_TRUE(take_back(in, 9));
+  EXPECT_EQ(in.word, slot_word(9, taken));
+  EXPECT_FALSE(claim(in, 9, 1));
+}
+
+TEST(Slot, UsedAgainIsNotClaimedForTheFormerTask) {
+  slot in{};
+  in.word = slot_word(9, queued);
+  ASSERT_TRUE(take_back(in, 9));
+  in.word = slot_word(10, queued);
+  EXPECT_FALSE(claim(in, 9, 1));  // the frame of task 9 is still in the socket
+  EXPECT_TRUE(claim(in, 10, 2));
+}
+
+TEST(Slot, GoesToExactlyOneSideOfARace) {
+  slot in{};
+  std::atomic<std::uint64_t> round{0};
+  std::atomic<int> finished{0};
+  constexpr std::uint64_t rounds = 20'000;
+  std::atomic<std::uint64_t> claims{0}, recalls{0};
+  const auto contender = [&](auto attempt, std::atomic<std::uint64_t>& wins) {
+    for (std::uint64_t task = 1; task <= rounds; ++task) {
+      while (round.load() < task) std::this_thread::yield();
+      if (attempt(task)) ++wins;
+      ++finished;
+    }
+  };
+  std::thread worker([&] { contender([&](std::uint64_t task) { return claim(in, task, task); }, claims); });
+  std::thread parent([&] { contender([&](std::uint64_t task) { return take_back(in, task); }, recalls); });
+  for (std::uint64_t task = 1; task <= rounds; ++task) {
+    in.word = slot_word(task, queued);
+    round = task;
+    while (finished.load() != static_cast<int>(2 * task)) std::this_thread::yield();
+    ASSERT_EQ(claims + recalls, task);
+  }
+  worker.join();
+  parent.join();
+}
+
+TEST(ControlPage, HasTheDocumentedLayout) {
+  EXPECT_EQ(offsetof(control_page, reply_end), 64U);
+  EXPECT_EQ(offsetof(control_page, slots), 128U);
+  EXPECT_EQ(offsetof(control_page, reply_ring), 4096U);
+  EXPECT_EQ(sizeof(control_page), 4096U + 64 * 1024);
+}
+
+}  // namespace
+}  // namespace shmpool::wire

@@ -1,0 +1,141 @@
+// Frames survive any way a stream may cut them, and what is no frame is refused before it is believed.
+#include "wire/frame.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+namespace shmpool::wire {
+namespace {
+
+std::vector<std::byte> bytes_of(const std::string& text) {
+  std::vector<std::byte> result(text.size());
+  std::memcpy(result.data(), text.data(), text.size());
+  return result;
+}
+
+frame_header header_of(frame_type type, std::uint64_t task) {
+  frame_header header;
+  header.type = type;
+  header.task = task;
+  header.value = ~task;
+  header.slot = 7;
+  return header;
+}
+
+void feed(frame_reader& reader, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const auto room = reader.prepare();
+    const std::size_t size = std::min(room.size(), bytes.size());
+    std::memcpy(room.data(), bytes.data(), size);
+    reader.commit(size);
+    bytes = bytes.subspan(size);
+    ASSERT_GT(size, 0U);
+  }
+}
+
+TEST(FrameReader, GivesBackWhatWasAppended) {
+  segment_ref segment;
+  segment.id = 5;
+  segment.pool = 0x1234;
+  segment.offset = 4096;
+  segment.length = 100;
+  segment.flags = flag_kept | flag_created;
+  std::vector<std::byte> stream;
+  append_frame(stream, header_of(frame_type::value, 42), {&segment, 1}, bytes_of("result"));
+
+  frame_reader reader;
+  feed(reader, stream);
+  frame in;
+  ASSERT_EQ(reader.next(in), frame_reader::status::frame);
+  EXPECT_EQ(in.header.type, frame_type::value);
+  EXPECT_EQ(in.header.task, 42U);
+  EXPECT_EQ(in.header.value, ~std::uint64_t{42});
+  EXPECT_EQ(in.header.slot, 7);
+  ASSERT_EQ(in.segment_count(), 1U);
+  EXPECT_EQ(in.segment(0).id, 5U);
+  EXPECT_EQ(in.segment(0).pool, 0x1234U);
+  EXPECT_EQ(in.segment(0).flags, flag_kept | flag_created);
+  EXPECT_EQ(std::string(reinterpret_cast<const char*>(in.body.data()), in.body.size()), "result");
+  EXPECT_EQ(reader.next(in), frame_reader::status::incomplete);
+  EXPECT_EQ(reader.pending(), 0U);
+}
+
+TEST(FrameReader, DoesNotCareWhereTheStreamIsCut) {
+  std::vector<std::byte> stream;
+  std::mt19937 random(1);
+  std::vector<std::size_t> sizes;
+  for (std::uint64_t task = 1; task != 200; ++task) {
+    sizes.push_back(task % 50 == 0 ? 300'000 : random() % 200);
+    append_frame(stream, header_of(frame_type::task, task), std::vector<segment_ref>(task % 3),
+                 std::vector<std::byte>(sizes.back(), static_cast<std::byte>(task)));
+  }
+  for (int round = 0; round != 20; ++round) {
+    frame_reader reader;
+    std::uint64_t expected = 1;
+    std::span<const std::byte> left(stream);
+    while (!left.empty()) {
+      const auto room = reader.prepare();
+      const std::size_t size = std::min({left.size(), room.size(), std::size_t{1 + random() % (1U << (round % 18))}});
+      std::memcpy(room.data(), left.data(), size);
+      reader.commit(size);
+      left = left.subspan(size);
+      frame in;
+      while (reader.next(in) == frame_reader::status::frame) {
+        ASSERT_EQ(in.header.task, expected);
+        ASSERT_EQ(in.segment_count(), expected % 3);
+        ASSERT_EQ(in.body.size(), sizes[expected - 1]);
+        ASSERT_TRUE(std::ranges::all_of(in.body, [&](std::byte b) { return b == static_cast<std::byte>(expected); }));
+        ++expected;
+      }
+    }
+    ASSERT_EQ(expected, 200U);
+  }
+}
+
+TEST(FrameReader, RefusesWhatIsNoFrame) {
+  const auto refused = [](auto change) {
+    std::vector<std::byte> stream;
+    append_frame(stream, header_of(frame_type::value, 1), {}, {});
+    frame_header header;
+    std::memcpy(&header, stream.data(), sizeof header);
+    change(header);
+    std::memcpy(stream.data(), &header, sizeof header);
+    frame_reader reader;
+    feed(reader, stream);
+    frame in;
+    return reader.next(in) == frame_reader::status::malformed && *reader.why() != 0;
+  };
+  EXPECT_TRUE(refused([](frame_header& h) { h.magic ^= 1; }));
+  EXPECT_TRUE(refused([](frame_header& h) { h.version = 2; }));
+  EXPECT_TRUE(refused([](frame_header& h) { h.body = max_body + 1; }));
+  EXPECT_TRUE(refused([](frame_header& h) { h.segments = max_segments + 1; }));
+  EXPECT_FALSE(refused([](frame_header&) {}));
+}
+
+TEST(FrameReader, DoesNotAllocateForBytesThatHaveNotArrived) {
+  frame_header header = header_of(frame_type::value, 1);
+  header.body = max_body;
+  frame_reader reader;
+  feed(reader, std::as_bytes(std::span(&header, 1)));
+  frame in;
+  ASSERT_EQ(reader.next(in), frame_reader::status::incomplete);
+  EXPECT_LE(reader.prepare().size(), 1024U * 1024);
+}
+
+TEST(FrameReader, GivesTheBufferOfAHugeFrameBack) {
+  std::vector<std::byte> stream;
+  append_frame(stream, header_of(frame_type::value, 1), {}, std::vector<std::byte>(8 * 1024 * 1024));
+  frame_reader reader;
+  feed(reader, stream);
+  frame in;
+  ASSERT_EQ(reader.next(in), frame_reader::status::frame);
+  EXPECT_LE(reader.prepare().size(), 1024U * 1024);
+}
+
+}  // namespace
+}  // namespace shmpool::wire

@@ -1,0 +1,113 @@
+// A reply that was finished reaches the parent, whether it was sent or not: what the worker had not sent when it died is
+// taken from the ring.
+#include "worker/reply_stream.hpp"
+
+#include "worker/link.hpp"
+
+#include <gtest/gtest.h>
+
+#include <sys/socket.h>
+
+#include <memory>
+#include <thread>
+#include <vector>
+
+namespace shmpool::worker {
+namespace {
+
+class ReplyStream : public ::testing::Test {
+ protected:
+  ReplyStream() : parent(1), stream(parent.worker_end.get(), parent.control.page()) {}
+
+  void reply(std::uint64_t task, std::size_t size) {
+    wire::frame_header header;
+    header.type = wire::frame_type::value;
+    header.task = task;
+    stream.append(header, {}, std::vector<std::byte>(size, static_cast<std::byte>(task)));
+  }
+
+  /// All frames that the parent can still get hold of.
+  std::vector<std::uint64_t> last_words() {
+    parent.collect_last_words();
+    std::vector<std::uint64_t> tasks;
+    wire::frame in;
+    while (parent.reader.next(in) == wire::frame_reader::status::frame) {
+      tasks.push_back(in.header.task);
+      for (const std::byte each : in.body) EXPECT_EQ(each, static_cast<std::byte>(in.header.task));
+    }
+    return tasks;
+  }
+
+  link parent;
+  reply_stream stream;
+};
+
+TEST_F(ReplyStream, UnsentRepliesAreFoundInTheRing) {
+  reply(1, 100);
+  reply(2, 200);
+  EXPECT_EQ(last_words(), (std::vector<std::uint64_t>{1, 2}));
+}
+
+TEST_F(ReplyStream, SentAndUnsentRepliesComeOnceAndInOrder) {
+  reply(1, 100);
+  stream.flush();
+  EXPECT_TRUE(stream.empty());
+  reply(2, 100);
+  stream.flush();
+  reply(3, 100);
+  EXPECT_EQ(last_words(), (std::vector<std::uint64_t>{1, 2, 3}));
+}
+
+TEST_F(ReplyStream, TheRingWrapsAround) {
+  std::vector<std::uint64_t> expected;
+  for (std::uint64_t task = 1; task != 100; ++task) {
+    reply(task, 3000);
+    if (task % 3 == 0) stream.flush();
+    expected.push_back(task);
+    if (task % 30 == 0) {  // the parent reads now and then, or the socket fills up
+      EXPECT_EQ(last_words(), expected);
+      expected.clear();
+    }
+  }
+  EXPECT_EQ(last_words(), expected);
+}
+
+TEST_F(ReplyStream, ARepliesBytesSentInPartAreCompletedFromTheRing) {
+  reply(1, 1000);
+  // The worker died in the middle of a send: the kernel took 10 bytes, and nobody noted it.
+  ASSERT_EQ(::send(parent.worker_end.get(), parent.control.page().reply_ring, 10, 0), 10);
+  EXPECT_EQ(last_words(), (std::vector<std::uint64_t>{1}));
+}
+
+TEST_F(ReplyStream, ALargeReplyGoesAroundTheRing) {
+  reply(1, 10);
+  std::thread worker([this] {
+    reply(2, 1'000'000);
+    reply(3, 10);
+    stream.flush();
+    parent.worker_end.reset();
+  });
+  std::vector<std::uint64_t> tasks;
+  wire::frame in;
+  for (;;) {  // the parent reads while it is written
+    const auto room = parent.reader.prepare();
+    const ssize_t got = ::recv(parent.receive.fd, room.data(), room.size(), 0);
+    if (got <= 0) break;
+    parent.received += static_cast<std::uint64_t>(got);
+    parent.reader.commit(static_cast<std::size_t>(got));
+    while (parent.reader.next(in) == wire::frame_reader::status::frame) tasks.push_back(in.header.task);
+  }
+  worker.join();
+  EXPECT_EQ(tasks, (std::vector<std::uint64_t>{1, 2, 3}));
+  EXPECT_TRUE(last_words().empty());
+}
+
+TEST_F(ReplyStream, NonsenseInTheControlPageIsIgnored) {
+  reply(1, 10);
+  stream.flush();
+  parent.control.page().reply_end = ~std::uint64_t{0};
+  EXPECT_EQ(last_words(), (std::vector<std::uint64_t>{1}));
+}
+
+}  // namespace
+}  // namespace shmpool::worker
