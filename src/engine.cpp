@@ -133,7 +133,7 @@ pool_engine::~pool_engine() {
 
 bool pool_engine::active() const noexcept {
   std::lock_guard lock(mutex_);
-  if (closed_) return false;
+  if (closed_ || owner_ != ::getpid()) return false;
   const sched::counts now = scheduler_->count();
   return now.queued + now.assigned != 0 || !shutdown_waiters_.empty();
 }
@@ -247,8 +247,9 @@ void pool_engine::close() noexcept {
   if (std::exchange(closed_, true) || owner_ != ::getpid()) return;
   // From here no worker writes into memory that a user may still hold.
   const auto deadline = clock::now() + std::chrono::seconds(2);
+  meet_last_workers(deadline);
   for (const auto& [id, each] : links_) {
-    if (!each->process) continue;  // the fork server has not answered yet; it kills the worker when it sees the socket closed
+    if (!each->process) continue;
     kill(*each);
     pollfd ended{each->process.get(), POLLIN, 0};
     for (;;) {
@@ -293,6 +294,7 @@ std::vector<progress_notice> pool_engine::take_progress() {
 
 completion_list pool_engine::take_completed() noexcept {
   std::lock_guard lock(mutex_);
+  if (owner_ != ::getpid()) return {};  // they are for the handlers of the process that made the pool
   return std::move(completed_);
 }
 

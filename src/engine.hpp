@@ -89,6 +89,8 @@ class pool_engine final : public engine, sched::claims {
   /// Sends to the fork server what has been waiting, as far as its socket takes it.
   void send_to_server();
   void unassign(task& what) noexcept;
+  /// Takes all tasks off a worker that is dead or given up, and says which of them it had started. It never starts the others.
+  std::vector<sched::task_id> strip(link& which);
   void fail(task& what, sched::failure why, sched::worker_id worker);
   std::exception_ptr failure_of(sched::failure why, sched::worker_id worker) const;
   void finish(task& what);
@@ -113,6 +115,8 @@ class pool_engine final : public engine, sched::claims {
   void on_server_message(const wire::server_message& message, shm::unique_fd descriptor, clock::time_point now);
   void on_server_lost(clock::time_point now);
   void watch_server();
+  /// Takes in the workers that the fork server is starting at the end of the pool, so that their death can be waited for.
+  void meet_last_workers(clock::time_point deadline) noexcept;
   void check_exits(clock::time_point now);
   void exited(link& which, clock::time_point now);
   void break_pool(std::string why, std::exception_ptr cause, clock::time_point now);

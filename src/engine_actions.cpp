@@ -10,9 +10,11 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <ctime>
+#include <iterator>
 
 namespace shmpool::detail {
 
@@ -110,14 +112,25 @@ void pool_engine::send_to_server() {
 
 void pool_engine::start_failed(link& which, std::string why, clock::time_point now) {
   start_failure_ = std::move(why);
-  for (std::uint16_t slot = 0; slot != wire::slot_count; ++slot) {
-    if (const auto id = which.task_in(slot)) {
-      if (auto* lost = static_cast<task*>(scheduler_->assigned_context(which.id, id))) unassign(*lost);
-    }
-  }
+  const auto started = strip(which);
   for (loop::operation* each : {&which.receive, &which.send, &which.exit_watch}) queue_->cancel(*each);
   which.state = link::stage::gone;
-  scheduler_->worker_start_failed(which.id, now);
+  // It can have been there, and have begun, although nobody can take charge of it.
+  if (started.empty()) scheduler_->worker_start_failed(which.id, now);
+  else scheduler_->worker_exited(which.id, started, now);
+}
+
+std::vector<sched::task_id> pool_engine::strip(link& which) {
+  std::vector<sched::task_id> started;
+  for (std::uint16_t slot = 0; slot != wire::slot_count; ++slot) {
+    const auto id = which.task_in(slot);
+    auto* each = id == 0 ? nullptr : static_cast<task*>(scheduler_->assigned_context(which.id, id));
+    if (!each) continue;
+    // By compare-and-swap, as it may live for a moment yet.
+    if (!wire::take_back(which.slot(slot), id)) started.push_back(id);
+    unassign(*each);
+  }
+  return started;
 }
 
 void pool_engine::assign(link& to, task& what, clock::time_point now) {
@@ -239,6 +252,11 @@ void pool_engine::fail(task& what, sched::failure why, sched::worker_id worker) 
   operation& op = *what.op;
   if (why == sched::failure::cancelled || why == sched::failure::pool_stopped) op.result.aborted = true;
   else op.result.error = failure_of(why, worker);
+  if (what.on && what.on->state != link::stage::gone) {
+    auto& abandoned = what.on->abandoned;
+    std::move(what.leases.begin(), what.leases.end(), std::back_inserter(abandoned));
+    for (const attachment& each : what.attachments) abandoned.push_back(each.handle);
+  }
   finish(what);
   ++failed_;
   completed_.push(op);

@@ -6,6 +6,7 @@
 
 #include <shmpool/detail/exception_codec.hpp>
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -57,7 +58,7 @@ bool pool_engine::reap(clock::time_point now) {
       } else if (about.state != link::stage::gone && op->result >= 0) {
         about.process_ended = true;
         about.status_due = now + status_patience;
-        if (!server_) about.status_due.reset();
+        if (about.server_gone) about.status_due.reset();
         check_exits(now);
       }
     }
@@ -77,7 +78,7 @@ void pool_engine::on_received(link& from, clock::time_point now) {
   if (from.receive.result > 0) {
     from.reader.commit(static_cast<std::size_t>(from.receive.result));
     from.received += static_cast<std::uint64_t>(from.receive.result);
-    if (from.violation.empty() && !read_frames(from, now)) return;
+    if (from.violation.empty()) (void)read_frames(from, now);
   }
   if (from.exit_known()) return exited(from, now);
   if (!from.violation.empty()) return;
@@ -109,15 +110,18 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
       if (!on_account(from, nullptr, in)) return violated(from, "it reported memory that it was not given", now), false;
       from.initializer_leases.clear();
       return true;
-    case wire::frame_type::init_failed:
+    case wire::frame_type::init_failed: {
+      if (from.ready) return violated(from, "it was ready and failed to start", now), false;
+      const std::string what = in.header.value == 0 ? "pool_options::initializer threw" : "a worker cannot be set up";
       try {
         std::rethrow_exception(decode_exception(in.body, from.pid));
       } catch (const std::exception& error) {
-        break_pool(std::string("pool_options::initializer threw: ") + error.what(), std::current_exception(), now);
+        break_pool(what + ": " + error.what(), std::current_exception(), now);
       } catch (...) {
-        break_pool("pool_options::initializer threw", std::current_exception(), now);
+        break_pool(what, std::current_exception(), now);
       }
       return true;
+    }
     case wire::frame_type::value:
     case wire::frame_type::error:
       if (!on_result(from, in, now)) return violated(from, "it sent a result that makes no sense", now), false;
@@ -344,27 +348,49 @@ void pool_engine::on_server_message(const wire::server_message& message, shm::un
 
 /// The fork server is dead, and with it all workers (they die with their parent). A program that called init gets a new one.
 void pool_engine::on_server_lost(clock::time_point now) {
-  server_.reset();
-  unsent_.clear();
   queue_->cancel(server_send_);
-  std::vector<link*> unanswered;
+  server_.reset();
   for (const auto& [id, each] : links_) {
     if (each->state == link::stage::gone) continue;
-    if (!each->process) {
-      unanswered.push_back(each.get());
-      continue;
-    }
-    kill(*each);
-    if (each->process_ended) each->status_due.reset();
+    each->server_gone = true;
+    each->status_due.reset();
+    // One that it was to start may never have been there; else it is dying.
+    if (each->process) kill(*each);
+    else each->process_ended = true;
   }
-  for (link* each : unanswered) start_failed(*each, "the fork server died", now);
+  unsent_.clear();
   try {
-    server_ = worker::connect_pool(store_->pool_id());
+    server_ = worker::connect_pool(store_->pool_id(), worker::server_start::only_executing);
     watch_server();
   } catch (const std::exception& error) {
     break_pool(std::string("the fork server died and cannot be started again: ") + error.what(), nullptr, now);
   }
   check_exits(now);
+}
+
+/// Half-closed, the socket makes the server kill what it has started for the pool and close its end.
+void pool_engine::meet_last_workers(clock::time_point deadline) noexcept {
+  if (!server_) return;
+  ::shutdown(server_.get(), SHUT_WR);
+  const auto unanswered = [](const auto& each) { return each.second->state != link::stage::gone && !each.second->process; };
+  while (std::any_of(links_.begin(), links_.end(), unanswered)) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - clock::now()).count();
+    pollfd answer{server_.get(), POLLIN, 0};
+    if (const int polled = ::poll(&answer, 1, static_cast<int>(std::max<long>(left, 0))); polled < 0 && errno == EINTR) {
+      continue;
+    } else if (polled <= 0) {
+      return;
+    }
+    wire::server_message message;
+    std::vector<shm::unique_fd> fds;
+    const ssize_t received =
+        wire::receive_with_fds(server_.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
+    if (received == -EAGAIN || received == -EMFILE) continue;
+    if (received != sizeof message) return;
+    link* const about = find(message.worker);
+    if (!about || message.type != wire::server_message_type::spawned || fds.empty()) continue;
+    about->process = std::move(fds.front());
+  }
 }
 
 /// Accounts for workers that are dead: at once if the fork server has said how, or else when it has been given time to.
@@ -386,15 +412,7 @@ void pool_engine::exited(link& which, clock::time_point now) {
     which.collect_last_words();
     read_frames(which, now);
   }
-  sched::task_id started = 0;
-  std::vector<task*> tasks;
-  for (std::uint16_t slot = 0; slot != wire::slot_count; ++slot) {
-    const auto id = which.task_in(slot);
-    if (id == 0) continue;
-    if (auto* each = static_cast<task*>(scheduler_->assigned_context(which.id, id))) tasks.push_back(each);
-    if (which.slot(slot).word.load(std::memory_order_acquire) == wire::slot_word(id, wire::slot_state::started)) started = id;
-  }
-  for (task* each : tasks) unassign(*each);
+  const auto started = strip(which);
   if (which.wait_status) {
     last_death_ = WIFSIGNALED(*which.wait_status)
                       ? std::string("killed by signal ") + std::to_string(WTERMSIG(*which.wait_status))
@@ -403,10 +421,12 @@ void pool_engine::exited(link& which, clock::time_point now) {
     last_death_ = "nobody could learn how it ended";
   }
   which.state = link::stage::gone;
-  scheduler_->worker_exited(which.id, started, now);
-  run_actions(now);
+  // First, as the end of the last worker may be that of the pool, which clears what nobody holds.
   which.kept.clear();
   which.initializer_leases.clear();
+  which.abandoned.clear();
+  scheduler_->worker_exited(which.id, started, now);
+  run_actions(now);
   queue_->cancel(which.exit_watch);
   queue_->cancel(which.send);
 }

@@ -51,11 +51,13 @@ class basic_process_pool {
   explicit basic_process_pool(ExecutionContext& context, const pool_options& options = {})
       : basic_process_pool(executor_type(context.get_executor()), options) {}
 
-  basic_process_pool(basic_process_pool&&) noexcept = default;
+  /// The pool that was moved from keeps its executor; it may be destroyed and assigned to.
+  basic_process_pool(basic_process_pool&& other) noexcept
+      : executor_(other.executor_), core_(std::move(other.core_)) {}
   basic_process_pool& operator=(basic_process_pool&& other) noexcept {
     if (this != &other) {
       close();
-      executor_ = std::move(other.executor_);
+      executor_ = other.executor_;
       core_ = std::move(other.core_);
     }
     return *this;
@@ -96,7 +98,10 @@ class basic_process_pool {
   /// as submit() would.
   ///
   /// Completion signature: void(std::exception_ptr, std::vector<R>), results in the order of the range; no vector where fn returns void.
-  /// The first exception ends it; if a task threw it, remote_error::element() says at which element. Cancellation as submit().
+  /// The first exception ends it; if a task threw it, remote_error::element() says at which element.
+  ///
+  /// Cancellation: partial and terminal, as submit() for each element that was not finished; total is ignored. It completes
+  /// with operation_aborted unless all results have arrived nonetheless.
   template <class Function, class... Args>
   auto map(Function&& fn, Args&&... args) {
     if constexpr (std::same_as<std::remove_cvref_t<Function>, task_options>) {

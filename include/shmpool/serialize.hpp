@@ -81,8 +81,8 @@ requires(std::same_as<Archive, input_archive>&& detail::plain_class<T> &&
   std::array<std::byte, sizeof(T)> bytes;
   archive.load_bytes(bytes.data(), sizeof(T));
   if constexpr (std::is_copy_assignable_v<T>) {
-    value =
-        std::bit_cast<T>(bytes);  // not memcpy: `value` may be a base, with members of the derived class in its tail
+    // Not memcpy: `value` may be a base, with members of the derived class in its tail.
+    value = std::bit_cast<T>(bytes);
   } else {
     std::construct_at(std::addressof(value), std::bit_cast<T>(bytes));
   }

@@ -88,16 +88,18 @@ void scheduler::impl::kill_all() {
   }
 }
 
-void scheduler::impl::bury(index_type worker, index_type started) {
+void scheduler::impl::bury(index_type worker, std::span<const task_id> started) {
   const worker_id id = workers_[worker].id;
   workers_.set_state(worker, worker_state::killed);  // so that nothing below gives it more
   while (!workers_[worker].tasks.empty()) {
     const index_type task = workers_[worker].tasks.front();
     task_record& record = tasks_[task];
+    const bool was_started =
+        record.sent && std::find(started.begin(), started.end(), tasks_.id(task)) != started.end();
     detach(task);
     if (record.doom != failure::none) {
       complete(task, record.doom);
-    } else if (task == started && --record.attempts_left == 0) {
+    } else if (was_started && --record.attempts_left == 0) {
       complete(task, failure::worker_lost, id);
     } else if (record.stop_requested) {
       complete(task, failure::cancelled);  // it would be queued again, and to cancel a queued task is to remove it

@@ -46,7 +46,7 @@ void scheduler::worker_start_failed(worker_id worker, time_point now) {
   if (index == no_index) return;
   const worker_state state = self.workers_[index].state;
   const bool was_wanted = state == worker_state::starting || state == worker_state::ready;
-  self.bury(index, no_index);
+  self.bury(index, {});
   if (was_wanted) {
     bool others = false;
     for (index_type other = 0; other < self.workers_.slots(); ++other) {
@@ -74,13 +74,13 @@ bool scheduler::replied(worker_id worker, task_id task, duration, time_point now
   return true;
 }
 
-void scheduler::worker_exited(worker_id worker, task_id started, time_point now) {
+void scheduler::worker_exited(worker_id worker, std::span<const task_id> started, time_point now) {
   impl& self = *impl_;
   const index_type index = self.workers_.find(worker);
   if (index == no_index) return;
   const worker_state state = self.workers_[index].state;
   const bool asked = state == worker_state::retiring || state == worker_state::killed;
-  self.bury(index, self.find_sent(worker, started));
+  self.bury(index, started);
   if (!asked && self.crashes_.died(now) == crash_monitor::verdict::give_up) self.break_pool();
   self.settle(now);
 }

@@ -65,9 +65,8 @@ struct scheduler::impl {
   void expire(index_type task, time_point now);
   void kill(index_type worker);
   void kill_all();
-  /// The worker is gone. `started` (no_index: none) is lost, or tried again; the others are queued, or end as was
-  /// asked.
-  void bury(index_type worker, index_type started);
+  /// The worker is gone. What it had `started` is lost, or tried again; the others are queued, or end as was asked.
+  void bury(index_type worker, std::span<const task_id> started);
   /// Emits `complete` and forgets the task, which must be in no list.
   void complete(index_type task, failure why, worker_id lost_with = 0);
   /// Takes the task out of the queue or off its worker, and completes it.

@@ -35,7 +35,7 @@ enum class frame_type : std::uint8_t {
   error = 34,        ///< the task threw; body: the exception; value: run time in ns
   need = 35,         ///< memory for a result: value bytes; slot 1 if /dev/shm was found full
   released = 36,     ///< the worker dropped its last handle on kept segments (ids in the body)
-  init_failed = 37,  ///< the initializer threw; body: the exception
+  init_failed = 37,  ///< instead of ready: the initializer threw, or (value 1) the worker cannot be set up; body: the exception
   progress = 38,     ///< the task says how far it has come; value: the bits of a double from 0 to 1
 };
 

@@ -66,7 +66,7 @@ class fork_server {
     program_ = argv;
   }
 
-  shm::unique_fd connect(std::uint64_t pool_id) {
+  shm::unique_fd connect(std::uint64_t pool_id, server_start how) {
     std::lock_guard lock(mutex_);
     // A copy of this object in a process that the application forked speaks for another process's server: leave it.
     if (owner_ != ::getpid()) {
@@ -74,11 +74,11 @@ class fork_server {
       pid_ = 0;
     }
     auto [ours, theirs] = seqpacket_pair(SOCK_NONBLOCK);
-    if (!root_) start();
+    if (!root_) start(how);
     int error = introduce(pool_id, theirs.get());
     if (error == EPIPE || error == ECONNRESET) {
-      reap(0);
-      start();
+      reap(1000);  // it is dead or dying: its socket goes a moment before the process does
+      start(how);
       error = introduce(pool_id, theirs.get());
     }
     if (error != 0) throw_errno(error, "shmpool: sendmsg to the fork server");
@@ -87,14 +87,20 @@ class fork_server {
 
   ~fork_server() {
     if (!root_ || owner_ != ::getpid()) return;
-    root_.reset();  // the server ends when it sees this
+    // The server ends when it sees this. Closing alone would not tell it while a child that the application has forked
+    // holds a copy.
+    ::shutdown(root_.get(), SHUT_RDWR);
     reap(1000);
   }
 
  private:
-  void start() {
+  void start(server_start how) {
     if (program_) {
       execute();
+    } else if (how == server_start::only_executing) {
+      throw std::system_error(errc::fork_server,
+                              "only a program that calls shmpool::init(argc, argv) as the first line of main can start "
+                              "it again while pools exist");
     } else if (const unsigned threads = thread_count(); threads > 1) {
       throw std::system_error(
           errc::fork_server,
@@ -185,8 +191,8 @@ void remember_program(char** argv) {
   this_process().remember_program(argv);
 }
 
-shm::unique_fd connect_pool(std::uint64_t pool_id) {
-  return this_process().connect(pool_id);
+shm::unique_fd connect_pool(std::uint64_t pool_id, server_start how) {
+  return this_process().connect(pool_id, how);
 }
 
 }  // namespace shmpool::worker

@@ -15,10 +15,16 @@ namespace shmpool::worker {
 /// Notes how to execute this program again as the fork server; from shmpool::init.
 void remember_program(char** argv);
 
-/// Starts the server if there is none (or if it has died and the program called init), and introduces a pool. Returns the pool's own socket to
-/// the server (SOCK_SEQPACKET, non-blocking); closing it makes the server kill and reap the pool's workers. Throws
+/// How a server may be started where there is none.
+enum class server_start : std::uint8_t {
+  any,             ///< by executing this program again if it called init, else by fork if it has one thread
+  only_executing,  ///< for a pool that has lost its server: forking now would copy its arrays
+};
+
+/// Starts the server if there is none, or if it has died, and introduces a pool. Returns the pool's own socket to the
+/// server (SOCK_SEQPACKET, non-blocking); closing it makes the server kill and reap the pool's workers. Throws
 /// std::system_error: errc::fork_server with a text that says what to do, or the error of the system call that it names.
-shm::unique_fd connect_pool(std::uint64_t pool_id);
+shm::unique_fd connect_pool(std::uint64_t pool_id, server_start how = server_start::any);
 
 /// The loop of the server; never returns. `root` is its end of the root socket, `parent` the process that it serves.
 [[noreturn]] void run_fork_server(int root, pid_t parent) noexcept;

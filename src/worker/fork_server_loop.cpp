@@ -142,8 +142,8 @@ class server {
     const pid_t pid = ::fork();
     if (pid < 0) return report_failure(owner, message.head.worker, errno, wire::failed_call::fork);
     if (pid == 0) {
-      become_worker(self_, message.settings, {socket.get(), control.get()});
-      run_worker(std::move(socket), std::move(control));
+      const setup_failure failure = become_worker(self_, message.settings, {socket.get(), control.get()});
+      run_worker(std::move(socket), std::move(control), failure);
     }
     children_.push_back({pid, message.head.worker, &owner});
     wire::server_message answer;

@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 
@@ -64,7 +65,7 @@ void raise_oom_score() noexcept {
 
 }  // namespace
 
-void become_worker(pid_t server, const wire::worker_settings& settings, std::initializer_list<int> keep) noexcept {
+setup_failure become_worker(pid_t server, const wire::worker_settings& settings, std::initializer_list<int> keep) noexcept {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != server) ::_exit(0);  // it died before the line above
   ::prctl(PR_SET_NAME, "shmpool-worker");
@@ -74,13 +75,19 @@ void become_worker(pid_t server, const wire::worker_settings& settings, std::ini
   ::signal(SIGINT, SIG_IGN);
   reseed();
   raise_oom_score();
-  // What is refused here (a limit above the hard limit, CPUs that are gone) must not run silently without it.
   for (std::uint32_t i = 0; i != settings.rlimit_count; ++i) {
     const rlimit limit{settings.rlimits[i].value, settings.rlimits[i].value};
-    if (::setrlimit(static_cast<__rlimit_resource_t>(settings.rlimits[i].resource), &limit) != 0) ::_exit(126);
+    if (::setrlimit(static_cast<__rlimit_resource_t>(settings.rlimits[i].resource), &limit) != 0) {
+      return {"setrlimit, for pool_options::rlimits", errno};
+    }
   }
-  if (settings.use_affinity != 0 && ::sched_setaffinity(0, sizeof settings.affinity, &settings.affinity) != 0) ::_exit(126);
-  if (settings.nice != 0) ::setpriority(PRIO_PROCESS, 0, ::getpriority(PRIO_PROCESS, 0) + settings.nice);
+  if (settings.use_affinity != 0 && ::sched_setaffinity(0, sizeof settings.affinity, &settings.affinity) != 0) {
+    return {"sched_setaffinity, for pool_options::cpu_affinity", errno};
+  }
+  if (settings.nice != 0 && ::setpriority(PRIO_PROCESS, 0, ::getpriority(PRIO_PROCESS, 0) + settings.nice) != 0) {
+    return {"setpriority, for pool_options::nice", errno};
+  }
+  return {};
 }
 
 }  // namespace shmpool::worker

@@ -15,9 +15,16 @@ void reset_signals() noexcept;
 /// Closes every descriptor above 2 except `keep`.
 void close_descriptors_except(std::initializer_list<int> keep) noexcept;
 
+/// The call that failed, and its error; null if none did.
+struct setup_failure {
+  const char* call = nullptr;
+  int error = 0;
+};
+
 /// All of it for a worker: dies with `server` (and at once if that is dead already), ignores SIGINT (the parent decides),
 /// reads /dev/null, has random generators of its own, is the first that the out-of-memory killer takes, and has the limits, nice value and
-/// CPUs of `settings`. Calls _exit if it cannot.
-void become_worker(pid_t server, const wire::worker_settings& settings, std::initializer_list<int> keep) noexcept;
+/// CPUs of `settings`. Returns what the kernel refused, which must not run silently without it; calls _exit if the server
+/// is gone.
+setup_failure become_worker(pid_t server, const wire::worker_settings& settings, std::initializer_list<int> keep) noexcept;
 
 }  // namespace shmpool::worker

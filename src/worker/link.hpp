@@ -67,6 +67,7 @@ class link {
 
   // How it ended.
   bool process_ended = false;                            ///< the pidfd says so
+  bool server_gone = false;                              ///< the fork server that started it is dead: nobody will say how it ended
   std::optional<int> wait_status;                        ///< the fork server says how
   std::uint64_t max_rss_bytes = 0;
   std::optional<std::chrono::steady_clock::time_point> status_due;  ///< when to stop waiting for the fork server's word
@@ -76,6 +77,7 @@ class link {
   // What the parent has of its memory beyond tasks, by segment id.
   std::unordered_map<std::uint64_t, shm_handle> kept;
   std::vector<shm_handle> initializer_leases;
+  std::vector<shm_handle> abandoned;  ///< of tasks that were ended while it may still have been at them: in use until it is dead
   bool ready = false;
   std::unordered_set<std::uint64_t> known_segments;
   std::vector<bool> known_functions;

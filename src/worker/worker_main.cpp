@@ -122,7 +122,12 @@ class worker final : lease_source, progress_sink {
     wire::frame_header header;
     header.type = wire::frame_type::ready;
     std::vector<std::byte> body;
-    if (settings.get<std::uint8_t>() != 0) {
+    if (failure_.call) {
+      body = detail::encode_exception(
+          std::make_exception_ptr(std::system_error(failure_.error, std::system_category(), failure_.call)));
+      header.type = wire::frame_type::init_failed;
+      header.value = 1;
+    } else if (settings.get<std::uint8_t>() != 0) {
       memory_.begin_task();
       enter_task(nullptr, 0);
       try {
@@ -312,13 +317,13 @@ class worker final : lease_source, progress_sink {
 
 }  // namespace
 
-void run_worker(shm::unique_fd socket, shm::unique_fd control) noexcept {
+void run_worker(shm::unique_fd socket, shm::unique_fd control, const setup_failure& failure) noexcept {
   void* memory = ::mmap(nullptr, sizeof(wire::control_page), PROT_READ | PROT_WRITE, MAP_SHARED, control.get(), 0);
   if (memory == MAP_FAILED) ::_exit(124);
   control.reset();
   auto& page = *static_cast<wire::control_page*>(memory);
   if (page.magic != wire::control_magic || page.version != wire::control_version) ::_exit(124);
-  worker(std::move(socket), page).run();
+  worker(std::move(socket), page, failure).run();
 }
 
 }  // namespace shmpool::worker

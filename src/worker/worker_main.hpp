@@ -2,11 +2,13 @@
 #pragma once
 
 #include "shm/mapping.hpp"
+#include "worker/hygiene.hpp"
 
 namespace shmpool::worker {
 
 /// Serves the parent at the other end of `socket` until it closes it or says to leave; never returns. `control` is the
 /// memory of wire::control_page.
-[[noreturn]] void run_worker(shm::unique_fd socket, shm::unique_fd control) noexcept;
+/// With a `failure` it only reports that, and leaves.
+[[noreturn]] void run_worker(shm::unique_fd socket, shm::unique_fd control, const setup_failure& failure) noexcept;
 
 }  // namespace shmpool::worker

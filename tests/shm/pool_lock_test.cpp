@@ -94,12 +94,11 @@ TEST_F(pool_lock_test, a_forked_process_does_not_keep_the_lock_of_a_dead_pool) {
     const shm_handle handle = pool->allocate(64 * KiB, 8);
     const pid_t forked = ::fork();
     if (forked == 0) {
-      ready.close_write();
+      ready.put(pool->pool_id());  // here fork() is over in both
       leave.close_write();
       leave.at_end();
       ::_exit(0);
     }
-    ready.put(pool->pool_id());
     ::pause();
     return 0;
   }};

@@ -148,9 +148,12 @@ inline constexpr int not_permitted = 77;
 /// cannot be used if `options` is null. False if the machine does not permit it.
 inline bool take_private_shm(const char* options) {
   const uid_t uid = ::geteuid();
+  const gid_t gid = ::getegid();
   if (uid != 0) {
     if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return false;
     std::ofstream{"/proc/self/uid_map"} << uid << ' ' << uid << " 1";
+    std::ofstream{"/proc/self/setgroups"} << "deny";
+    std::ofstream{"/proc/self/gid_map"} << gid << ' ' << gid << " 1";
   } else if (::unshare(CLONE_NEWNS) != 0) {
     return false;
   }

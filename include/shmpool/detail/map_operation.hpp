@@ -62,6 +62,7 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
         range_(std::move(range)) {}
 
   const Handler& handler() const noexcept { return pending_->handler(); }
+  bool context_gone() const noexcept { return core_->context_gone(); }
   bool owns_slot = false;
 
   /// Submits as much as may be in flight; completes if there is nothing (left) to do.
@@ -69,23 +70,30 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
     urgency what = urgency::none;
     {
       std::lock_guard lock(mutex_);
-      if (!next_) next_.emplace(std::ranges::begin(range_));
-      const std::size_t most = 2 * std::size_t{core_->pool().max_workers()};
-      while (!failed_ && in_flight_.size() < most && *next_ != std::ranges::end(range_)) {
-        what = std::max(what, submit_chunk());
+      if (!pending_) return;  // completed on another thread; the range may be gone
+      try {
+        if (!next_) next_.emplace(std::ranges::begin(range_));
+        const std::size_t most = 2 * std::size_t{core_->pool().max_workers()};
+        while (!stopped_ && in_flight_.size() < most && *next_ != std::ranges::end(range_)) {
+          what = std::max(what, submit_chunk());
+        }
+        exhausted_ = *next_ == std::ranges::end(range_);
+      } catch (...) {
+        fail(std::current_exception(), index_);  // the range itself threw
       }
-      if (!in_flight_.empty()) how_ = delivery::dispatch;
     }
     core_->react(what);
     finish_if_done(how);
   }
 
+  /// Submits no more, and cancels what is in flight. Total is ignored: it promises that nothing has run, which nobody can say
+  /// of several tasks at once.
   void cancel(cancel_kind kind) {
+    if (kind == cancel_kind::total) return;
     std::vector<std::uint64_t> keys;
     {
       std::lock_guard lock(mutex_);
-      if (kind != cancel_kind::total || !started_any()) failed_ = true;
-      if (failed_ && !error_) aborted_ = true;
+      stopped_ = true;
       keys = in_flight_;
     }
     for (const std::uint64_t key : keys) core_->cancel(key, kind);
@@ -130,8 +138,6 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
     std::size_t first_;
     std::uint32_t count_;
   };
-
-  bool started_any() const noexcept { return index_ != 0; }
 
   /// How many elements the next task takes: about half a millisecond's worth, and small enough that the end of the range is shared out.
   std::size_t chunk_size() const {
@@ -190,7 +196,7 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
       error_ = std::move(error);
       error_element_ = element;
     }
-    failed_ = true;
+    stopped_ = true;
   }
 
   void take(chunk& arrived) {
@@ -198,7 +204,7 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
     std::erase(in_flight_, arrived.cancel_key);
     const outcome& result = arrived.result;
     if (result.aborted) {
-      aborted_ = failed_ = true;
+      aborted_ = stopped_ = true;
       return;
     }
     if (result.error) return fail(result.error, arrived.first());
@@ -228,14 +234,16 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
 
   void finish_if_done(delivery how) {
     std::optional<pending_handler<Handler, Executor>> pending;
+    bool aborted = false;
     {
       std::lock_guard lock(mutex_);
-      if (!in_flight_.empty() || !pending_ || !(failed_ || *next_ == std::ranges::end(range_))) return;
+      if (!in_flight_.empty() || !pending_ || !(stopped_ || exhausted_)) return;
       pending.emplace(std::move(*pending_));
       pending_.reset();
+      aborted = aborted_ || !exhausted_;  // cancelled; but when everything has arrived nonetheless, it is worth having
     }
     std::exception_ptr error = error_;
-    if (!error && aborted_) error = std::make_exception_ptr(net_system_error(net::error::operation_aborted));
+    if (!error && aborted) error = std::make_exception_ptr(net_system_error(net::error::operation_aborted));
     if constexpr (std::is_void_v<result_type>) {
       std::move(*pending).complete(how, owns_slot, std::move(error));
     } else {
@@ -259,8 +267,9 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
   results_storage results_{};
   std::exception_ptr error_;
   std::size_t error_element_ = 0;
-  delivery how_ = delivery::post;
-  bool failed_ = false, aborted_ = false;
+  bool exhausted_ = false;  // the whole range was submitted
+  bool stopped_ = false;    // nothing more is to be submitted
+  bool aborted_ = false;    // a task was
 };
 
 /// The initiation of map().
@@ -285,7 +294,8 @@ struct initiate_map {
       slot.assign([weak = std::weak_ptr(state), core_executor = core->executor()](net::cancellation_type type) {
         const auto alive = weak.lock();
         const auto kind = kind_of(type);
-        if (alive && kind) net::post(core_executor, [alive, which = *kind] { alive->cancel(which); });
+        if (!alive || !kind || alive->context_gone()) return;
+        net::post(core_executor, [alive, which = *kind] { alive->cancel(which); });
       });
     }
     state->proceed(delivery::post);

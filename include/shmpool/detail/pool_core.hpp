@@ -7,11 +7,13 @@
 #include <shmpool/asio.hpp>
 #include <shmpool/detail/engine.hpp>
 
+#include <sys/types.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -69,16 +71,17 @@ class pool_core final : public context_listener, public std::enable_shared_from_
 
   pool_core(const pool_core&) = delete;
   pool_core& operator=(const pool_core&) = delete;
-  ~pool_core() {
-    if (descriptor_) descriptor_->release();  // the engine closes it
-  }
+  ~pool_core() { drop_descriptor(); }
 
   engine& pool() noexcept { return *engine_; }
   const net::any_io_executor& executor() const noexcept { return executor_; }
 
+  /// True once the execution context was destroyed: nothing can be posted to it any more.
+  bool context_gone() const noexcept { return context_gone_.load(std::memory_order_acquire); }
+
   /// Throws if completions can no longer be delivered because the execution context is gone.
   void require_context() const {
-    if (context_gone_.load(std::memory_order_acquire)) {
+    if (context_gone()) {
       throw std::system_error(errc::pool_closed, "the execution context of the pool was destroyed");
     }
   }
@@ -88,38 +91,36 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     if (what == urgency::now) {
       engine_->flush();
       watch();
-      deliver(engine_->take_completed(), delivery::post);
+      unwatch();
+      deliver(delivery::post);
     } else {
       if (what == urgency::later) flush_soon();
       watch();
     }
   }
 
-  void cancel(std::uint64_t key, cancel_kind kind) {
-    react(engine_->cancel(key, kind));
-    unwatch();
-  }
+  void cancel(std::uint64_t key, cancel_kind kind) { react(engine_->cancel(key, kind)); }
 
   void stop() {
     engine_->stop();
     react(urgency::now);
-    unwatch();
   }
 
   /// The pool object is gone: nothing of it is left when this returns, but posted handlers.
   void close() noexcept {
     {
       std::lock_guard lock(mutex_);
-      if (descriptor_) descriptor_->release();
-      descriptor_.reset();
+      drop_descriptor();
     }
     engine_->close();
-    completion_list ended = engine_->take_completed();
-    if (context_gone_.load(std::memory_order_acquire)) return;  // their handlers are destroyed with the list
+    if (context_gone()) {
+      const completion_list ended = engine_->take_completed();  // their handlers are destroyed with the list
+      return;
+    }
     try {
-      deliver(std::move(ended), delivery::post);
+      deliver(delivery::post);
     } catch (...) {
-      // Out of memory while posting; the rest is destroyed.
+      // Out of memory while posting; the handlers are destroyed with this object.
     }
   }
 
@@ -128,7 +129,16 @@ class pool_core final : public context_listener, public std::enable_shared_from_
 
   pool_core(net::any_io_executor executor, const pool_options& options)
       : executor_(std::move(executor)), engine_(make_engine(options)) {
-    descriptor_.emplace(executor_, engine_->descriptor());
+    descriptor_ = std::make_unique<descriptor>(executor_, engine_->descriptor());
+  }
+
+  /// The engine closes it. In a process that the application has forked it is left alone, for good: Asio's epoll instance
+  /// is shared with the parent there, and to deregister would be to deregister the parent's.
+  void drop_descriptor() noexcept {
+    if (!descriptor_) return;
+    if (owner_ == ::getpid()) descriptor_->release();
+    else static_cast<void>(descriptor_.release());
+    descriptor_.reset();
   }
 
   /// Handler of the wait for the descriptor.
@@ -142,7 +152,18 @@ class pool_core final : public context_listener, public std::enable_shared_from_
       core->flush_posted_.store(false, std::memory_order_release);
       core->engine_->flush();
       core->watch();
-      core->deliver(core->engine_->take_completed(), delivery::dispatch);
+      core->unwatch();
+      core->deliver(delivery::dispatch);
+    }
+  };
+  struct on_ready {
+    std::shared_ptr<pool_core> core;
+    void operator()() const {
+      {
+        std::lock_guard lock(core->ready_mutex_);
+        core->ready_posted_ = false;
+      }
+      core->call_ready();
     }
   };
 
@@ -153,7 +174,8 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     waiting_ = true;
   }
 
-  /// Nothing is outstanding any more: lets io_context::run() return.
+  /// Lets io_context::run() return if nothing is outstanding any more. For calls that may have ended operations while the
+  /// wait goes on.
   void unwatch() {
     std::lock_guard lock(mutex_);
     if (descriptor_ && waiting_ && !engine_->active()) descriptor_->cancel();
@@ -171,7 +193,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     }
     // Before the handlers: while they run, another thread of the context can drain.
     watch();
-    deliver(engine_->take_completed(), delivery::dispatch);
+    deliver(delivery::dispatch);
   }
 
   void flush_soon() {
@@ -179,33 +201,58 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     net::post(executor_, on_flush{shared_from_this()});
   }
 
-  /// If a handler throws, the exception goes to whoever runs the context, and those behind it are posted.
-  static void deliver(completion_list ended, delivery how) {
-    struct rest {
-      completion_list& list;
-      ~rest() {
-        while (operation* op = list.pop()) op->complete(delivery::post);
+  /// Takes what has ended. dispatch: this is a turn of the loop, handlers may be called from here.
+  void deliver(delivery how) {
+    {
+      std::lock_guard lock(ready_mutex_);
+      ready_.append(engine_->take_completed());
+      if (how == delivery::post && (ready_.empty() || std::exchange(ready_posted_, true))) return;
+    }
+    if (how == delivery::dispatch) call_ready();
+    else net::post(executor_, on_ready{shared_from_this()});
+  }
+
+  /// Calls the handlers of what has ended. While one of them runs, which may block or throw, those behind it are in reach of
+  /// the other threads that run the context, and of this one's next turn.
+  void call_ready() {
+    for (;;) {
+      operation* next = nullptr;
+      bool share = false;
+      {
+        std::lock_guard lock(ready_mutex_);
+        next = ready_.pop();
+        if (!next) return;
+        share = !ready_.empty() && !std::exchange(ready_posted_, true);
       }
-    } after{ended};
-    while (operation* op = ended.pop()) op->complete(how);
+      completion_list holder;  // destroys the operation if it cannot be called
+      holder.push(*next);
+      if (share) net::post(executor_, on_ready{shared_from_this()});
+      holder.pop()->complete(delivery::dispatch);
+    }
   }
 
   void context_destroyed() noexcept override {
     context_gone_.store(true, std::memory_order_release);
     {
       std::lock_guard lock(mutex_);
-      if (descriptor_) descriptor_->release();
-      descriptor_.reset();
+      drop_descriptor();
     }
     engine_->stop();
-    completion_list ended = engine_->take_completed();  // their handlers are destroyed with the list
+    completion_list ended;  // their handlers are destroyed with the list, when no lock is held
+    std::lock_guard lock(ready_mutex_);
+    ended.append(std::move(ready_));
+    ended.append(engine_->take_completed());
   }
 
+  const pid_t owner_ = ::getpid();
   net::any_io_executor executor_;
   std::shared_ptr<engine> engine_;
   std::mutex mutex_;  // guards the two below; taken before the engine's
-  std::optional<descriptor> descriptor_;
+  std::unique_ptr<descriptor> descriptor_;
   bool waiting_ = false;
+  std::mutex ready_mutex_;  // guards the two below; taken before the engine's
+  completion_list ready_;   // ended, their handlers not called yet
+  bool ready_posted_ = false;
   std::atomic<bool> flush_posted_{false};
   std::atomic<bool> context_gone_{false};
 };

@@ -43,7 +43,7 @@ struct slot_handler {
   void operator()(net::cancellation_type type) const {
     const auto kind = kind_of(type);
     const auto alive = core.lock();
-    if (!kind || !alive) return;
+    if (!kind || !alive || alive->context_gone()) return;
     net::post(alive->executor(), [alive, which = key, how = *kind] { alive->cancel(which, how); });
   }
 };
@@ -133,9 +133,9 @@ struct initiate_submit {
     handler_type own(std::forward<Handler>(handler));
     pending_handler<handler_type, Executor> pending(std::move(own), executor);
     operation_type* op = operation_type::memory::make(pending.handler(), std::move(pending), decode);
-    install_cancellation(*op, op->handler(), core);
     urgency next;
     try {
+      install_cancellation(*op, op->handler(), core);
       packer message(core->pool().memory(), core->pool().inline_limit());
       encode_arguments(message, function, std::move(arguments));
       next = core->pool().submit(*op, callable, std::move(message.bytes()), std::move(message.attachments()), options);
