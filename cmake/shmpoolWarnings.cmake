@@ -1,7 +1,7 @@
 # What the project asks of its own targets and of nobody else's: warnings, and errors from them if SHMPOOL_WERROR is set.
 
 # With optimisation, GCC 12 warns of overflows in the standard library's own strings and vectors that cannot happen (GCC
-# bugs 105329, 105651, 107852); GCC 13 does not.
+# bugs 105651 and 107852).
 set(shmpool_false_alarms "")
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   set(shmpool_false_alarms -Wno-restrict -Wno-stringop-overflow)

@@ -50,6 +50,44 @@ segment_reference copy_to_new_segment(packer& to, const void* bytes, std::size_t
   return {.index = index, .reserved = 0, .offset = 0};
 }
 
+bool overlap(std::uint64_t offset, std::uint64_t length, std::uint64_t other, std::uint64_t other_length) noexcept {
+  return offset <= other ? other - offset < length : offset - other < other_length;
+}
+
+[[noreturn]] void throw_busy() {
+  throw std::system_error(errc::array_busy);
+}
+
+/// While it lives, the elements of an argument are copied: no task may write to them meanwhile, as if they were lent.
+/// Whether an array is small enough to ride in the message must make no difference to what is refused.
+class copying {
+ public:
+  copying(packer& to, const array_description& what, std::size_t bytes, purpose why)
+      : source_(to.source()), owner_(what.owner), length_(bytes) {
+    if ((why != purpose::lend && why != purpose::give) || !owner_ || !owner_->is_shared()) {
+      owner_ = nullptr;
+      return;
+    }
+    offset_ = static_cast<std::uint64_t>(static_cast<const std::byte*>(what.elements) - owner_->data());
+    for (const attachment& each : to.attachments()) {
+      const bool written = each.mode == access::write && each.handle == *owner_;
+      if (written && overlap(each.offset, each.length, offset_, length_)) throw_busy();
+    }
+    to.copied().push_back({owner_->get(), offset_, length_});
+    if (!source_.begin_read(*owner_, offset_, length_)) throw_busy();
+  }
+  copying(const copying&) = delete;
+  copying& operator=(const copying&) = delete;
+  ~copying() {
+    if (owner_) source_.end_read(*owner_, offset_, length_);
+  }
+
+ private:
+  segment_source& source_;
+  const shm_handle* owner_;
+  std::uint64_t offset_ = 0, length_;
+};
+
 // How the receiver may use the sender's own memory, or nothing if it has to be a copy.
 std::optional<access> access_without_copy(packer& to, const array_description& what, purpose why) noexcept {
   if (!what.owner || !to.source().can_lend(*what.owner)) return std::nullopt;
@@ -108,10 +146,16 @@ void put_array(packer& to, const array_description& what, purpose why) {
   to.put_bytes(what.extents.data(), what.extents.size_bytes());
 
   if (where == placement::in_message) {
+    const copying claim(to, what, bytes, why);
     to.put_bytes(what.elements, bytes);
   } else if (where == placement::in_segment) {
     if (const auto mode = access_without_copy(to, what, why)) {
       const auto offset = static_cast<std::uint64_t>(static_cast<const std::byte*>(what.elements) - what.owner->data());
+      if (why == purpose::lend_write) {
+        for (const auto& each : to.copied()) {
+          if (each.from == what.owner->get() && overlap(each.offset, each.length, offset, bytes)) throw_busy();
+        }
+      }
       const auto index = to.attach({.handle = *what.owner, .offset = offset, .length = bytes, .mode = *mode});
       to.put(segment_reference{.index = index, .reserved = 0, .offset = 0});
     } else if (why == purpose::lend_write) {
@@ -119,6 +163,7 @@ void put_array(packer& to, const array_description& what, purpose why) {
           "shmpool: an array<T>& or std::span<T> parameter is written in place by the task, so the array must be in "
           "shared memory: make it with pool.make_array<T>()");
     } else {
+      const copying claim(to, what, bytes, why);
       to.put(copy_to_new_segment(to, what.elements, bytes, what.alignment));
     }
   }

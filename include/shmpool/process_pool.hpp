@@ -148,7 +148,7 @@ class basic_process_pool {
   template <class Function, class... Args>
   auto submit_with(const task_options& options, Function&& fn, Args&&... args) {
     constexpr std::size_t count = sizeof...(Args);
-    if constexpr (count == 0 || detail::callable_with<Function, Args...>) {
+    if constexpr (count == 0 || detail::callable_with<Function, Args...> || detail::takes_this_many<Function, Args...>) {
       return initiate(options, detail::default_token<Executor>(), std::forward<Function>(fn), std::forward<Args>(args)...);
     } else {
       return with_last_first(

@@ -180,6 +180,16 @@ bool store::can_lend(const shm_handle& handle) const noexcept {
   return !owner.closed.load(std::memory_order_relaxed) && !owner.inert();
 }
 
+bool store::begin_read(const shm_handle& handle, std::uint64_t offset, std::uint64_t length) {
+  if (!handle || handle.get()->what() != detail::segment::kind::pool) return true;
+  return begin_lend(static_cast<pool_segment&>(*handle.get()), offset, length, false);
+}
+
+void store::end_read(const shm_handle& handle, std::uint64_t offset, std::uint64_t length) noexcept {
+  if (!handle || handle.get()->what() != detail::segment::kind::pool) return;
+  end_lend(static_cast<pool_segment&>(*handle.get()), offset, length, false);
+}
+
 void store::released(pool_segment& segment) noexcept {
   const std::shared_ptr<store> self = std::move(segment.owner_);  // may be the last one: goes at the very end
   impl& state = *self->impl_;

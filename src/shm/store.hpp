@@ -69,6 +69,8 @@ class store final : public detail::segment_source, public std::enable_shared_fro
 
   /// True for a pool segment of this process, of this store or of another one that is open.
   bool can_lend(const shm_handle& handle) const noexcept override;
+  bool begin_read(const shm_handle& handle, std::uint64_t offset, std::uint64_t length) override;
+  void end_read(const shm_handle& handle, std::uint64_t offset, std::uint64_t length) noexcept override;
 
   /// Frees what is cached; returns how many were freed and how many are still held.
   clear_result clear() noexcept;

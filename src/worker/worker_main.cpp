@@ -44,8 +44,8 @@ constexpr std::uint64_t progress_interval_ns = 10'000'000;
 
 class worker final : lease_source, progress_sink {
  public:
-  worker(shm::unique_fd socket, wire::control_page& page) noexcept
-      : socket_(std::move(socket)), page_(page), replies_(socket_.get(), page), memory_(*this) {
+  worker(shm::unique_fd socket, wire::control_page& page, const setup_failure& failure) noexcept
+      : socket_(std::move(socket)), page_(page), failure_(failure), replies_(socket_.get(), page), memory_(*this) {
     report_progress_to(*this);
   }
 
@@ -144,6 +144,7 @@ class worker final : lease_source, progress_sink {
     }
     reply(header, {}, body);
     flush();
+    if (header.type == wire::frame_type::init_failed) leave();  // tasks may have been sent already: none must run
   }
 
   void define(const wire::frame& in) {
@@ -302,6 +303,7 @@ class worker final : lease_source, progress_sink {
 
   shm::unique_fd socket_;
   wire::control_page& page_;
+  setup_failure failure_;
   std::mutex replies_mutex_;  // threads of a task may ask for memory and report progress
   reply_stream replies_;
   std::uint64_t last_progress_ = 0, progress_task_ = 0;

@@ -251,19 +251,19 @@ TEST(arrays_in_place, two_tasks_in_flight_cannot_race_on_an_array) {
 TEST(arrays_in_place, disjoint_rows_may_be_in_flight_in_two_tasks_at_once) {
   with_pool([](process_pool& pool) -> awaitable<void> {
     for (const std::size_t n : lengths) {
-      auto x = make_pattern<double>(pool, 25, n / 5, 5);
+      auto x = make_pattern<double>(pool, 25, n / 2, 2);
       const auto fill = [](array<double, 2>& rows, double value) { std::fill(rows.begin(), rows.end(), value); };
-      const std::size_t cut = n / 10 + 1;
-      auto upper = x.rows(0, cut), lower = x.rows(cut, n / 5);
+      const std::size_t cut = n / 4 + 1;
+      auto upper = x.rows(0, cut), lower = x.rows(cut, n / 2);
       co_await (pool.submit(fill, upper, 1.0, use_awaitable) && pool.submit(fill, lower, 2.0, use_awaitable));
-      EXPECT_EQ(std::count(x.begin(), x.end(), 1.0), static_cast<std::ptrdiff_t>(cut * 5));
-      EXPECT_EQ(std::count(x.begin(), x.end(), 2.0), static_cast<std::ptrdiff_t>(n - cut * 5));
+      EXPECT_EQ(std::count(x.begin(), x.end(), 1.0), static_cast<std::ptrdiff_t>(2 * cut));
+      EXPECT_EQ(std::count(x.begin(), x.end(), 2.0), static_cast<std::ptrdiff_t>(n - 2 * cut));
 
       // One reads above while the other writes below.
       const auto sum = [](std::span<const double> rows) { return std::accumulate(rows.begin(), rows.end(), 0.0); };
       const double total = co_await (pool.submit(sum, upper, use_awaitable) && pool.submit(fill, lower, 3.0, use_awaitable));
-      EXPECT_EQ(total, static_cast<double>(cut * 5));
-      EXPECT_EQ(x(n / 5 - 1, 4), 3.0);
+      EXPECT_EQ(total, static_cast<double>(2 * cut));
+      EXPECT_EQ(x(n / 2 - 1, 1), 3.0);
     }
   });
 }

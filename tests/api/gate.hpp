@@ -17,7 +17,7 @@ namespace shmpool::testing {
 class gate {
  public:
   template <class Pool>
-  explicit gate(Pool& pool) : flags_(pool.template make_array<int>(elements, 0)) {}
+  explicit gate(Pool& pool) : flags_(pool.template make_array<int>(elements, fill(0))) {}
 
   /// What the task gets; one task at a time.
   array<int>& argument() noexcept { return flags_; }

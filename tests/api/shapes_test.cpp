@@ -183,7 +183,6 @@ TEST(shapes, elements_may_be_over_aligned) {
     co_await expect_shape_kept(pool, pool.make_array<page>(5, 40));
     co_await expect_shape_kept(pool, pool.make_array<page>(20).rows(7, 20));
     co_await expect_shape_kept(pool, pool.make_array<line>(20).rows(1, 4));
-    co_await expect_shape_kept(pool, shmpool::make_array<page>(3));
     // From a vector, whose elements are as aligned in the worker as they were here.
     std::vector<line> vector(many / 100);
     fill_pattern(vector);

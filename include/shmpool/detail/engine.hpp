@@ -74,11 +74,6 @@ class completion_list {
     (head_ ? tail_->next : head_) = &op;
     tail_ = &op;
   }
-  void append(completion_list other) noexcept {
-    if (!other.head_) return;
-    (head_ ? tail_->next : head_) = std::exchange(other.head_, nullptr);
-    tail_ = other.tail_;
-  }
   operation* pop() noexcept {
     operation* first = head_;
     if (first) head_ = first->next;

@@ -41,6 +41,10 @@ class segment_source {
   virtual shm_handle allocate(std::size_t bytes, std::size_t alignment) = 0;
   /// True if the receiver can be given a reference to this segment; otherwise its bytes must be copied.
   virtual bool can_lend(const shm_handle& handle) const noexcept = 0;
+  /// Claims a range of a segment for a look at it in this process; false while a task may write there. Every claim is
+  /// given back with end_read().
+  virtual bool begin_read(const shm_handle&, std::uint64_t /*offset*/, std::uint64_t /*length*/) { return true; }
+  virtual void end_read(const shm_handle&, std::uint64_t /*offset*/, std::uint64_t /*length*/) noexcept {}
 
  protected:
   ~segment_source() = default;
@@ -76,11 +80,19 @@ class packer {
   std::vector<std::byte>& bytes() noexcept { return bytes_; }
   std::vector<attachment>& attachments() noexcept { return attachments_; }
 
+  /// A range of a segment whose bytes were copied: the same call must not have it for writing.
+  struct copied_range {
+    const segment* from;
+    std::uint64_t offset, length;
+  };
+  std::vector<copied_range>& copied() noexcept { return copied_; }
+
  private:
   segment_source& source_;
   std::size_t inline_limit_;
   std::vector<std::byte> bytes_;
   std::vector<attachment> attachments_;
+  std::vector<copied_range> copied_;
 };
 
 class unpacker {

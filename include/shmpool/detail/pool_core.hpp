@@ -120,7 +120,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     try {
       deliver(delivery::post);
     } catch (...) {
-      // Out of memory while posting; the handlers are destroyed with this object.
+      // Out of memory while posting; the rest is destroyed.
     }
   }
 
@@ -154,16 +154,6 @@ class pool_core final : public context_listener, public std::enable_shared_from_
       core->watch();
       core->unwatch();
       core->deliver(delivery::dispatch);
-    }
-  };
-  struct on_ready {
-    std::shared_ptr<pool_core> core;
-    void operator()() const {
-      {
-        std::lock_guard lock(core->ready_mutex_);
-        core->ready_posted_ = false;
-      }
-      core->call_ready();
     }
   };
 
@@ -201,34 +191,17 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     net::post(executor_, on_flush{shared_from_this()});
   }
 
-  /// Takes what has ended. dispatch: this is a turn of the loop, handlers may be called from here.
+  /// Calls the handlers of what has ended; from a turn of the loop (dispatch) the first at once. The others are posted before
+  /// it runs: it may throw, or block until another thread that runs the context has called them. So each exception also
+  /// leaves run() on its own.
   void deliver(delivery how) {
-    {
-      std::lock_guard lock(ready_mutex_);
-      ready_.append(engine_->take_completed());
-      if (how == delivery::post && (ready_.empty() || std::exchange(ready_posted_, true))) return;
+    completion_list ended = engine_->take_completed();
+    completion_list first;
+    if (how == delivery::dispatch) {
+      if (operation* op = ended.pop()) first.push(*op);
     }
-    if (how == delivery::dispatch) call_ready();
-    else net::post(executor_, on_ready{shared_from_this()});
-  }
-
-  /// Calls the handlers of what has ended. While one of them runs, which may block or throw, those behind it are in reach of
-  /// the other threads that run the context, and of this one's next turn.
-  void call_ready() {
-    for (;;) {
-      operation* next = nullptr;
-      bool share = false;
-      {
-        std::lock_guard lock(ready_mutex_);
-        next = ready_.pop();
-        if (!next) return;
-        share = !ready_.empty() && !std::exchange(ready_posted_, true);
-      }
-      completion_list holder;  // destroys the operation if it cannot be called
-      holder.push(*next);
-      if (share) net::post(executor_, on_ready{shared_from_this()});
-      holder.pop()->complete(delivery::dispatch);
-    }
+    while (operation* op = ended.pop()) op->complete(delivery::post);
+    if (operation* op = first.pop()) op->complete(delivery::dispatch);
   }
 
   void context_destroyed() noexcept override {
@@ -237,11 +210,8 @@ class pool_core final : public context_listener, public std::enable_shared_from_
       std::lock_guard lock(mutex_);
       drop_descriptor();
     }
-    engine_->stop();
-    completion_list ended;  // their handlers are destroyed with the list, when no lock is held
-    std::lock_guard lock(ready_mutex_);
-    ended.append(std::move(ready_));
-    ended.append(engine_->take_completed());
+    engine_->close();
+    const completion_list ended = engine_->take_completed();  // their handlers are destroyed with the list
   }
 
   const pid_t owner_ = ::getpid();
@@ -250,9 +220,6 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   std::mutex mutex_;  // guards the two below; taken before the engine's
   std::unique_ptr<descriptor> descriptor_;
   bool waiting_ = false;
-  std::mutex ready_mutex_;  // guards the two below; taken before the engine's
-  completion_list ready_;   // ended, their handlers not called yet
-  bool ready_posted_ = false;
   std::atomic<bool> flush_posted_{false};
   std::atomic<bool> context_gone_{false};
 };

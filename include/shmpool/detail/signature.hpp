@@ -182,6 +182,12 @@ consteval bool judge_call() {
 template <class F, class... Args>
 concept callable_with = judge_call<F, Args...>();
 
+/// True if F says itself that it takes as many arguments: then none of them is a completion token, and one that does not
+/// fit is to be told as that.
+template <class F, class... Args>
+concept takes_this_many = callable_kind<std::decay_t<F>>::has_fixed_signature &&
+                          signature_for<std::decay_t<F>, Args...>::parameters::size == sizeof...(Args);
+
 /// Does not compile unless callable_with<F, Args...>, and says in plain words why.
 template <class F, class... Args>
 consteval void require_call() {

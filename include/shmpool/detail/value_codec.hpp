@@ -13,6 +13,7 @@
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
 
 namespace shmpool::detail {
 
@@ -20,6 +21,16 @@ template <class T>
 inline constexpr bool is_plain_string = false;
 template <class Char, class Traits>
 inline constexpr bool is_plain_string<std::basic_string<Char, Traits>> = true;
+
+/// What is read where a T is wanted: an element of a std::map has a const key, which cannot be read into.
+template <class T>
+struct read_as {
+  using type = T;
+};
+template <class Key, class T>
+struct read_as<std::pair<const Key, T>> {
+  using type = std::pair<Key, T>;
+};
 
 /// Values of at most this size are written without asking whether they would be better off in a segment.
 inline constexpr std::size_t always_in_message = 1024;
@@ -72,7 +83,7 @@ T get_value(unpacker& from) {
         "shmpool: a type that is read through cereal must be default constructible; send a std::optional or a "
         "std::unique_ptr of it, or make it trivially copyable");
     try {
-      T value{};
+      typename read_as<T>::type value{};
       input_archive archive(from);
       archive(value);
       archive.finish();

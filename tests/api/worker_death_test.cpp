@@ -1,0 +1,300 @@
+// One death, one casualty: how a task learns that its worker died under it, and that nobody else does.
+#include "gate.hpp"
+#include "pool_fixture.hpp"
+
+#include "support/pending_result.hpp"
+#include "support/processes.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <deque>
+#include <filesystem>
+#include <map>
+#include <ostream>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace shmpool::testing;
+using namespace std::chrono_literals;
+using shmpool::array;
+
+/// The worker's socket to its parent: the only stream socket that it has.
+int own_socket() {
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    const int fd = std::stoi(entry.path().filename());
+    int type = 0;
+    socklen_t size = sizeof type;
+    if (fd > 2 && ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM) return fd;
+  }
+  return -1;
+}
+
+enum class way : int { killed, aborts, segfaults, exits, exits_at_once, closes_its_socket, leaves_a_child_behind };
+
+struct death {
+  way how;
+  const char* name;
+  int signal;
+  int exit_code;
+};
+
+void PrintTo(const death& which, std::ostream* out) {
+  *out << which.name;
+}
+
+constexpr std::array deaths{
+    death{way::killed, "killed", SIGKILL, 0},          death{way::aborts, "aborts", SIGABRT, 0},
+    death{way::segfaults, "segfaults", SIGSEGV, 0},    death{way::exits, "exits", 0, 3},
+    death{way::exits_at_once, "exits_at_once", 0, 99}, death{way::closes_its_socket, "closes_its_socket", SIGKILL, 0},
+    death{way::leaves_a_child_behind, "leaves_a_child_behind", 0, 7},
+};
+
+/// Shows its pid, and in flag[1] that of a child that it leaves behind.
+int die(way how, array<int>& flag) {
+  flag[1] = 0;
+  switch (how) {
+    case way::killed: break;
+    case way::aborts: show(flag, ::getpid()); std::abort();
+    case way::segfaults: {
+      show(flag, ::getpid());
+      ::signal(SIGSEGV, SIG_DFL);
+      int* volatile nowhere = nullptr;
+      *nowhere = 1;
+      break;
+    }
+    case way::exits: show(flag, ::getpid()); std::exit(3);
+    case way::exits_at_once: show(flag, ::getpid()); ::_exit(99);
+    case way::closes_its_socket: ::close(own_socket()); break;
+    case way::leaves_a_child_behind: {
+      const pid_t child = ::fork();
+      if (child == 0) {
+        for (;;) ::pause();  // it has the socket, so the stream does not end
+      }
+      flag[1] = child;
+      show(flag, ::getpid());
+      ::_exit(7);
+    }
+  }
+  show(flag, ::getpid());
+  for (;;) ::poll(nullptr, 0, 1000);
+}
+
+pid_t own_pid() {
+  return ::getpid();
+}
+
+int add(int a, int b) {
+  return a + b;
+}
+
+class worker_death : public ::testing::TestWithParam<death> {};
+
+TEST_P(worker_death, is_told_to_its_task_with_all_that_is_known) {
+  const death& expected = GetParam();
+  run([&]() -> asio::awaitable<void> {
+    auto chosen = options();
+    chosen.workers = 1;
+    shmpool::process_pool pool(co_await asio::this_coro::executor, chosen);
+    signal_flag flag(pool);
+    pending_result<int> doomed;
+    pool.submit(die, expected.how, flag.memory, doomed.handler());
+    EXPECT_TRUE(co_await until([&] { return flag.read() != 0; }));
+    if (expected.how == way::killed) ::kill(flag.read(), SIGKILL);
+    co_await doomed.ended();
+    if (expected.how == way::leaves_a_child_behind) ::kill(flag.memory[1], SIGKILL);
+    const auto lost = as_worker_lost(doomed.error());
+    if (!lost) co_return;
+    EXPECT_EQ(lost->code(), shmpool::errc::worker_lost);
+    EXPECT_EQ(lost->pid(), flag.read());
+    EXPECT_TRUE(lost->status_known());
+    EXPECT_EQ(lost->signal(), expected.signal);
+    EXPECT_EQ(lost->exit_code(), expected.exit_code);
+    EXPECT_GT(lost->max_rss_bytes(), 500'000u);
+    EXPECT_LT(lost->max_rss_bytes(), 10'000'000'000u);
+    EXPECT_TRUE(lost->started());
+    EXPECT_EQ(pool.stats().worker_deaths, 1u);
+    EXPECT_EQ(co_await pool.submit(add, 40, 2), 42) << "the pool has a new worker";
+    EXPECT_EQ(pool.stats().workers_started, 2u);
+  }());
+}
+
+INSTANTIATE_TEST_SUITE_P(each_way, worker_death, ::testing::ValuesIn(deaths),
+                         [](const auto& instance) { return std::string(instance.param.name); });
+
+/// Where tasks write down that they ran, so that a test can count the runs of each.
+class run_log {
+ public:
+  run_log() {
+    char name[] = "/tmp/shmpool_test_XXXXXX";
+    fd_ = ::mkstemp(name);
+    path_ = name;
+  }
+  run_log(const run_log&) = delete;
+  run_log& operator=(const run_log&) = delete;
+  ~run_log() {
+    ::close(fd_);
+    ::unlink(path_.c_str());
+  }
+  const std::string& path() const { return path_; }
+  std::map<int, int> runs() const {
+    std::map<int, int> result;
+    ::lseek(fd_, 0, SEEK_SET);
+    for (int number; ::read(fd_, &number, sizeof number) == sizeof number;) ++result[number];
+    return result;
+  }
+  static void add(const std::string& path, int number) {
+    const int fd = ::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+    [[maybe_unused]] auto written = ::write(fd, &number, sizeof number);
+    ::close(fd);
+  }
+
+ private:
+  int fd_ = -1;
+  std::string path_;
+};
+
+/// A task that takes microseconds; `victim` dies in the middle.
+int short_task(const std::string& log, int number, int victim) {
+  run_log::add(log, number);
+  if (number == victim) ::_exit(99);
+  return 2 * number;
+}
+
+TEST(one_death, costs_one_of_the_many_short_tasks_that_the_worker_had) {
+  run([]() -> asio::awaitable<void> {
+    auto chosen = options();
+    chosen.workers = 1;
+    shmpool::process_pool pool(co_await asio::this_coro::executor, chosen);
+    run_log warm_up, log;
+    // So that the pool knows that they are short, and hands over many at once.
+    for (int i = 0; i != 50; ++i) co_await pool.submit(short_task, warm_up.path(), i, -1);
+    for (const int victim : {0, 7, 31, 63, 99}) {
+      run_log counted;
+      std::deque<pending_result<int>> results(100);
+      for (int i = 0; i != 100; ++i) pool.submit(short_task, counted.path(), i, victim, results[static_cast<std::size_t>(i)].handler());
+      std::size_t most = pool.stats().assigned;
+      EXPECT_GT(most, 1u) << "one worker was given many";
+      for (int i = 0; i != 100; ++i) {
+        auto& each = results[static_cast<std::size_t>(i)];
+        co_await each.ended();
+        if (i == victim) {
+          const auto lost = as_worker_lost(each.error());
+          EXPECT_TRUE(lost && lost->exit_code() == 99);
+        } else {
+          EXPECT_TRUE(each.succeeded()) << i << ": " << text_of(each.error());
+          if (each.succeeded()) { EXPECT_EQ(each.value(), 2 * i); }
+        }
+      }
+      const auto runs = counted.runs();
+      EXPECT_EQ(runs.size(), 100u);
+      for (const auto& [number, times] : runs) EXPECT_EQ(times, 1) << "task " << number;
+    }
+    EXPECT_EQ(pool.stats().worker_deaths, 5u);
+  }());
+}
+
+/// Dies on its first runs, as the log tells.
+int flaky(const std::string& log, int failures) {
+  run_log::add(log, 1);
+  if (std::filesystem::file_size(log) / sizeof(int) <= static_cast<std::size_t>(failures)) ::_exit(99);
+  return 42;
+}
+
+TEST(one_death, is_survived_by_an_idempotent_task_that_may_try_again) {
+  run([]() -> asio::awaitable<void> {
+    shmpool::process_pool pool(co_await asio::this_coro::executor, options());
+    const shmpool::task_options twice{.idempotent = true, .attempts = 3};
+    run_log enough, not_enough;
+    EXPECT_EQ(co_await pool.submit(twice, flaky, enough.path(), 2), 42);
+    EXPECT_EQ(enough.runs()[1], 3);
+    pending_result<int> lost;
+    pool.submit(twice, flaky, not_enough.path(), 3, lost.handler());
+    co_await lost.ended();
+    EXPECT_TRUE(as_worker_lost(lost.error()));
+    EXPECT_EQ(not_enough.runs()[1], 3);
+  }());
+}
+
+constexpr std::size_t large = 10'000'000;
+
+/// A large result, once the test says so.
+std::string large_text(array<int>& flags) {
+  gate::pass(flags, false);
+  return std::string(large, 'x');
+}
+
+/// Most bytes that wait in a socket of this process.
+int bytes_waiting() {
+  int most = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    int bytes = 0, type = 0;
+    socklen_t size = sizeof type;
+    const int fd = std::stoi(entry.path().filename());
+    if (::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0 || type != SOCK_STREAM) continue;
+    if (::ioctl(fd, FIONREAD, &bytes) == 0) most = std::max(most, bytes);
+  }
+  return most;
+}
+
+TEST(one_death, a_large_result_that_was_cut_off_by_it_is_lost_and_not_half_there) {
+  run([]() -> asio::awaitable<void> {
+    auto chosen = options();
+    chosen.workers = 1;
+    shmpool::process_pool pool(co_await asio::this_coro::executor, chosen);
+    gate open(pool), shut(pool);
+    open.open();
+    const pid_t worker = co_await pool.submit(own_pid);
+    pending_result<std::string> cut;
+    pool.submit(large_text, shut.argument(), cut.handler());
+    co_await entered(shut);
+    // Nobody reads from here on: this thread runs the loop, and it waits here until the worker has filled the socket.
+    shut.open();
+    EXPECT_TRUE(happens([] { return bytes_waiting() > 50'000; }));
+    ::kill(worker, SIGKILL);
+    co_await cut.ended();
+    const auto lost = as_worker_lost(cut.error());
+    EXPECT_TRUE(lost && lost->signal() == SIGKILL);
+    EXPECT_EQ((co_await pool.submit(large_text, open.argument())), std::string(large, 'x'));
+  }());
+}
+
+int crash(int with) {
+  ::_exit(with);
+}
+
+TEST(one_death, after_another_breaks_the_pool_which_says_how_the_last_one_died) {
+  run([]() -> asio::awaitable<void> {
+    auto chosen = options();
+    chosen.workers = 24;  // all at once, so that no pause between deaths holds the test up
+    shmpool::process_pool pool(co_await asio::this_coro::executor, chosen);
+    std::deque<pending_result<int>> results(40);
+    for (auto& each : results) pool.submit(crash, 77, each.handler());
+    int lost = 0, broken = 0;
+    for (auto& each : results) {
+      co_await each.ended();
+      lost += code_of(each.error()) == shmpool::errc::worker_lost;
+      if (code_of(each.error()) == shmpool::errc::pool_broken) {
+        ++broken;
+        EXPECT_NE(text_of(each.error()).find("exit code 77"), std::string::npos) << text_of(each.error());
+      }
+    }
+    EXPECT_GE(lost, 19);
+    EXPECT_GE(broken, 1);
+    EXPECT_EQ(lost + broken, 40);
+    pending_result<int> late;
+    pool.submit(crash, 0, late.handler());
+    co_await late.ended();
+    EXPECT_EQ(code_of(late.error()), shmpool::errc::pool_broken);
+    co_await pool.shutdown();
+    EXPECT_TRUE(happens([] { return workers_of(::getpid()).empty(); }));
+  }());
+}
+
+}  // namespace
