@@ -108,7 +108,7 @@ std::shared_ptr<engine> make_engine(const pool_options& options) {
   return std::make_shared<pool_engine>(options);
 }
 
-pool_engine::pool_engine(const pool_options& options) : options_(options), owner_(::getpid()), settings_() {
+pool_engine::pool_engine(const pool_options& options) : options_(options) {
   check(options);
   settings_ = settings_of(options);
   hello_ = hello_of(options);
@@ -117,7 +117,7 @@ pool_engine::pool_engine(const pool_options& options) : options_(options), owner
   unmapped_ = std::make_shared<unmap_list>();
   store_->subscribe(unmapped_);
   server_ = worker::connect_pool(store_->pool_id());
-  timer_ = shm::unique_fd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  timer_ = unique_fd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
   if (!timer_) throw std::system_error(errno, std::system_category(), "shmpool: timerfd_create");
   scheduler_.emplace(scheduler_options_of(options), static_cast<sched::claims&>(*this));
   timer_watch_.what = loop::operation::kind::poll_in;
@@ -128,12 +128,12 @@ pool_engine::pool_engine(const pool_options& options) : options_(options), owner
 
 pool_engine::~pool_engine() {
   close();
-  if (owner_ != ::getpid()) (void)queue_.release();  // a ring is not mapped in a forked copy
 }
 
 bool pool_engine::active() const noexcept {
+  if (made_here_.inherited()) return false;
   std::lock_guard lock(mutex_);
-  if (closed_ || owner_ != ::getpid()) return false;
+  if (closed_) return false;
   const sched::counts now = scheduler_->count();
   return now.queued + now.assigned != 0 || !shutdown_waiters_.empty();
 }
@@ -150,8 +150,9 @@ urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<s
     throw std::invalid_argument("task_options::attempts above 1 needs idempotent = true: the task may run more than once");
   }
 
+  if (made_here_.inherited()) throw std::system_error(errc::pool_closed, "this is a forked copy of the pool");
   std::lock_guard lock(mutex_);
-  if (closing_ || closed_ || owner_ != ::getpid()) throw std::system_error(errc::pool_closed);
+  if (closing_ || closed_) throw std::system_error(errc::pool_closed);
   if (scheduler_->broken()) std::rethrow_exception(failure_of(sched::failure::pool_broken, 0));
   const std::uint32_t function = functions_.number(fn);
 
@@ -208,9 +209,10 @@ urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<s
 }
 
 urgency pool_engine::cancel(std::uint64_t cancel_key, cancel_kind kind) {
+  if (made_here_.inherited()) return urgency::none;
   std::lock_guard lock(mutex_);
   const auto found = cancel_keys_.find(cancel_key);
-  if (found == cancel_keys_.end() || closed_ || owner_ != ::getpid()) return urgency::none;
+  if (found == cancel_keys_.end() || closed_) return urgency::none;
   const auto now = clock::now();
   scheduler_->cancel(found->second, static_cast<sched::cancel_kind>(kind), now);
   run_actions(now);
@@ -220,7 +222,7 @@ urgency pool_engine::cancel(std::uint64_t cancel_key, cancel_kind kind) {
 
 urgency pool_engine::shutdown(operation& op) {
   std::lock_guard lock(mutex_);
-  if (closed_ || drained_ || owner_ != ::getpid()) {
+  if (closed_ || drained_ || made_here_.inherited()) {
     completed_.push(op);
     return urgency::none;
   }
@@ -233,8 +235,9 @@ urgency pool_engine::shutdown(operation& op) {
 }
 
 void pool_engine::stop() noexcept {
+  if (made_here_.inherited_for_certain()) return;
   std::lock_guard lock(mutex_);
-  if (closed_ || drained_ || owner_ != ::getpid()) return;
+  if (closed_ || drained_) return;
   closing_ = true;
   const auto now = clock::now();
   scheduler_->stop(now);
@@ -242,9 +245,10 @@ void pool_engine::stop() noexcept {
 }
 
 void pool_engine::close() noexcept {
+  if (made_here_.inherited_for_certain()) return;
   stop();
   std::lock_guard lock(mutex_);
-  if (std::exchange(closed_, true) || owner_ != ::getpid()) return;
+  if (std::exchange(closed_, true)) return;
   // From here no worker writes into memory that a user may still hold.
   const auto deadline = clock::now() + std::chrono::seconds(2);
   meet_last_workers(deadline);
@@ -266,14 +270,16 @@ void pool_engine::close() noexcept {
 }
 
 void pool_engine::flush() {
+  if (made_here_.inherited()) return;
   std::lock_guard lock(mutex_);
-  if (closed_ || owner_ != ::getpid()) return;
+  if (closed_) return;
   cycle(clock::now());
 }
 
 void pool_engine::drain() {
+  if (made_here_.inherited()) return;
   std::lock_guard lock(mutex_);
-  if (closed_ || owner_ != ::getpid()) return;
+  if (closed_) return;
   const auto now = clock::now();
   reap(now);
   if (now >= timer_due_) {
@@ -293,15 +299,15 @@ std::vector<progress_notice> pool_engine::take_progress() {
 }
 
 completion_list pool_engine::take_completed() noexcept {
+  if (made_here_.inherited()) return {};  // they are for the handlers of the process that made the pool
   std::lock_guard lock(mutex_);
-  if (owner_ != ::getpid()) return {};  // they are for the handlers of the process that made the pool
   return std::move(completed_);
 }
 
 clear_result pool_engine::clear_shm() {
   const clear_result result = store_->clear();
   std::lock_guard lock(mutex_);
-  if (!closed_ && owner_ == ::getpid()) submit_to_loop();  // tells the workers to unmap what was freed
+  if (!closed_ && !made_here_.inherited()) submit_to_loop();  // tells the workers to unmap what was freed
   return result;
 }
 

@@ -7,6 +7,7 @@
 
 #include "functions.hpp"
 #include "loop/completion_queue.hpp"
+#include "process_mark.hpp"
 #include "sched/scheduler.hpp"
 #include "shm/store.hpp"
 #include "wire/frame.hpp"
@@ -112,7 +113,7 @@ class pool_engine final : public engine, sched::claims {
   bool on_account(link& from, task* of, const wire::frame& in);
   void violated(link& from, const char* what, clock::time_point now);
   void on_server_readable(clock::time_point now);
-  void on_server_message(const wire::server_message& message, shm::unique_fd descriptor, clock::time_point now);
+  void on_server_message(const wire::server_message& message, unique_fd descriptor, clock::time_point now);
   void on_server_lost(clock::time_point now);
   void watch_server();
   /// Takes in the workers that the fork server is starting at the end of the pool, so that their death can be waited for.
@@ -122,7 +123,7 @@ class pool_engine final : public engine, sched::claims {
   void break_pool(std::string why, std::exception_ptr cause, clock::time_point now);
 
   pool_options options_;
-  pid_t owner_;  // the process that made it: a forked copy is inert
+  process_mark made_here_;  // a forked copy is inert
   mutable std::mutex mutex_;
   std::shared_ptr<shm::store> store_;
   std::shared_ptr<unmap_list> unmapped_;
@@ -132,9 +133,9 @@ class pool_engine final : public engine, sched::claims {
   wire::worker_settings settings_{};
   std::vector<std::byte> hello_;
 
-  shm::unique_fd server_;  // this pool's socket to the fork server
+  unique_fd server_;  // this pool's socket to the fork server
   loop::operation server_watch_;
-  shm::unique_fd timer_;
+  unique_fd timer_;
   loop::operation timer_watch_;
   clock::time_point timer_due_ = clock::time_point::max();
   std::deque<wire::spawn_message> unsent_;  // the fork server's socket was full

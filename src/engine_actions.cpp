@@ -104,6 +104,7 @@ void pool_engine::send_to_server() {
       continue;
     }
     if (spawn) {
+      ++workers_started_;  // now, as its first reply may overtake the server's
       about->worker_end.reset();
       about->control.forget_descriptor();
     }

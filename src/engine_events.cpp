@@ -151,33 +151,29 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
 /// The worker's account of its memory: which files it has made, which segments it keeps. Believed only about segments that
 /// it was given.
 bool pool_engine::on_account(link& from, task* of, const wire::frame& in) {
-  const auto given = [&](std::uint64_t id) -> shm_handle {
+  const auto given = [&](std::uint64_t id) {
+    link::kept_segment found;
+    if (const auto kept = from.kept.find(id); kept != from.kept.end()) found = kept->second;
+    const auto add = [&](const shm_handle& each, bool writable) {
+      if (each.get()->id() == id) found = {each, found.writable || writable};
+    };
+    for (const shm_handle& each : of ? of->leases : from.initializer_leases) add(each, true);
     if (of) {
-      for (const shm_handle& each : of->leases) {
-        if (each.get()->id() == id) return each;
-      }
-      for (const attachment& each : of->attachments) {
-        if (each.handle.get()->id() == id) return each.handle;
-      }
-    } else {
-      for (const shm_handle& each : from.initializer_leases) {
-        if (each.get()->id() == id) return each;
-      }
+      for (const attachment& each : of->attachments) add(each.handle, each.mode != access::read);
     }
-    const auto kept = from.kept.find(id);
-    return kept == from.kept.end() ? shm_handle() : kept->second;
+    return found;
   };
   for (std::size_t i = 0; i != in.segment_count(); ++i) {
     const wire::segment_ref ref = in.segment(i);
     if ((ref.flags & wire::flag_result) != 0) continue;
-    const shm_handle segment = given(ref.id);
-    if (!segment) return false;
+    link::kept_segment segment = given(ref.id);
+    if (!segment.handle) return false;
     if ((ref.flags & wire::flag_created) != 0) {
-      auto& made = static_cast<shm::pool_segment&>(*segment.get());
+      auto& made = static_cast<shm::pool_segment&>(*segment.handle.get());
       made.mark_created();
       made.note_mapped_by(from.id);
     }
-    if ((ref.flags & wire::flag_kept) != 0) from.kept.insert_or_assign(ref.id, segment);
+    if ((ref.flags & wire::flag_kept) != 0) from.kept.insert_or_assign(ref.id, std::move(segment));
   }
   return true;
 }
@@ -193,23 +189,25 @@ bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point
   for (std::size_t i = 0; i != in.segment_count(); ++i) {
     const wire::segment_ref ref = in.segment(i);
     if ((ref.flags & wire::flag_result) == 0) continue;
+    // It may have the segment in several ways: of those that hold the range, the most permissive one counts.
     attachment found;
+    const auto consider = [&](const shm_handle& handle, std::uint64_t offset, std::uint64_t length, access mode) {
+      if (handle.get()->id() != ref.id || (found.handle && mode == access::read)) return false;
+      if (ref.offset < offset || ref.length > length || ref.offset - offset > length - ref.length) return false;
+      found = {handle, offset, length, mode};
+      return true;
+    };
+    const auto consider_whole = [&](const shm_handle& handle, access mode) {
+      return consider(handle, 0, static_cast<shm::pool_segment&>(*handle.get()).reserved(), mode);
+    };
+    for (const attachment& each : which->attachments) consider(each.handle, each.offset, each.length, each.mode);
+    if (const auto kept = from.kept.find(ref.id); kept != from.kept.end()) {
+      consider_whole(kept->second.handle, kept->second.writable ? access::own : access::read);
+    }
     for (const shm_handle& each : which->leases) {
-      if (each.get()->id() == ref.id) {
-        found = {each, 0, static_cast<shm::pool_segment&>(*each.get()).reserved(), access::own};
-        used.push_back(static_cast<std::size_t>(ref.offset + ref.length));
-      }
+      if (consider_whole(each, access::own)) used.push_back(static_cast<std::size_t>(ref.offset + ref.length));
     }
-    for (const attachment& each : which->attachments) {
-      if (each.handle.get()->id() == ref.id && !found.handle) found = each;
-      // Lent in two ways: the more permissive one counts, and the whole range that was lent in it.
-    }
-    if (!found.handle) {
-      const auto kept = from.kept.find(ref.id);
-      if (kept == from.kept.end()) return false;
-      found = {kept->second, 0, static_cast<shm::pool_segment&>(*kept->second.get()).reserved(), access::read};
-    }
-    if (ref.offset < found.offset || ref.length > found.length || ref.offset - found.offset > found.length - ref.length) return false;
+    if (!found.handle) return false;
     auto& segment = static_cast<shm::pool_segment&>(*found.handle.get());
     if (!segment.created()) return false;
     if (const std::error_code error = segment.map(static_cast<std::size_t>(ref.offset + ref.length))) return false;
@@ -301,7 +299,7 @@ void pool_engine::watch_server() {
 void pool_engine::on_server_readable(clock::time_point now) {
   for (;;) {
     wire::server_message message;
-    std::vector<shm::unique_fd> fds;
+    std::vector<unique_fd> fds;
     const ssize_t received =
         wire::receive_with_fds(server_.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
     if (received == -EAGAIN) break;
@@ -315,13 +313,13 @@ void pool_engine::on_server_readable(clock::time_point now) {
       continue;
     }
     if (received != sizeof message) return on_server_lost(now);
-    on_server_message(message, fds.empty() ? shm::unique_fd() : std::move(fds.front()), now);
+    on_server_message(message, fds.empty() ? unique_fd() : std::move(fds.front()), now);
     run_actions(now);
   }
   queue_->start(server_watch_);
 }
 
-void pool_engine::on_server_message(const wire::server_message& message, shm::unique_fd descriptor, clock::time_point now) {
+void pool_engine::on_server_message(const wire::server_message& message, unique_fd descriptor, clock::time_point now) {
   link* const about = find(message.worker);
   if (!about || about->state == link::stage::gone) return;
   switch (message.type) {
@@ -330,11 +328,11 @@ void pool_engine::on_server_message(const wire::server_message& message, shm::un
       about->process = std::move(descriptor);
       about->exit_watch.fd = about->process.get();
       queue_->start(about->exit_watch);
-      ++workers_started_;
       if (about->state == link::stage::starting) about->state = link::stage::running;
       scheduler_->worker_started(about->id, now);
       break;
     case wire::server_message_type::spawn_failed:
+      --workers_started_;
       start_failed(*about, std::string(name_of(message.call)) + ": " + std::system_category().message(message.status), now);
       break;
     case wire::server_message_type::exited:
@@ -382,7 +380,7 @@ void pool_engine::meet_last_workers(clock::time_point deadline) noexcept {
       return;
     }
     wire::server_message message;
-    std::vector<shm::unique_fd> fds;
+    std::vector<unique_fd> fds;
     const ssize_t received =
         wire::receive_with_fds(server_.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
     if (received == -EAGAIN || received == -EMFILE) continue;

@@ -13,7 +13,7 @@
 #include <string>
 
 #include "loop/epoll_queue.hpp"
-#include "loop/unique_fd.hpp"
+#include "unique_fd.hpp"
 #include "loop/uring_queue.hpp"
 
 namespace shmpool::loop {

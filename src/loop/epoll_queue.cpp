@@ -63,8 +63,7 @@ bool transfer(operation& op, int& result) noexcept {
 
 epoll_queue::epoll_queue()
     : epoll_(checked(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
-      wake_(checked(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")),
-      process_(::getpid()) {
+      wake_(checked(::eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")) {
   epoll_event nothing{};
   nothing.events = EPOLLONESHOT;
   nothing.data.fd = wake_.get();
@@ -232,7 +231,7 @@ std::error_code epoll_queue::raise_wake() noexcept {
 
 void epoll_queue::cancel_all() noexcept {
   // A forked child shares the epoll instance: what it would remove is the parent's.
-  const bool inherited = process_ != ::getpid();
+  const bool inherited = made_here_.inherited_for_certain();
   const auto forget = [](operation_list& list) {
     while (operation* op = list.pop_front()) give_back(*op);
   };

@@ -4,14 +4,14 @@
 // Thread safety: none; the engine's lock serialises all calls. They may come from different threads.
 #pragma once
 
-#include <sys/types.h>
 
 #include <cstdint>
 #include <unordered_map>
 
 #include "loop/completion_queue.hpp"
 #include "loop/operation_list.hpp"
-#include "loop/unique_fd.hpp"
+#include "process_mark.hpp"
+#include "unique_fd.hpp"
 
 namespace shmpool::loop {
 
@@ -54,7 +54,7 @@ class epoll_queue final : public completion_queue {
   unique_fd epoll_;
   unique_fd wake_;  // always readable; armed while operations wait in ended_
   bool wake_armed_ = false;
-  pid_t process_;
+  process_mark made_here_;
   std::unordered_map<int, watch> watches_;
   operation_list waiting_;  // started, not submitted
   operation_list ended_;    // for reap()

@@ -63,7 +63,7 @@ std::system_error setup_error(int error, const char* call) {
 // submitter spins: 1.9 ms with the flag, 57 us without. Any thread may submit here, and user code runs after it.
 // TASKRUN_FLAG is refused without COOP_TASKRUN, and not needed: no completion waits for us to enter the kernel.
 // SINGLE_ISSUER and DEFER_TASKRUN are out because threads change; SQPOLL because it burns a CPU.
-uring_queue::ring_owner::ring_owner(unsigned submissions, unsigned completions) : process_(::getpid()) {
+uring_queue::ring_owner::ring_owner(unsigned submissions, unsigned completions) {
   io_uring_params params{};
   params.flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
   params.cq_entries = completions;
@@ -86,7 +86,7 @@ uring_queue::ring_owner::~ring_owner() {
 }
 
 bool uring_queue::ring_owner::is_inherited() const noexcept {
-  return process_ != ::getpid();
+  return made_here_.inherited_for_certain();
 }
 
 uring_queue::uring_queue(unsigned submissions, unsigned completions)

@@ -64,10 +64,6 @@ std::error_code set_length(int fd, std::size_t capacity) noexcept {
 
 }  // namespace
 
-unique_fd::~unique_fd() {
-  if (fd_ >= 0) ::close(fd_);  // never again on EINTR: Linux has closed it by then
-}
-
 mapping::~mapping() {
   if (data_ != nullptr) ::munmap(data_, size_);
 }

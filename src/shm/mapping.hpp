@@ -3,6 +3,7 @@
 #pragma once
 
 #include "shm/reserve.hpp"
+#include "unique_fd.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -12,27 +13,6 @@
 #include <utility>
 
 namespace shmpool::shm {
-
-/// A file descriptor and its owner.
-class unique_fd {
- public:
-  unique_fd() noexcept = default;
-  explicit unique_fd(int fd) noexcept : fd_(fd) {}
-  unique_fd(unique_fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  unique_fd& operator=(unique_fd other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~unique_fd();
-  int get() const noexcept { return fd_; }
-  int release() noexcept { return std::exchange(fd_, -1); }
-  void reset() noexcept { unique_fd{}.swap(*this); }
-  void swap(unique_fd& other) noexcept { std::swap(fd_, other.fd_); }
-  explicit operator bool() const noexcept { return fd_ >= 0; }
-
- private:
-  int fd_ = -1;
-};
 
 /// A mapping and its owner. Mappings of 2 MiB and more start at a 2 MiB boundary, so that huge pages fit.
 class mapping {

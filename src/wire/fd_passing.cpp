@@ -39,7 +39,7 @@ ssize_t send_with_fds(int socket, std::span<const std::byte> bytes, std::span<co
   }
 }
 
-ssize_t receive_with_fds(int socket, std::span<std::byte> bytes, std::vector<shm::unique_fd>& fds, int flags) noexcept {
+ssize_t receive_with_fds(int socket, std::span<std::byte> bytes, std::vector<unique_fd>& fds, int flags) noexcept {
   iovec part{bytes.data(), bytes.size()};
   msghdr message{};
   message.msg_iov = &part;

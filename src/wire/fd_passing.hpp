@@ -1,7 +1,7 @@
 // sendmsg and recvmsg with descriptors attached. A received descriptor has an owner at once; truncation is an error.
 #pragma once
 
-#include "shm/mapping.hpp"
+#include "unique_fd.hpp"
 
 #include <cstddef>
 #include <span>
@@ -17,6 +17,6 @@ ssize_t send_with_fds(int socket, std::span<const std::byte> bytes, std::span<co
 
 /// Receives into `bytes` and appends descriptors to `fds`; returns the bytes received, 0 at the end of the stream, or a
 /// negative errno. -EMFILE if the kernel had to drop descriptors (MSG_CTRUNC).
-ssize_t receive_with_fds(int socket, std::span<std::byte> bytes, std::vector<shm::unique_fd>& fds, int flags) noexcept;
+ssize_t receive_with_fds(int socket, std::span<std::byte> bytes, std::vector<unique_fd>& fds, int flags) noexcept;
 
 }  // namespace shmpool::wire

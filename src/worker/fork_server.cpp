@@ -40,10 +40,10 @@ constexpr int server_socket = 3;
   throw std::system_error(error, std::system_category(), call);
 }
 
-std::pair<shm::unique_fd, shm::unique_fd> seqpacket_pair(int flags) {
+std::pair<unique_fd, unique_fd> seqpacket_pair(int flags) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0, ends) != 0) throw_errno(errno, "socketpair");
-  return {shm::unique_fd(ends[0]), shm::unique_fd(ends[1])};
+  return {unique_fd(ends[0]), unique_fd(ends[1])};
 }
 
 unsigned thread_count() {
@@ -66,7 +66,7 @@ class fork_server {
     program_ = argv;
   }
 
-  shm::unique_fd connect(std::uint64_t pool_id, server_start how) {
+  unique_fd connect(std::uint64_t pool_id, server_start how) {
     std::lock_guard lock(mutex_);
     // A copy of this object in a process that the application forked speaks for another process's server: leave it.
     if (owner_ != ::getpid()) {
@@ -163,7 +163,7 @@ class fork_server {
   void reap(int milliseconds) noexcept {
     root_.reset();
     if (pid_ == 0) return;
-    shm::unique_fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
+    unique_fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
     if (process) {
       pollfd ended{process.get(), POLLIN, 0};
       while (::poll(&ended, 1, milliseconds) < 0 && errno == EINTR) {
@@ -177,7 +177,7 @@ class fork_server {
   char** program_ = nullptr;
   pid_t owner_ = 0;
   pid_t pid_ = 0;
-  shm::unique_fd root_;
+  unique_fd root_;
 };
 
 fork_server& this_process() {
@@ -191,7 +191,7 @@ void remember_program(char** argv) {
   this_process().remember_program(argv);
 }
 
-shm::unique_fd connect_pool(std::uint64_t pool_id, server_start how) {
+unique_fd connect_pool(std::uint64_t pool_id, server_start how) {
   return this_process().connect(pool_id, how);
 }
 

@@ -41,8 +41,8 @@ class server {
     sigemptyset(&children);
     sigaddset(&children, SIGCHLD);
     ::sigprocmask(SIG_BLOCK, &children, nullptr);
-    signals_ = shm::unique_fd(::signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK));
-    parent_process_ = shm::unique_fd(pidfd_open(parent));
+    signals_ = unique_fd(::signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK));
+    parent_process_ = unique_fd(pidfd_open(parent));
     // The pid may be of somebody else by now; but our parent is ours for as long as it lives.
     if (::getppid() != parent) parent_gone_ = true;
   }
@@ -58,11 +58,11 @@ class server {
  private:
   struct pool {
     std::uint64_t id;
-    shm::unique_fd channel;
+    unique_fd channel;
     // What the parent has not taken from the socket's buffer yet.
     struct unsent {
       wire::server_message message;
-      shm::unique_fd descriptor;
+      unique_fd descriptor;
     };
     std::deque<unsent> outbox;
   };
@@ -94,7 +94,7 @@ class server {
 
   void accept_pool() {
     wire::open_pool_message message{};
-    std::vector<shm::unique_fd> fds;
+    std::vector<unique_fd> fds;
     const ssize_t received = wire::receive_with_fds(root_.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
     if (received == -EAGAIN) return;
     if (received == -EMFILE || received == -ENFILE) return;  // the pool sees its socket closed
@@ -110,7 +110,7 @@ class server {
   void serve(pool& from) {
     for (;;) {
       wire::spawn_message message{};
-      std::vector<shm::unique_fd> fds;
+      std::vector<unique_fd> fds;
       const ssize_t received =
           wire::receive_with_fds(from.channel.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
       if (received == -EAGAIN) return;
@@ -138,7 +138,7 @@ class server {
     }
   }
 
-  void spawn(pool& owner, const wire::spawn_message& message, shm::unique_fd socket, shm::unique_fd control) {
+  void spawn(pool& owner, const wire::spawn_message& message, unique_fd socket, unique_fd control) {
     const pid_t pid = ::fork();
     if (pid < 0) return report_failure(owner, message.head.worker, errno, wire::failed_call::fork);
     if (pid == 0) {
@@ -150,7 +150,7 @@ class server {
     answer.type = wire::server_message_type::spawned;
     answer.worker = message.head.worker;
     answer.pid = pid;
-    shm::unique_fd process(pidfd_open(pid));
+    unique_fd process(pidfd_open(pid));
     if (!process) {
       // Without it the parent could not stop the worker. Its end is reported when it is reaped, but as a failed start.
       const int error = errno;
@@ -195,7 +195,7 @@ class server {
     send(to, message, {});
   }
 
-  void send(pool& to, const wire::server_message& message, shm::unique_fd descriptor) {
+  void send(pool& to, const wire::server_message& message, unique_fd descriptor) {
     to.outbox.push_back({message, std::move(descriptor)});
     flush(to);
   }
@@ -223,7 +223,7 @@ class server {
 
   pid_t self_;
   pid_t parent_;
-  shm::unique_fd root_, signals_, parent_process_;
+  unique_fd root_, signals_, parent_process_;
   std::vector<std::unique_ptr<pool>> pools_;
   std::vector<child> children_;
   std::vector<std::uint64_t> pool_ids_;  // all there ever were: their names go when the parent has gone

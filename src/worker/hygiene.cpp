@@ -58,7 +58,7 @@ void reseed() noexcept {
 }
 
 void raise_oom_score() noexcept {
-  shm::unique_fd file(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
+  unique_fd file(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
   // Without permission or without /proc the worker is merely as likely a victim as its parent.
   if (file) [[maybe_unused]] auto written = ::write(file.get(), "500", 3);
 }

@@ -16,7 +16,7 @@
 namespace shmpool::worker {
 
 control_memory::control_memory() {
-  descriptor_ = shm::unique_fd(::memfd_create("shmpool.control", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  descriptor_ = unique_fd(::memfd_create("shmpool.control", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!descriptor_) throw std::system_error(errno, std::system_category(), "shmpool: memfd_create");
   // fallocate, so that a full machine is an error here and not a SIGBUS at the first touch.
   if (::ftruncate(descriptor_.get(), sizeof(wire::control_page)) != 0 ||
@@ -43,8 +43,8 @@ link::link(std::uint32_t number) : id(number) {
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
     throw std::system_error(errno, std::system_category(), "shmpool: socketpair");
   }
-  socket_ = shm::unique_fd(ends[0]);
-  worker_end = shm::unique_fd(ends[1]);
+  socket_ = unique_fd(ends[0]);
+  worker_end = unique_fd(ends[1]);
   for (loop::operation* each : {&receive, &send, &exit_watch}) each->owner = this;
   receive.what = loop::operation::kind::receive;
   receive.fd = send.fd = socket_.get();

@@ -41,7 +41,7 @@ class control_memory {
   void forget_descriptor() noexcept { descriptor_.reset(); }
 
  private:
-  shm::unique_fd descriptor_;
+  unique_fd descriptor_;
   wire::control_page* page_ = nullptr;
 };
 
@@ -61,8 +61,8 @@ class link {
   const std::uint32_t id;
   stage state = stage::starting;
   pid_t pid = 0;
-  shm::unique_fd process;     ///< pidfd
-  shm::unique_fd worker_end;  ///< the worker's end of the socket, until it was sent to the fork server
+  unique_fd process;     ///< pidfd
+  unique_fd worker_end;  ///< the worker's end of the socket, until it was sent to the fork server
   control_memory control;
 
   // How it ended.
@@ -75,7 +75,11 @@ class link {
   bool exit_known() const noexcept { return wait_status.has_value() || (process_ended && !status_due); }
 
   // What the parent has of its memory beyond tasks, by segment id.
-  std::unordered_map<std::uint64_t, shm_handle> kept;
+  struct kept_segment {
+    shm_handle handle;
+    bool writable = false;  // it was given for more than a look
+  };
+  std::unordered_map<std::uint64_t, kept_segment> kept;
   std::vector<shm_handle> initializer_leases;
   std::vector<shm_handle> abandoned;  ///< of tasks that were ended while it may still have been at them: in use until it is dead
   bool ready = false;
@@ -116,7 +120,7 @@ class link {
  private:
   void send_with_descriptors(loop::completion_queue& queue);
 
-  shm::unique_fd socket_;
+  unique_fd socket_;
   std::array<std::uint64_t, wire::slot_count> slots_{};
   std::uint64_t free_slots_ = ~std::uint64_t{0};
   std::vector<std::byte> out_, sending_;

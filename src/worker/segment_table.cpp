@@ -34,7 +34,7 @@ void segment_table::touch(entry& which) {
   touched_.push_back(which.ref.id);
 }
 
-void segment_table::introduce(const wire::segment_ref& ref, shm::unique_fd descriptor) {
+void segment_table::introduce(const wire::segment_ref& ref, unique_fd descriptor) {
   std::lock_guard lock(mutex_);
   entry& known = note(ref);
   if (descriptor) known.memfd = std::move(descriptor);
@@ -43,7 +43,7 @@ void segment_table::introduce(const wire::segment_ref& ref, shm::unique_fd descr
 std::error_code segment_table::create(entry& which) {
   std::error_code error;
   const std::string name = shm::segment_name(which.ref.pool, which.ref.id);
-  const shm::unique_fd file = shm::create_named(name, which.ref.capacity, error);
+  const unique_fd file = shm::create_named(name, which.ref.capacity, error);
   if (error) return error;
   shm::mapping memory = shm::mapping::map(file.get(), which.ref.capacity, true, error);
   if (!error) error = shm::reserve(file.get(), memory, 0, which.ref.reserved);
@@ -66,7 +66,7 @@ worker_segment& segment_table::map(entry& which, bool writable) {
   if ((which.ref.flags & wire::flag_memfd) != 0) {
     memory = shm::mapping::map(which.memfd.get(), which.ref.capacity, writable, error);
   } else {
-    const shm::unique_fd file = shm::open_named(shm::segment_name(which.ref.pool, which.ref.id), writable, error);
+    const unique_fd file = shm::open_named(shm::segment_name(which.ref.pool, which.ref.id), writable, error);
     if (error) throw std::system_error(error, "shmpool: shm_open in a worker");
     memory = shm::mapping::map(file.get(), which.ref.capacity, writable, error);
   }

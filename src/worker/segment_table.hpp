@@ -45,7 +45,7 @@ class worker_segment final : public detail::segment {
 /// std::system_error(errc::shm_exhausted) if it refuses.
 class lease_source {
  public:
-  virtual std::pair<wire::segment_ref, shm::unique_fd> need(std::size_t bytes, bool posix_full) = 0;
+  virtual std::pair<wire::segment_ref, unique_fd> need(std::size_t bytes, bool posix_full) = 0;
 
  protected:
   ~lease_source() = default;
@@ -56,7 +56,7 @@ class segment_table final : public detail::segment_source {
   explicit segment_table(lease_source& parent) noexcept : parent_(parent) {}
 
   /// A segment that came with a task: knows it from here on; keeps the descriptor of a memfd.
-  void introduce(const wire::segment_ref& ref, shm::unique_fd descriptor);
+  void introduce(const wire::segment_ref& ref, unique_fd descriptor);
   /// The range as an attachment, mapped as its access says. Throws std::system_error if it cannot be mapped.
   detail::attachment resolve(const wire::segment_ref& ref);
   /// Memory that the running task may use.
@@ -82,7 +82,7 @@ class segment_table final : public detail::segment_source {
 
   struct entry {
     wire::segment_ref ref;
-    shm::unique_fd memfd;
+    unique_fd memfd;
     std::unique_ptr<worker_segment> readable, writable;
     bool leased = false;   // may be used for results of the running task
     bool created = false;  // the file was made here, and the parent does not know yet

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include <bit>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <deque>
@@ -44,7 +45,7 @@ constexpr std::uint64_t progress_interval_ns = 10'000'000;
 
 class worker final : lease_source, progress_sink {
  public:
-  worker(shm::unique_fd socket, wire::control_page& page, const setup_failure& failure) noexcept
+  worker(unique_fd socket, wire::control_page& page, const setup_failure& failure) noexcept
       : socket_(std::move(socket)), page_(page), failure_(failure), replies_(socket_.get(), page), memory_(*this) {
     report_progress_to(*this);
   }
@@ -71,7 +72,7 @@ class worker final : lease_source, progress_sink {
   struct stored_frame {
     wire::frame_header header;
     std::vector<std::byte> segments, body;
-    shm::unique_fd descriptor;
+    unique_fd descriptor;
     wire::frame view() const noexcept { return {header, segments, body}; }
   };
 
@@ -168,9 +169,9 @@ class worker final : lease_source, progress_sink {
     memory_.introduce(in.segment(0), take_descriptor());
   }
 
-  shm::unique_fd take_descriptor() {
+  unique_fd take_descriptor() {
     if (descriptors_.empty()) ::_exit(125);
-    shm::unique_fd first = std::move(descriptors_.front());
+    unique_fd first = std::move(descriptors_.front());
     descriptors_.erase(descriptors_.begin());
     return first;
   }
@@ -232,13 +233,26 @@ class worker final : lease_source, progress_sink {
     results.clear();  // before the account: these handles are the parent's from here
     memory_.end_task(refs);
     const std::lock_guard lock(replies_mutex_);
-    // Before the reply: a segment that was dropped and kept anew is kept.
-    if (const auto ids = memory_.take_released(); !ids.empty()) {
-      wire::frame_header released;
-      released.type = wire::frame_type::released;
-      replies_.append(released, {}, std::as_bytes(std::span(ids)));
-    }
+    // Before the reply: a segment that was dropped and kept anew is kept. But what the reply gives back is the worker's
+    // until then.
+    std::vector<std::uint64_t> before = memory_.take_released(), after;
+    std::erase_if(before, [&](std::uint64_t id) {
+      const bool returned = std::any_of(refs.begin(), refs.end(), [id](const wire::segment_ref& each) {
+        return each.id == id && (each.flags & wire::flag_result) != 0;
+      });
+      if (returned) after.push_back(id);
+      return returned;
+    });
+    append_released(before);
     replies_.append(header, refs, body);
+    append_released(after);
+  }
+
+  void append_released(const std::vector<std::uint64_t>& ids) {
+    if (ids.empty()) return;
+    wire::frame_header header;
+    header.type = wire::frame_type::released;
+    replies_.append(header, {}, std::as_bytes(std::span(ids)));
   }
 
   void flush() noexcept {
@@ -260,7 +274,7 @@ class worker final : lease_source, progress_sink {
     replies_.flush();
   }
 
-  std::pair<wire::segment_ref, shm::unique_fd> need(std::size_t bytes, bool posix_full) override {
+  std::pair<wire::segment_ref, unique_fd> need(std::size_t bytes, bool posix_full) override {
     wire::frame_header header;
     header.type = wire::frame_type::need;
     header.task = task_;
@@ -278,7 +292,7 @@ class worker final : lease_source, progress_sink {
         case wire::frame_type::grant: {
           if (next.segment_count() != 1) ::_exit(125);
           const wire::segment_ref ref = next.segment(0);
-          shm::unique_fd descriptor;
+          unique_fd descriptor;
           if ((ref.flags & wire::flag_with_fd) != 0) descriptor = take_descriptor();
           return {ref, std::move(descriptor)};
         }
@@ -301,7 +315,7 @@ class worker final : lease_source, progress_sink {
     inbox_.push_back(std::move(stored));
   }
 
-  shm::unique_fd socket_;
+  unique_fd socket_;
   wire::control_page& page_;
   setup_failure failure_;
   std::mutex replies_mutex_;  // threads of a task may ask for memory and report progress
@@ -309,7 +323,7 @@ class worker final : lease_source, progress_sink {
   std::uint64_t last_progress_ = 0, progress_task_ = 0;
   segment_table memory_;
   wire::frame_reader reader_;
-  std::vector<shm::unique_fd> descriptors_;  // received, in stream order, not yet claimed by a frame
+  std::vector<unique_fd> descriptors_;  // received, in stream order, not yet claimed by a frame
   std::deque<stored_frame> inbox_;
   std::unordered_map<std::uint64_t, function> functions_;
   std::vector<std::byte> arguments_;
@@ -319,7 +333,7 @@ class worker final : lease_source, progress_sink {
 
 }  // namespace
 
-void run_worker(shm::unique_fd socket, shm::unique_fd control, const setup_failure& failure) noexcept {
+void run_worker(unique_fd socket, unique_fd control, const setup_failure& failure) noexcept {
   void* memory = ::mmap(nullptr, sizeof(wire::control_page), PROT_READ | PROT_WRITE, MAP_SHARED, control.get(), 0);
   if (memory == MAP_FAILED) ::_exit(124);
   control.reset();

@@ -1,7 +1,7 @@
 // The worker process: reads tasks, runs them, replies.
 #pragma once
 
-#include "shm/mapping.hpp"
+#include "unique_fd.hpp"
 #include "worker/hygiene.hpp"
 
 namespace shmpool::worker {
@@ -9,6 +9,6 @@ namespace shmpool::worker {
 /// Serves the parent at the other end of `socket` until it closes it or says to leave; never returns. `control` is the
 /// memory of wire::control_page.
 /// With a `failure` it only reports that, and leaves.
-[[noreturn]] void run_worker(shm::unique_fd socket, shm::unique_fd control, const setup_failure& failure) noexcept;
+[[noreturn]] void run_worker(unique_fd socket, unique_fd control, const setup_failure& failure) noexcept;
 
 }  // namespace shmpool::worker

@@ -71,7 +71,10 @@ int die(way how, array<int>& flag) {
     }
     case way::exits: show(flag, ::getpid()); std::exit(3);
     case way::exits_at_once: show(flag, ::getpid()); ::_exit(99);
-    case way::closes_its_socket: ::close(own_socket()); break;
+    case way::closes_its_socket:
+      show(flag, ::getpid());
+      ::close(own_socket());
+      break;
     case way::leaves_a_child_behind: {
       const pid_t child = ::fork();
       if (child == 0) {
@@ -256,7 +259,7 @@ TEST(one_death, a_large_result_that_was_cut_off_by_it_is_lost_and_not_half_there
     co_await entered(shut);
     // Nobody reads from here on: this thread runs the loop, and it waits here until the worker has filled the socket.
     shut.open();
-    EXPECT_TRUE(happens([] { return bytes_waiting() > 50'000; }));
+    EXPECT_TRUE(happens([] { return bytes_waiting() > 50'000; })) << bytes_waiting() << system(("ls -l /proc/self/fd; cat /proc/"+std::to_string(worker)+"/syscall; cat /proc/"+std::to_string(worker)+"/wchan; ls -l /proc/"+std::to_string(::getpid())+"/fd").c_str());
     ::kill(worker, SIGKILL);
     co_await cut.ended();
     const auto lost = as_worker_lost(cut.error());

@@ -19,10 +19,10 @@ struct socket_pair {
   explicit socket_pair(int type) {
     int ends[2];
     EXPECT_EQ(::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends), 0);
-    a = shm::unique_fd(ends[0]);
-    b = shm::unique_fd(ends[1]);
+    a = unique_fd(ends[0]);
+    b = unique_fd(ends[1]);
   }
-  shm::unique_fd a, b;
+  unique_fd a, b;
 };
 
 std::span<const std::byte> bytes(const char* text, std::size_t size) {
@@ -33,12 +33,12 @@ TEST(FdPassing, BytesAndDescriptorsArriveTogether) {
   socket_pair pair(SOCK_STREAM);
   int pipe_ends[2];
   ASSERT_EQ(::pipe2(pipe_ends, O_CLOEXEC), 0);
-  const shm::unique_fd out(pipe_ends[0]), in(pipe_ends[1]);
+  const unique_fd out(pipe_ends[0]), in(pipe_ends[1]);
   const std::array fds{out.get(), in.get()};
   ASSERT_EQ(send_with_fds(pair.a.get(), bytes("hello", 5), fds, 0), 5);
 
   std::array<std::byte, 16> buffer{};
-  std::vector<shm::unique_fd> received;
+  std::vector<unique_fd> received;
   ASSERT_EQ(receive_with_fds(pair.b.get(), buffer, received, 0), 5);
   ASSERT_EQ(received.size(), 2U);
   ASSERT_EQ(::write(received[1].get(), "x", 1), 1);
@@ -51,7 +51,7 @@ TEST(FdPassing, BytesAndDescriptorsArriveTogether) {
 TEST(FdPassing, ReportsTheEndAndErrorsAsNegativeErrno) {
   socket_pair pair(SOCK_STREAM);
   std::array<std::byte, 16> buffer{};
-  std::vector<shm::unique_fd> received;
+  std::vector<unique_fd> received;
   EXPECT_EQ(receive_with_fds(pair.b.get(), buffer, received, MSG_DONTWAIT), -EAGAIN);
   pair.a.reset();
   EXPECT_EQ(receive_with_fds(pair.b.get(), buffer, received, 0), 0);
@@ -67,7 +67,7 @@ TEST(FdPassing, DroppedDescriptorsAreAnErrorAndNotSilence) {
     const rlimit none{3, 3};
     ::setrlimit(RLIMIT_NOFILE, &none);
     std::array<std::byte, 16> buffer{};
-    std::vector<shm::unique_fd> received;
+    std::vector<unique_fd> received;
     ::_exit(receive_with_fds(pair.b.get(), buffer, received, 0) == -EMFILE && received.empty() ? 0 : 1);
   }
   int status = -1;

@@ -90,12 +90,11 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   void react(urgency what) {
     if (what == urgency::now) {
       engine_->flush();
-      watch();
-      unwatch();
+      watch(expect::ends);
       deliver(delivery::post);
     } else {
       if (what == urgency::later) flush_soon();
-      watch();
+      watch(expect::starts);
     }
   }
 
@@ -151,24 +150,27 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     void operator()() const {
       core->flush_posted_.store(false, std::memory_order_release);
       core->engine_->flush();
-      core->watch();
-      core->unwatch();
+      core->watch(expect::ends);
       core->deliver(delivery::dispatch);
     }
   };
 
-  void watch() {
-    std::lock_guard lock(mutex_);
-    if (!descriptor_ || waiting_ || !engine_->active()) return;
-    descriptor_->async_wait(descriptor::wait_read, on_readable{shared_from_this()});
-    waiting_ = true;
-  }
+  enum class expect : bool { starts, ends };
 
-  /// Lets io_context::run() return if nothing is outstanding any more. For calls that may have ended operations while the
-  /// wait goes on.
-  void unwatch() {
+  /// Waits for the descriptor while somebody waits for a completion, and no longer: an idle pool lets io_context::run()
+  /// return. To be called by whoever has started operations, and by whoever may have ended some: another thread may have
+  /// begun to wait for them meanwhile.
+  void watch(expect what) {
     std::lock_guard lock(mutex_);
-    if (descriptor_ && waiting_ && !engine_->active()) descriptor_->cancel();
+    if (!descriptor_ || (waiting_ && what == expect::starts)) return;
+    const bool active = engine_->active();
+    if (active == waiting_) return;
+    if (active) {
+      descriptor_->async_wait(descriptor::wait_read, on_readable{shared_from_this()});
+      waiting_ = true;
+    } else {
+      descriptor_->cancel();  // on_readable is on its way, then
+    }
   }
 
   void turn(bool cancelled) {
@@ -182,7 +184,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
       net::post(executor_, [notice = std::move(each)] { notice.callback(notice.fraction); });
     }
     // Before the handlers: while they run, another thread of the context can drain.
-    watch();
+    watch(expect::ends);
     deliver(delivery::dispatch);
   }
 
