@@ -3,6 +3,7 @@
 // message.
 #include "bench.hpp"
 
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/wait.h>
@@ -13,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <optional>
 #include <system_error>
 
 namespace {
@@ -20,11 +22,40 @@ namespace {
 void nothing() {
 }
 
+// Keeps this thread on one of the CPUs it may use, until it is destroyed; a process forked meanwhile can take another.
+// Two processes that poll each other on one CPU would wait for each other's time slice.
+class pinned {
+ public:
+  pinned() {
+    ::sched_getaffinity(0, sizeof before_, &before_);
+    to(0);
+  }
+  pinned(const pinned&) = delete;
+  pinned& operator=(const pinned&) = delete;
+  ~pinned() { ::sched_setaffinity(0, sizeof before_, &before_); }
+
+  // Moves the calling process to the n-th CPU; stays where it is if there are fewer.
+  void to(int n) const {
+    for (std::size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+      if (!CPU_ISSET(cpu, &before_) || n-- > 0) continue;
+      cpu_set_t one;
+      CPU_ZERO(&one);
+      CPU_SET(cpu, &one);
+      ::sched_setaffinity(0, sizeof one, &one);
+      return;
+    }
+  }
+
+ private:
+  cpu_set_t before_{};
+};
+
 // A process that sends back what it gets, until its socket is closed.
 class echo_process {
  public:
-  // `wait`: 0 to sleep until a message is there, MSG_DONTWAIT to poll.
-  explicit echo_process(int wait) : wait_(wait) {
+  // Sleeps until a message is there, or polls for it on a CPU of its own.
+  explicit echo_process(bool poll) : wait_(poll ? MSG_DONTWAIT : 0) {
+    if (poll) pinned_.emplace();
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
       throw std::system_error(errno, std::generic_category(), "socketpair");
@@ -32,6 +63,7 @@ class echo_process {
     if (pid_ == 0) {
       ::close(ends[0]);
       socket_ = ends[1];
+      if (pinned_) pinned_->to(1);
       while (receive() && send()) {
       }
       ::_exit(0);
@@ -65,13 +97,14 @@ class echo_process {
 
   static constexpr ssize_t size = 64;
   std::array<std::byte, size> message_{};
-  int wait_;
+  const int wait_;
+  std::optional<pinned> pinned_;
   int socket_ = -1;
   pid_t pid_ = -1;
 };
 
-void ping_pong(benchmark::State& state, int wait) {
-  echo_process echo(wait);
+void ping_pong(benchmark::State& state, bool poll) {
+  echo_process echo(poll);
   for (auto _ : state) {
     if (!echo.round_trip()) {
       state.SkipWithError("the echo process is gone");
@@ -153,9 +186,8 @@ void register_all() {
   const auto us = benchmark::kMicrosecond;
   in(RegisterBenchmark("one_at_a_time/asio_thread_pool", plain(one_at_a_time<thread_hop>, true)), us);
   in(RegisterBenchmark("one_at_a_time/shmpool", plain(one_at_a_time<pool_hop>)), us);
-  in(RegisterBenchmark("one_at_a_time/socket_ping_pong", plain([](auto& state) { ping_pong(state, 0); })), us);
-  in(RegisterBenchmark("one_at_a_time/polled_socket_ping_pong",
-                       plain([](auto& state) { ping_pong(state, MSG_DONTWAIT); })),
+  in(RegisterBenchmark("one_at_a_time/socket_ping_pong", plain([](auto& state) { ping_pong(state, false); })), us);
+  in(RegisterBenchmark("one_at_a_time/polled_socket_ping_pong", plain([](auto& state) { ping_pong(state, true); })),
      us);
   in(RegisterBenchmark("20000_tasks_1000_at_once/asio_thread_pool", plain(thousand_at_once<thread_hop>, true)), us);
   in(RegisterBenchmark("20000_tasks_1000_at_once/shmpool", plain(thousand_at_once<pool_hop>)), us);

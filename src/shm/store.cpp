@@ -176,8 +176,8 @@ shm_handle store::lease_cached(std::size_t bytes, std::uint32_t worker) noexcept
 
 bool store::can_lend(const shm_handle& handle) const noexcept {
   if (!handle || handle.get()->what() != detail::segment::kind::pool) return false;
-  const impl& owner = *static_cast<const pool_segment*>(handle.get())->owner_->impl_;
-  return !owner.closed.load(std::memory_order_relaxed) && !owner.inert();
+  // Its store may be closed: the name and the lock stay for as long as the segment is held.
+  return !static_cast<const pool_segment*>(handle.get())->owner_->impl_->inert();
 }
 
 bool store::begin_read(const shm_handle& handle, std::uint64_t offset, std::uint64_t length) {

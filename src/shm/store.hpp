@@ -67,7 +67,7 @@ class store final : public detail::segment_source, public std::enable_shared_fro
   /// store is closed. Makes no system call that allocates. For leases made in advance.
   shm_handle lease_cached(std::size_t bytes, std::uint32_t worker) noexcept;
 
-  /// True for a pool segment of this process, of this store or of another one that is open.
+  /// True for a pool segment of this process, of this store or of another one, also after that was closed.
   bool can_lend(const shm_handle& handle) const noexcept override;
   bool begin_read(const shm_handle& handle, std::uint64_t offset, std::uint64_t length) override;
   void end_read(const shm_handle& handle, std::uint64_t offset, std::uint64_t length) noexcept override;
