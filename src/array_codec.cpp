@@ -161,7 +161,7 @@ void put_array(packer& to, const array_description& what, purpose why) {
     } else if (why == purpose::lend_write) {
       throw std::invalid_argument(
           "shmpool: an array<T>& or std::span<T> parameter is written in place by the task, so the array must be in "
-          "shared memory: make it with pool.make_array<T>()");
+          "shared memory: make it with pool.make_array<T>() (small results of tasks are private memory, too)");
     } else {
       const copying claim(to, what, bytes, why);
       to.put(copy_to_new_segment(to, what.elements, bytes, what.alignment));

@@ -203,9 +203,9 @@ urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<s
   if (op.cancel_key != 0) cancel_keys_.emplace(op.cancel_key, made->id);
   idle_output_ = false;
   run_actions(now);
-  arm_timer();
+  const bool waits = arm_timer();
   if (idle_output_ || !completed_.empty()) return urgency::now;
-  return made->on ? urgency::later : urgency::none;
+  return made->on || waits ? urgency::later : urgency::none;
 }
 
 urgency pool_engine::cancel(std::uint64_t cancel_key, cancel_kind kind) {

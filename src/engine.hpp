@@ -99,7 +99,8 @@ class pool_engine final : public engine, sched::claims {
   void submit_to_loop();
   /// Submits and reaps until there is nothing to reap, within bounds: what is left then makes the descriptor readable.
   void cycle(clock::time_point now);
-  void arm_timer();
+  /// True if it has begun to wait for the timer: the loop has to be told.
+  bool arm_timer();
   void finish_shutdown();
   worker::link* find(sched::worker_id id) noexcept;
 

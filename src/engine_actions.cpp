@@ -97,9 +97,10 @@ void pool_engine::send_to_server() {
       queue_->start(server_send_);
       return;
     }
+    if (sent == -EPIPE || sent == -ECONNRESET) return;  // the server is dead; its socket tells, and the next one is sent this
     unsent_.pop_front();
     if (sent < 0) {
-      // ETOOMANYREFS: descriptors in flight count against the limit. Otherwise the server is gone, which its socket tells.
+      // ETOOMANYREFS, say: descriptors in flight count against the limit.
       if (spawn) start_failed(*about, "sendmsg to the fork server: " + std::system_category().message(static_cast<int>(-sent)), clock::now());
       continue;
     }
@@ -344,19 +345,23 @@ void pool_engine::cycle(clock::time_point now) {
   submit_to_loop();
 }
 
-void pool_engine::arm_timer() {
+bool pool_engine::arm_timer() {
   auto due = scheduler_->next_deadline().value_or(clock::time_point::max());
   for (const auto& [id, each] : links_) {
     if (each->status_due && !each->wait_status) due = std::min(due, *each->status_due);
   }
-  if (due >= timer_due_) return;  // a timer that is early does no harm
-  timer_due_ = due;
-  const auto since_epoch = std::max(std::chrono::nanoseconds(1), std::chrono::nanoseconds(due.time_since_epoch()));
-  itimerspec when{};
-  when.it_value.tv_sec = static_cast<time_t>(since_epoch.count() / 1'000'000'000);
-  when.it_value.tv_nsec = static_cast<long>(since_epoch.count() % 1'000'000'000);
-  ::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &when, nullptr);  // its arguments are good
-  if (!timer_watch_.pending) queue_->start(timer_watch_);
+  if (due < timer_due_) {  // a timer that is early does no harm
+    timer_due_ = due;
+    const auto since_epoch = std::max(std::chrono::nanoseconds(1), std::chrono::nanoseconds(due.time_since_epoch()));
+    itimerspec when{};
+    when.it_value.tv_sec = static_cast<time_t>(since_epoch.count() / 1'000'000'000);
+    when.it_value.tv_nsec = static_cast<long>(since_epoch.count() % 1'000'000'000);
+    ::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &when, nullptr);  // its arguments are good
+  }
+  // Also where the timer was set anew after it had expired and before the wait for it was reaped.
+  if (timer_due_ == clock::time_point::max() || timer_watch_.pending) return false;
+  queue_->start(timer_watch_);
+  return true;
 }
 
 }  // namespace shmpool::detail

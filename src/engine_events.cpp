@@ -69,8 +69,8 @@ bool pool_engine::reap(clock::time_point now) {
     const link& about = *each.second;
     return about.state == link::stage::gone && !about.receive.pending && !about.send.pending && !about.exit_watch.pending;
   });
-  arm_timer();
-  return any;
+  const bool waits = arm_timer();
+  return any || waits;
 }
 
 void pool_engine::on_received(link& from, clock::time_point now) {
@@ -107,11 +107,13 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
     case wire::frame_type::ready:
       if (from.ready) return violated(from, "it was ready twice", now), false;
       from.ready = true;
+      from.told_pid(in.header.task);
       if (!on_account(from, nullptr, in)) return violated(from, "it reported memory that it was not given", now), false;
       from.initializer_leases.clear();
       return true;
     case wire::frame_type::init_failed: {
       if (from.ready) return violated(from, "it was ready and failed to start", now), false;
+      from.told_pid(in.header.task);
       const std::string what = in.header.value == 0 ? "pool_options::initializer threw" : "a worker cannot be set up";
       try {
         std::rethrow_exception(decode_exception(in.body, from.pid));
@@ -352,14 +354,15 @@ void pool_engine::on_server_lost(clock::time_point now) {
     if (each->state == link::stage::gone) continue;
     each->server_gone = true;
     each->status_due.reset();
-    // One that it was to start may never have been there; else it is dying.
+    // One that it was to start may never have been there; else it is dying. One that it has not been told of is for the next.
     if (each->process) kill(*each);
-    else each->process_ended = true;
+    else if (!each->worker_end) each->process_ended = true;
   }
-  unsent_.clear();
+  std::erase_if(unsent_, [](const auto& each) { return each.head.type != wire::server_message_type::spawn; });
   try {
     server_ = worker::connect_pool(store_->pool_id(), worker::server_start::only_executing);
     watch_server();
+    send_to_server();
   } catch (const std::exception& error) {
     break_pool(std::string("the fork server died and cannot be started again: ") + error.what(), nullptr, now);
   }
@@ -411,7 +414,9 @@ void pool_engine::exited(link& which, clock::time_point now) {
     read_frames(which, now);
   }
   const auto started = strip(which);
-  if (which.wait_status) {
+  if (scheduler_->broken()) {
+    // It was killed for that; the death to tell of is the one before.
+  } else if (which.wait_status) {
     last_death_ = WIFSIGNALED(*which.wait_status)
                       ? std::string("killed by signal ") + std::to_string(WTERMSIG(*which.wait_status))
                       : "exit code " + std::to_string(WEXITSTATUS(*which.wait_status));

@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -60,7 +61,11 @@ class link {
 
   const std::uint32_t id;
   stage state = stage::starting;
-  pid_t pid = 0;
+  pid_t pid = 0;  ///< for messages only: processes are told apart by pidfd
+  /// The worker says so itself. The fork server's word, which may come later, replaces it.
+  void told_pid(std::uint64_t what) noexcept {
+    if (pid == 0 && what <= std::uint64_t{std::numeric_limits<pid_t>::max()}) pid = static_cast<pid_t>(what);
+  }
   unique_fd process;     ///< pidfd
   unique_fd worker_end;  ///< the worker's end of the socket, until it was sent to the fork server
   control_memory control;

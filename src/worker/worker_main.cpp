@@ -122,6 +122,7 @@ class worker final : lease_source, progress_sink {
     detail::set_local_allocator(&memory_, inline_bytes_);
     wire::frame_header header;
     header.type = wire::frame_type::ready;
+    header.task = static_cast<std::uint64_t>(::getpid());  // what follows may be read before the fork server's word of it
     std::vector<std::byte> body;
     if (failure_.call) {
       body = detail::encode_exception(
@@ -232,10 +233,10 @@ class worker final : lease_source, progress_sink {
     }
     results.clear();  // before the account: these handles are the parent's from here
     memory_.end_task(refs);
-    const std::lock_guard lock(replies_mutex_);
     // Before the reply: a segment that was dropped and kept anew is kept. But what the reply gives back is the worker's
-    // until then.
+    // until then. Asked before the lock is taken: who asks for memory holds the table's while it takes this one.
     std::vector<std::uint64_t> before = memory_.take_released(), after;
+    const std::lock_guard lock(replies_mutex_);
     std::erase_if(before, [&](std::uint64_t id) {
       const bool returned = std::any_of(refs.begin(), refs.end(), [id](const wire::segment_ref& each) {
         return each.id == id && (each.flags & wire::flag_result) != 0;

@@ -1,5 +1,6 @@
 // array<T>& and std::span<T>: the worker edits the caller's array in place. And what the pool does about lends that
 // overlap: two tasks in flight may share what both only read, and nothing else.
+#include "gate.hpp"
 #include "payload.hpp"
 
 #include <asio/experimental/awaitable_operators.hpp>
@@ -180,12 +181,6 @@ awaitable<std::error_code> code_of(Operation operation) {
   co_return std::error_code();
 }
 
-/// Starts `fn(args...)` and leaves it in flight; `done` gets what it ends with.
-template <class Function, class... Args>
-void start(process_pool& pool, std::optional<std::exception_ptr>& done, Function fn, Args&... args) {
-  pool.submit(fn, args..., [&done](std::exception_ptr error, auto...) { done = error; });
-}
-
 TEST(arrays_in_place, one_call_cannot_have_an_array_for_writing_twice) {
   with_pool([](process_pool& pool) -> awaitable<void> {
     for (const std::size_t n : lengths) {
@@ -219,8 +214,14 @@ TEST(arrays_in_place, two_tasks_in_flight_cannot_race_on_an_array) {
       const auto busy = make_error_code(errc::array_busy);
 
       // While a task writes, nobody else may read or write, by any row of the table.
+      gate writing(pool);
       std::optional<std::exception_ptr> written;
-      start(pool, written, edit, x);
+      const auto done = [](std::optional<std::exception_ptr>& what) { return [&what](std::exception_ptr e) { what = e; }; };
+      const auto write_slowly = [](array<int>& flags, array<double>& y) {
+        gate::pass(flags, false);
+        fill_pattern(y, 21);
+      };
+      pool.submit(write_slowly, writing.argument(), x, done(written));
       EXPECT_EQ(co_await code_of([&] { return pool.submit(edit, x); }), busy);
       EXPECT_EQ(co_await code_of([&] { return pool.submit(edit_span, x); }), busy);
       EXPECT_EQ(co_await code_of([&] { return pool.submit(read, x); }), busy);
@@ -229,19 +230,24 @@ TEST(arrays_in_place, two_tasks_in_flight_cannot_race_on_an_array) {
       EXPECT_EQ(co_await code_of([&] { return pool.submit(by_value, x); }), busy);
       const auto of_vector = [](const std::vector<double>& y) { return y.size(); };
       EXPECT_EQ(co_await code_of([&] { return pool.submit(of_vector, x); }), busy);
+      EXPECT_FALSE(written);
+      writing.open();
       while (!written) co_await asio::post(use_awaitable);
       EXPECT_FALSE(*written);
       EXPECT_EQ(co_await pool.submit(read, x), digest_of_edited(n));
 
       // While tasks read what is lent to them, others may read and nobody may write.
       if (n == many) {
-        std::optional<std::exception_ptr> first, second;
-        start(pool, first, read, x);
-        start(pool, second, read, x);
+        gate reading(pool);
+        std::optional<std::exception_ptr> looked;
+        const auto read_slowly = [](array<int>& flags, array<const double>) { gate::pass(flags, false); };
+        pool.submit(read_slowly, reading.argument(), x, done(looked));
+        EXPECT_EQ(co_await pool.submit(read, x), digest(x));
         EXPECT_EQ(co_await code_of([&] { return pool.submit(edit, x); }), busy);
-        while (!first || !second) co_await asio::post(use_awaitable);
-        EXPECT_FALSE(*first);
-        EXPECT_FALSE(*second);
+        EXPECT_FALSE(looked);
+        reading.open();
+        while (!looked) co_await asio::post(use_awaitable);
+        EXPECT_FALSE(*looked);
       }
       co_await pool.submit(edit, x);
     }

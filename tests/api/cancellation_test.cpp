@@ -152,10 +152,14 @@ INSTANTIATE_TEST_SUITE_P(cancellation, each_kind,
                                            cancellation_type::terminal, cancellation_type::all),
                          [](const auto& kind) {
                            switch (kind.param) {
-                             case cancellation_type::total: return "total";
-                             case cancellation_type::partial: return "partial";
-                             case cancellation_type::terminal: return "terminal";
-                             default: return "all";
+                             case cancellation_type::total:
+                               return "total";
+                             case cancellation_type::partial:
+                               return "partial";
+                             case cancellation_type::terminal:
+                               return "terminal";
+                             default:
+                               return "all";
                            }
                          });
 
@@ -266,7 +270,8 @@ TEST_F(cancellation, a_timer_stops_a_task_and_its_worker_is_replaced) {
     EXPECT_EQ(p.stats().workers_started, 2U);
     asio::steady_timer timer(p.get_executor(), 1ms);
     gate another(p);
-    EXPECT_EQ((co_await (p.submit(never_ends, another.argument()) || timer.async_wait(asio::use_awaitable))).index(), 1U);
+    EXPECT_EQ((co_await (p.submit(never_ends, another.argument()) || timer.async_wait(asio::use_awaitable))).index(),
+              1U);
     EXPECT_EQ(co_await p.submit(add, 3, 4), 7);
   }(pool));
 }
@@ -295,9 +300,8 @@ TEST_F(cancellation, a_signal_from_another_thread_goes_through_a_strand) {
   std::exception_ptr error;
   asio::post(strand, [&] {
     pool.submit(stubborn, held.argument(), 7,
-                asio::bind_executor(strand, asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e, int) {
-                                      error = e;
-                                    })));
+                asio::bind_executor(strand, asio::bind_cancellation_slot(
+                                                signal.slot(), [&](std::exception_ptr e, int) { error = e; })));
   });
   std::thread emitter([&] {
     while (!held.entered()) std::this_thread::yield();
@@ -362,9 +366,8 @@ TEST_F(cancellation, terminal_stops_the_elements_of_a_map_that_run) {
   gate held(pool);
   std::vector<array<int>> gates{held.argument()};
   std::optional<std::exception_ptr> error;
-  pool.map(
-      [](array<int>& flags) { gate::pass(flags, false); }, gates,
-      asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) { error = e; }));
+  pool.map([](array<int>& flags) { gate::pass(flags, false); }, gates,
+           asio::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr e) { error = e; }));
   run_until(io, [&] { return held.entered(); });
   signal.emit(cancellation_type::terminal);
   io.run();

@@ -8,7 +8,9 @@
 #include <boost/asio/experimental/awaitable_operators.hpp>
 #else
 #include <asio.hpp>
+#include <asio/experimental/as_tuple.hpp>
 #include <asio/experimental/awaitable_operators.hpp>
+#include <asio/experimental/deferred.hpp>
 #endif
 
 #include <gtest/gtest.h>
@@ -22,10 +24,18 @@
 #include <string_view>
 #include <utility>
 #include <variant>
+#include <vector>
 
 namespace {
 
 namespace net = shmpool::net;
+#if defined(SHMPOOL_USE_BOOST_ASIO) || ASIO_VERSION >= 102300
+using net::as_tuple;
+using net::deferred;
+#else
+using net::experimental::as_tuple;
+using net::experimental::deferred;
+#endif
 using namespace std::chrono_literals;
 
 int add(int a, int b) {
@@ -131,6 +141,63 @@ TEST(either_asio, a_task_that_loses_against_a_timer_is_stopped) {
     EXPECT_EQ(winner.index(), 1u);
     // The only worker is free again.
     EXPECT_EQ(co_await pool.submit(add, 1, 1), 2);
+  });
+}
+
+TEST(either_asio, a_submit_is_deferred) {
+  net::io_context io;
+  shmpool::process_pool pool(io, one_worker());
+  auto lazy = pool.submit(add, 40, 2, deferred);
+  EXPECT_EQ(pool.stats().submitted, 0U);
+  std::future<int> sum = std::move(lazy)(net::use_future);
+  io.run();
+  EXPECT_EQ(sum.get(), 42);
+}
+
+TEST(either_asio, adaptors_of_tokens_compose) {
+  with_pool([](shmpool::process_pool& pool) -> net::awaitable<void> {
+    auto [error, sum] = co_await pool.submit(add, 40, 2, as_tuple(net::use_awaitable));
+    EXPECT_FALSE(error);
+    EXPECT_EQ(sum, 42);
+    shmpool::net_error_code code;
+    EXPECT_EQ(co_await pool.submit(add, 1, 2, net::redirect_error(net::use_awaitable, code)), 3);
+    pool.submit(add, 1, 2, net::detached);
+    pool.submit(add, 1, 2, net::bind_executor(pool.get_executor(), net::detached));
+    co_await pool.shutdown(net::use_awaitable);
+    EXPECT_EQ(pool.stats().completed, 4U);
+  });
+}
+
+TEST(either_asio, an_executor_may_carry_the_default_token) {
+  net::io_context io;
+  auto pool = deferred.as_default_on(shmpool::process_pool(io, one_worker()));
+  std::future<int> sum = pool.submit(add, 40, 2)(net::use_future);
+  io.run();
+  EXPECT_EQ(sum.get(), 42);
+}
+
+TEST(either_asio, a_slot_cancels_a_submit) {
+  net::io_context io;
+  shmpool::process_pool pool(io, one_worker());
+  net::cancellation_signal signal;
+  std::exception_ptr failure;
+  pool.submit(never_end,
+              net::bind_cancellation_slot(signal.slot(), [&](std::exception_ptr error) { failure = error; }));
+  net::post(io, [&] { signal.emit(net::cancellation_type::terminal); });
+  io.run();
+  ASSERT_TRUE(failure);
+  try {
+    std::rethrow_exception(failure);
+  } catch (const shmpool::net_system_error& error) {
+    EXPECT_EQ(error.code(), net::error::operation_aborted);
+  }
+}
+
+TEST(either_asio, a_map_can_be_awaited) {
+  with_pool([](shmpool::process_pool& pool) -> net::awaitable<void> {
+    const std::vector<int> in(100, 21);
+    const std::vector<int> out = co_await pool.map([](int x) { return 2 * x; }, in);
+    EXPECT_EQ(out, std::vector<int>(100, 42));
   });
 }
 

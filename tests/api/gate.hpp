@@ -1,5 +1,5 @@
-// Tasks that a test holds in its hand: it can wait until one has begun, and says when it may end. The two sides talk through
-// an array that is lent for writing.
+// Tasks that a test holds in its hand: it can wait until one has begun, and says when it may end. The two sides talk
+// through an array that is lent for writing.
 //
 // Thread safety: a gate may be used by any thread.
 #pragma once
@@ -8,9 +8,9 @@
 
 #include <asio.hpp>
 
+#include <unistd.h>
 #include <atomic>
 #include <thread>
-#include <unistd.h>
 
 namespace shmpool::testing {
 

@@ -91,7 +91,8 @@ TEST_F(handlers, that_throw_throw_out_of_run_and_lose_no_other) {
 
 TEST_F(handlers, of_map_and_shutdown_may_throw_too) {
   int thrown = 0;
-  pool.map(twice, std::vector<int>{1, 2}, [](std::exception_ptr, std::vector<int>) { throw std::runtime_error("map"); });
+  pool.map(twice, std::vector<int>{1, 2},
+           [](std::exception_ptr, std::vector<int>) { throw std::runtime_error("map"); });
   pool.shutdown([](std::exception_ptr) { throw std::runtime_error("shutdown"); });
   for (;;) {
     try {
@@ -163,8 +164,8 @@ TEST_F(handlers, may_block_on_a_later_task_while_another_thread_runs_the_context
   EXPECT_EQ(got, 6);
 }
 
-// Replies that arrive together are found in one turn of the loop. A handler among them that waited for one behind it used
-// to wait for ever, because both were in the hands of one thread.
+// Replies that arrive together are found in one turn of the loop. A handler among them that waited for one behind it
+// used to wait for ever, because both were in the hands of one thread.
 TEST_F(handlers, may_block_on_tasks_whose_completions_came_in_the_same_turn) {
   pool_options one_worker = options();
   one_worker.workers = 1;  // it sends its replies together while more short tasks wait

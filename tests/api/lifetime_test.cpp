@@ -155,10 +155,13 @@ TEST_F(lifetime, a_coroutine_that_owns_the_pool_is_destroyed_with_the_context) {
       [](pool_options with, std::shared_ptr<int> mine, bool& started) -> asio::awaitable<void> {
         process_pool pool(co_await asio::this_coro::executor, with);
         gate held(pool);
-        asio::co_spawn(co_await asio::this_coro::executor, [&]() -> asio::awaitable<void> {
-          co_await entered(held);
-          started = true;
-        }, asio::detached);
+        asio::co_spawn(
+            co_await asio::this_coro::executor,
+            [&]() -> asio::awaitable<void> {
+              co_await entered(held);
+              started = true;
+            },
+            asio::detached);
         co_await pool.submit(stubborn, held.argument(), 1);
         ADD_FAILURE() << "resumed by " << *mine;
       }(one_worker(), witness, began),
@@ -174,7 +177,8 @@ TEST_F(lifetime, a_coroutine_that_owns_the_pool_may_end_with_tasks_in_flight) {
   run(*io, [](pool_options with, int& aborts) -> asio::awaitable<void> {
     process_pool pool(co_await asio::this_coro::executor, with);
     gate held(pool);
-    pool.submit(stubborn, held.argument(), 1, [&aborts](std::exception_ptr error, int) { aborts += is(error, aborted); });
+    pool.submit(stubborn, held.argument(), 1,
+                [&aborts](std::exception_ptr error, int) { aborts += is(error, aborted); });
     co_await entered(held);
   }(one_worker(), calls));
   EXPECT_EQ(calls, 1);
@@ -233,7 +237,8 @@ TEST_F(lifetime, shutdown_waits_for_all_tasks) {
   pool.submit(add, 1, 1, [&](std::exception_ptr error, int) { order.push_back(error ? -2 : 2); });
   pool.shutdown([&](std::exception_ptr error) { order.push_back(error ? -3 : 3); });
   pool.shutdown([&](std::exception_ptr error) { order.push_back(error ? -4 : 4); });
-  pool.submit(add, 1, 1, [&](std::exception_ptr error, int) { order.push_back(is(error, errc::pool_closed) ? 0 : -5); });
+  pool.submit(add, 1, 1,
+              [&](std::exception_ptr error, int) { order.push_back(is(error, errc::pool_closed) ? 0 : -5); });
   run_until(*io, [&] { return held.entered(); });
   held.open();
   io->run();

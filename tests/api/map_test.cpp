@@ -237,6 +237,23 @@ TEST(map, loses_a_worker_as_submit_does) {
   });
 }
 
+TEST(map, does_not_lend_an_array_for_writing_twice) {
+  with_pool([](process_pool& pool) -> awaitable<void> {
+    for (const std::size_t n : lengths) {
+      const std::vector<array<double>> same(5, pool.make_array<double>(n, 1.0));
+      std::vector<array<double>> in = same;
+      std::error_code code;
+      try {
+        co_await pool.map([](array<double>& x) { x[0] += 1; }, in);
+      } catch (const std::system_error& error) {
+        code = error.code();
+      }
+      EXPECT_EQ(code, make_error_code(shmpool::errc::array_busy));
+      EXPECT_EQ(in[0][0], 2) << "what was submitted before has run, once";
+    }
+  });
+}
+
 TEST(map, a_range_that_throws_ends_it) {
   with_pool([](process_pool& pool) -> awaitable<void> {
     const std::vector<int> in = numbers(100);

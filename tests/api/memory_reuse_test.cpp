@@ -191,6 +191,29 @@ TEST(memory_reuse, a_worker_that_keeps_an_array_holds_its_memory) {
   });
 }
 
+TEST(memory_reuse, an_initializer_may_make_arrays_that_tasks_use) {
+  auto how = one_worker();
+  how.initializer = [] { keep_table("initial", many); };
+  with_pool(how, [](process_pool& pool) -> awaitable<void> {
+    array<double> table = co_await pool.submit(keep_table, "initial", std::size_t{1});
+    EXPECT_EQ(table.size(), many);
+    EXPECT_EQ(pool.stats().live_segments, 1u);
+    // Its successor has its own; this one stays the caller's.
+    bool lost = false;
+    try {
+      co_await pool.submit([] { ::raise(SIGKILL); });
+    } catch (const shmpool::worker_lost&) {
+      lost = true;
+    }
+    EXPECT_TRUE(lost);
+    const array<double> other = co_await pool.submit(keep_table, "initial", std::size_t{1});
+    EXPECT_NE(other.handle(), table.handle());
+    EXPECT_EQ(digest(other), digest(table));
+    EXPECT_EQ(pool.stats().live_segments, 2u);
+    co_await pool.submit(drop_tables);
+  });
+}
+
 TEST(memory_reuse, what_a_worker_keeps_is_released_when_it_dies) {
   with_pool(one_worker(), [](process_pool& pool) -> awaitable<void> {
     co_await pool.submit(keep_quietly, elements);

@@ -1,5 +1,5 @@
-// Every completion token and adaptor of Asio with submit() and map(): what completes how, and that lazy tokens do nothing
-// before they are initiated.
+// Every completion token and adaptor of Asio with submit() and map(): what completes how, and that lazy tokens do
+// nothing before they are initiated.
 #include "api/gate.hpp"
 #include "api/pool_fixture.hpp"
 
@@ -194,8 +194,9 @@ TEST_F(tokens, as_tuple_does_not_throw) {
     EXPECT_EQ(nothing, 0);
   }(pool));
   int sum = 0;
-  pool.submit(add, 1, 2, as_tuple([&](std::tuple<std::exception_ptr, int> result) { sum = std::get<1>(result); }));
-  pool.submit(add, 1, 2, as_tuple(deferred))([&](std::tuple<std::exception_ptr, int> result) { sum += std::get<1>(result); });
+  pool.submit(add, 1, 2, as_tuple([&](std::tuple<std::exception_ptr, int> result) { sum += std::get<1>(result); }));
+  pool.submit(add, 1, 2,
+              as_tuple(deferred))([&](std::tuple<std::exception_ptr, int> result) { sum += std::get<1>(result); });
   io.restart();
   io.run();
   EXPECT_EQ(sum, 6);
@@ -299,10 +300,11 @@ TEST_F(tokens, map_takes_every_token) {
     EXPECT_THAT(out, ElementsAre(2, 4, 6));
     ++calls;
   });
-  pool.map([](int) {}, std::vector<int>{1, 2}, [&](std::exception_ptr error) {
-    EXPECT_FALSE(error);
-    ++calls;
-  });
+  pool.map([](int) {}, std::vector<int>{1, 2},
+           [&](std::exception_ptr error) {
+             EXPECT_FALSE(error);
+             ++calls;
+           });
   std::future<std::vector<int>> out = pool.map(twice, std::vector<int>{4}, asio::use_future);
   io.run();
   EXPECT_EQ(calls, 2);
