@@ -6,6 +6,7 @@
 
 #include <poll.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <sys/sysinfo.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
@@ -40,7 +41,12 @@ void check(const pool_options& options) {
   require(options.cancel_grace >= std::chrono::milliseconds::zero(), "pool_options::cancel_grace must not be negative");
   require(options.cache_idle >= std::chrono::milliseconds::zero(), "pool_options::cache_idle must not be negative");
   require(options.nice >= 0 && options.nice <= 19, "pool_options::nice must be 0 to 19");
+  require(options.backend <= backend::epoll, "pool_options::backend is none of automatic, io_uring and epoll");
+  require(options.backing <= backing::memfd, "pool_options::backing is none of automatic, posix and memfd");
   require(options.rlimits.size() <= wire::max_rlimits, "pool_options::rlimits has more than 16 entries");
+  for (const auto& [resource, value] : options.rlimits) {
+    require(resource >= 0 && resource < static_cast<int>(RLIM_NLIMITS), "pool_options::rlimits names a resource that does not exist");
+  }
   for (const int cpu : options.cpu_affinity) {
     require(cpu >= 0 && cpu < CPU_SETSIZE, "pool_options::cpu_affinity names a CPU that cannot exist");
   }

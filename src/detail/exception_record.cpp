@@ -1,6 +1,6 @@
 // Takes exceptions apart by rethrowing them and looking at what the handlers catch, and puts them together again.
 // Thread safety: any thread; the registries that it asks lock themselves.
-#include "exception_record.hpp"
+#include "detail/exception_record.hpp"
 
 #include <shmpool/register_exception.hpp>
 
@@ -12,8 +12,8 @@
 #include <type_traits>
 
 #include "immortal.hpp"
-#include "standard_exceptions.hpp"
-#include "type_names.hpp"
+#include "detail/standard_exceptions.hpp"
+#include "detail/type_names.hpp"
 
 namespace shmpool::detail {
 namespace {

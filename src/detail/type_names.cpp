@@ -1,5 +1,5 @@
 // Reads the type information that the Itanium C++ ABI prescribes. Thread safety: stateless.
-#include "type_names.hpp"
+#include "detail/type_names.hpp"
 
 #include <cxxabi.h>
 

@@ -7,8 +7,8 @@
 #include <string_view>
 #include <utility>
 
-#include "exception_record.hpp"
-#include "standard_exceptions.hpp"
+#include "detail/exception_record.hpp"
+#include "detail/standard_exceptions.hpp"
 
 namespace shmpool::detail {
 namespace {
