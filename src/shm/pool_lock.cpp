@@ -77,12 +77,12 @@ std::uint64_t random_id() {
   }
 }
 
-/// True if the open file is the one that the name stands for.
-bool is_still_named(int fd, const std::string& name) noexcept {
+/// True if the open file is the one that the name stands for; false with an `error` if nobody can tell.
+bool is_still_named(int fd, const std::string& name, std::error_code& error) noexcept {
   struct stat opened {};
   if (::fstat(fd, &opened) != 0 || opened.st_nlink == 0) return false;
-  std::error_code error;
   const unique_fd again = open_named(name, false, error);
+  if (error == std::errc::no_such_file_or_directory) error.clear();
   struct stat named {};
   return again && ::fstat(again.get(), &named) == 0 && named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
 }
@@ -114,9 +114,11 @@ std::unique_ptr<pool_lock> pool_lock::acquire(std::error_code& error) {
     if (error == std::errc::file_exists) continue;
     if (error) return nullptr;
     if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) {
-      if (is_still_named(fd.get(), name)) return std::unique_ptr<pool_lock>{new pool_lock{id, std::move(fd)}};
+      if (is_still_named(fd.get(), name, error)) return std::unique_ptr<pool_lock>{new pool_lock{id, std::move(fd)}};
     } else if (errno != EWOULDBLOCK && errno != EINTR) {
       error = {errno, std::system_category()};
+    }
+    if (error) {
       unlink_named(name);
       return nullptr;
     }

@@ -47,6 +47,10 @@ std::shared_ptr<store> store::open(const store_options& options) {
     throw std::system_error(error,
                             std::string{"backing::posix needs a tmpfs that can be written to at "} + shm_directory());
   }
+  // Not for want of room: segments without names would need even more descriptors.
+  if (error == std::errc::too_many_files_open || error == std::errc::too_many_files_open_in_system) {
+    throw std::system_error(error, "shmpool: making the pool's lock file");
+  }
   const bool named = lock != nullptr;
   if (!named) lock = pool_lock::without_file();
   store_options bounded = options;

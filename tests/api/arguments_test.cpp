@@ -11,9 +11,9 @@
 namespace {
 
 using namespace shmpool::testing;
+using asio::awaitable;
 using shmpool::array;
 using shmpool::process_pool;
-using asio::awaitable;
 
 std::uint64_t read_array(array<const double> x) {
   return digest(x);

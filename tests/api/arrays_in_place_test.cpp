@@ -15,11 +15,11 @@ namespace {
 
 using namespace shmpool::testing;
 using namespace asio::experimental::awaitable_operators;
+using asio::awaitable;
+using asio::use_awaitable;
 using shmpool::array;
 using shmpool::errc;
 using shmpool::process_pool;
-using asio::awaitable;
-using asio::use_awaitable;
 
 std::uint64_t edit(array<double>& x) {
   const std::uint64_t seen = digest(x);
@@ -216,7 +216,9 @@ TEST(arrays_in_place, two_tasks_in_flight_cannot_race_on_an_array) {
       // While a task writes, nobody else may read or write, by any row of the table.
       gate writing(pool);
       std::optional<std::exception_ptr> written;
-      const auto done = [](std::optional<std::exception_ptr>& what) { return [&what](std::exception_ptr e) { what = e; }; };
+      const auto done = [](std::optional<std::exception_ptr>& what) {
+        return [&what](std::exception_ptr e) { what = e; };
+      };
       const auto write_slowly = [](array<int>& flags, array<double>& y) {
         gate::pass(flags, false);
         fill_pattern(y, 21);
@@ -267,7 +269,8 @@ TEST(arrays_in_place, disjoint_rows_may_be_in_flight_in_two_tasks_at_once) {
 
       // One reads above while the other writes below.
       const auto sum = [](std::span<const double> rows) { return std::accumulate(rows.begin(), rows.end(), 0.0); };
-      const double total = co_await (pool.submit(sum, upper, use_awaitable) && pool.submit(fill, lower, 3.0, use_awaitable));
+      const double total =
+          co_await (pool.submit(sum, upper, use_awaitable) && pool.submit(fill, lower, 3.0, use_awaitable));
       EXPECT_EQ(total, static_cast<double>(2 * cut));
       EXPECT_EQ(x(n / 2 - 1, 1), 3.0);
     }

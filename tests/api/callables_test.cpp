@@ -17,9 +17,9 @@
 namespace {
 
 using namespace shmpool::testing;
+using asio::awaitable;
 using shmpool::array;
 using shmpool::process_pool;
-using asio::awaitable;
 
 int twice(int x) {
   return 2 * x;
@@ -73,7 +73,8 @@ TEST(callables, functions_and_pointers_to_them) {
     int (*pointer)(int) = twice;
     EXPECT_EQ(co_await pool.submit(pointer, 4), 8);
     // One trampoline serves all functions of a signature: each still calls its own.
-    for (int (*each)(int) : {&times<int, 2>, &times<int, 3>, &with_static::apply, static_cast<int (*)(int)>(overloaded)}) {
+    for (int (*each)(int) :
+         {&times<int, 2>, &times<int, 3>, &with_static::apply, static_cast<int (*)(int)>(overloaded)}) {
       EXPECT_EQ(co_await pool.submit(each, 4), each(4));
     }
     EXPECT_EQ((co_await pool.submit(times<double, 3>, 1.5)), 4.5);
@@ -123,7 +124,7 @@ TEST(callables, a_closure_travels_by_value_on_request) {
 
 TEST(callables, many_different_ones) {
   with_pool([](process_pool& pool) -> awaitable<void> {
-    const auto all = [&pool]<int... N>(std::integer_sequence<int, N...>) -> awaitable<int> {
+    const auto all = [&pool]<int... N>(std::integer_sequence<int, N...>)->awaitable<int> {
       int sum = 0;
       ((sum += co_await pool.submit([](int x) { return x * N; }, 1)), ...);
       co_return sum;
@@ -219,7 +220,8 @@ TEST(callables, of_a_library_that_has_taken_another_ones_place) {
 }
 
 TEST(callables, of_a_library_whose_file_is_gone_are_not_found) {
-  const std::string copy = std::filesystem::temp_directory_path() / ("shmpool_plugin_" + std::to_string(::getpid()) + ".so");
+  const std::string copy =
+      std::filesystem::temp_directory_path() / ("shmpool_plugin_" + std::to_string(::getpid()) + ".so");
   std::filesystem::copy_file(SHMPOOL_TEST_PLUGIN_A, copy);
   // In a program of its own: other tests have the same library open, from where it would be found.
   const int status = in_child([&] {

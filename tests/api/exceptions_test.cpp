@@ -79,9 +79,9 @@ SHMPOOL_REGISTER_EXCEPTION(shop::unreadable);
 namespace {
 
 using namespace shmpool::testing;
+using asio::awaitable;
 using shmpool::process_pool;
 using shmpool::remote_error;
-using asio::awaitable;
 
 /// What `fn(args...)` throws in a worker, caught as an E; its what() as text and what remote_error says about it.
 struct caught {
@@ -153,7 +153,8 @@ TEST(exceptions, standard_types_arrive_as_what_they_are) {
     co_await expect_standard<std::runtime_error>(pool, "std::runtime_error");
     EXPECT_TRUE((co_await catch_as<std::bad_alloc>(pool, [] { throw std::bad_alloc(); })).as_type);
     EXPECT_TRUE((co_await catch_as<std::bad_optional_access>(pool, [] { std::optional<int>().value(); })).as_type);
-    EXPECT_TRUE((co_await catch_as<std::bad_variant_access>(pool, [] { std::get<1>(std::variant<int, char>()); })).as_type);
+    EXPECT_TRUE(
+        (co_await catch_as<std::bad_variant_access>(pool, [] { std::get<1>(std::variant<int, char>()); })).as_type);
     EXPECT_TRUE((co_await catch_as<std::bad_any_cast>(pool, [] { std::any_cast<int>(std::any()); })).as_type);
     EXPECT_TRUE((co_await catch_as<std::bad_function_call>(pool, [] { std::function<void()>()(); })).as_type);
     EXPECT_TRUE((co_await catch_as<std::exception>(pool, [] { throw std::exception(); })).as_type);
@@ -262,7 +263,8 @@ TEST(exceptions, that_cannot_be_carried_arrive_as_text) {
     const caught text = co_await catch_as<remote_error>(pool, [] { throw std::string("a string"); });
     EXPECT_TRUE(text.as_type);
     // Longer than what travels: cut, not lost.
-    const caught lengthy = co_await catch_as<std::runtime_error>(pool, [] { throw std::runtime_error(std::string(1'000'000, 'x')); });
+    const caught lengthy =
+        co_await catch_as<std::runtime_error>(pool, [] { throw std::runtime_error(std::string(1'000'000, 'x')); });
     EXPECT_GE(lengthy.text.size(), 60'000u);
     EXPECT_LT(lengthy.text.size(), 100'000u);
   });

@@ -7,11 +7,11 @@
 #include "support/processes.hpp"
 
 #include <poll.h>
-#include <sys/wait.h>
+#include <sys/prctl.h>
 
+#include <array>
+#include <atomic>
 #include <csignal>
-#include <cstdlib>
-#include <string>
 #include <thread>
 
 namespace {
@@ -60,7 +60,7 @@ TEST(fork_server, that_is_killed_while_the_pool_is_idle_is_replaced) {
   run([]() -> asio::awaitable<void> {
     shmpool::process_pool pool(co_await asio::this_coro::executor, options());
     const pid_t worker = co_await pool.submit(own_pid);
-    const pid_t server = fork_server_of(::getpid());
+    const pid_t server = running_fork_server_of(::getpid());
     ::kill(server, SIGKILL);
     EXPECT_TRUE(happens([&] { return is_dead(worker); })) << "a worker dies with the server";
     pending_result<pid_t> next;
@@ -84,7 +84,7 @@ TEST(fork_server, that_is_killed_loses_what_ran_and_nothing_that_waited) {
     EXPECT_TRUE(co_await until([&] { return first.read() != 0 && second.read() != 0; }));
     std::array<pending_result<pid_t>, 5> waited;
     for (auto& each : waited) pool.submit(own_pid, each.handler());
-    const pid_t server = fork_server_of(::getpid());
+    const pid_t server = running_fork_server_of(::getpid());
     ::kill(server, SIGKILL);
     co_await ran.ended();
     co_await also_ran.ended();
@@ -105,7 +105,7 @@ TEST(fork_server, that_is_killed_while_it_starts_workers_loses_no_task) {
   run([]() -> asio::awaitable<void> {
     for (int i = 0; i != 4; ++i) {
       shmpool::process_pool pool(co_await asio::this_coro::executor, options());
-      const pid_t server = fork_server_of(::getpid());
+      const pid_t server = running_fork_server_of(::getpid());
       ::kill(server, SIGSTOP);
       std::array<pending_result<pid_t>, 5> results;
       for (auto& each : results) pool.submit(own_pid, each.handler());
@@ -133,7 +133,7 @@ TEST(fork_server, that_is_suspended_does_not_hold_the_destructor_up_for_long) {
                 pending_result<int> first;
                 pool.submit(stubborn, shut.argument(), 1, [](std::exception_ptr, int) {});
                 run_until(io, [&] { return shut.entered(); });
-                server = fork_server_of(::getpid());
+                server = running_fork_server_of(::getpid());
                 ::kill(server, SIGSTOP);
                 pool.submit(own_pid, starting.handler());
                 io.poll();
@@ -148,28 +148,19 @@ TEST(fork_server, that_is_suspended_does_not_hold_the_destructor_up_for_long) {
 }
 
 TEST(fork_server, ends_with_the_application_that_leaves_by_exit) {
-  int fds[2];
-  ASSERT_EQ(::pipe2(fds, O_CLOEXEC), 0);
-  const pid_t child = ::fork();
-  if (child == 0) {
-    {
-      asio::io_context io;
-      shmpool::process_pool pool(io, options());
-      auto done = pool.submit(own_pid, asio::use_future);
-      io.run();
-      const pid_t server = fork_server_of(::getpid());
-      [[maybe_unused]] auto written = ::write(fds[1], &server, sizeof server);
-    }
-    std::exit(0);
-  }
-  pid_t server = 0;
-  ASSERT_EQ(::read(fds[0], &server, sizeof server), static_cast<ssize_t>(sizeof server));
-  int status = -1;
-  ::waitpid(child, &status, 0);
-  EXPECT_EQ(status, 0);
-  EXPECT_TRUE(is_gone(server)) << "it was reaped before the application left";
-  ::close(fds[0]);
-  ::close(fds[1]);
+  // The child's fork server would become a child of this process, if it outlived its own parent.
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  EXPECT_EQ(run_as_program("fork_server.DISABLED_application"), 0);
+  const auto own = fork_server_of(::getpid());
+  for (const process& each : children_of(::getpid())) EXPECT_TRUE(each.pid == own) << each.name;
+  ::prctl(PR_SET_CHILD_SUBREAPER, 0);
+}
+
+TEST(fork_server, DISABLED_application) {
+  asio::io_context io;
+  shmpool::process_pool pool(io, options());
+  pool.submit(own_pid, asio::detached);
+  io.run();
 }
 
 TEST(fork_server, works_in_an_application_that_ignores_its_children) {
@@ -185,7 +176,7 @@ TEST(fork_server, works_in_an_application_that_ignores_its_children) {
                 co_await doomed.ended();
                 const auto lost = as_worker_lost(doomed.error());
                 if (!lost || lost->signal() != SIGKILL) co_return 2;
-                ::kill(fork_server_of(::getpid()), SIGKILL);
+                ::kill(running_fork_server_of(::getpid()), SIGKILL);
                 co_await pool.shutdown();
                 shmpool::process_pool next(co_await asio::this_coro::executor, options());
                 if (co_await next.submit(own_pid) == ::getpid()) co_return 3;
@@ -214,7 +205,7 @@ TEST(fork_server, works_in_an_application_that_waits_for_every_child_there_is) {
                 co_await doomed.ended();
                 const auto lost = as_worker_lost(doomed.error());
                 if (!lost || lost->signal() != SIGKILL) co_return 2;
-                ::kill(fork_server_of(::getpid()), SIGKILL);
+                ::kill(running_fork_server_of(::getpid()), SIGKILL);
                 if (!co_await until([&] { return stolen == 1; })) co_return 3;
                 co_return co_await pool.submit(own_pid) != ::getpid() ? 0 : 4;
               }());

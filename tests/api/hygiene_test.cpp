@@ -125,8 +125,8 @@ TEST(hygiene, a_worker_leaves_the_interrupt_from_the_keyboard_to_its_parent) {
     shmpool::process_pool pool(co_await asio::this_coro::executor, chosen);
     const pid_t worker = co_await pool.submit(own_pid);
     ::kill(worker, SIGINT);
-    ::kill(fork_server_of(::getpid()), SIGINT);
-    ::kill(fork_server_of(::getpid()), SIGTERM);
+    ::kill(running_fork_server_of(::getpid()), SIGINT);
+    ::kill(running_fork_server_of(::getpid()), SIGTERM);
     EXPECT_EQ(co_await pool.submit(sum, 40, 2), 42);
     EXPECT_EQ(co_await pool.submit(own_pid), worker);
   }());

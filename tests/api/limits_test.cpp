@@ -42,9 +42,6 @@ double first_of_vector(const std::vector<double>& values) {
   return values[0];
 }
 
-void set_first(array<double>& values) {
-  values[0] = 7;
-}
 
 array<double> make(std::size_t size) {
   auto result = shmpool::make_array<double>(size);
@@ -158,12 +155,11 @@ TEST(limits, at_the_descriptor_limit_no_pool_is_made_and_none_is_half_made) {
                 ::setrlimit(RLIMIT_NOFILE, &limit);
                 if (!error) break;
                 ++refused;
-                const auto code = code_of(error);
-                if (code != std::errc::too_many_files_open && code != errc::fork_server) {
+                if (text_of(error).find("Too many open files") == std::string::npos) {  // whoever says it: Asio needs some, too
                   std::fprintf(stderr, "child: with %zu spare: %s\n", spare, text_of(error).c_str());
                   return 1;
                 }
-                if (open_descriptors() > before + 1) return 2;  // but for the socket to the fork server
+                if (open_descriptors() > before + 4) return 2;  // but for Asio's own, and the socket to the fork server
               }
               return refused > 2 ? 0 : 3;
             }),
@@ -209,7 +205,7 @@ TEST(limits, a_fork_that_fails_is_an_error_that_says_so_and_passes) {
                   std::fprintf(stderr, "child: %s\n", text_of(refused).c_str());
                   co_return 77;
                 }
-                const pid_t server = fork_server_of(::getpid());
+                const pid_t server = running_fork_server_of(::getpid());
                 rlimit old{}, none{};
                 STEP(::prlimit(server, RLIMIT_NPROC, nullptr, &old) == 0);
                 none.rlim_cur = 0;

@@ -1,5 +1,5 @@
-// map(): results in the order of the range, whatever the range is; small items travel together; the first exception ends
-// it and says where it was.
+// map(): results in the order of the range, whatever the range is; small items travel together; the first exception
+// ends it and says where it was.
 #include "gate.hpp"
 #include "payload.hpp"
 
@@ -16,9 +16,9 @@
 namespace {
 
 using namespace shmpool::testing;
+using asio::awaitable;
 using shmpool::array;
 using shmpool::process_pool;
-using asio::awaitable;
 
 int square(int x) {
   return x * x;
@@ -72,7 +72,8 @@ TEST(map, runs_over_views_and_temporaries_and_ranges_that_are_read_once) {
     const auto join = [](const std::pair<const int, std::string>& x) { return x.second + std::to_string(x.first); };
     const std::vector<std::string> joined = co_await pool.map(join, table);
     EXPECT_EQ(joined.at(1), "two2");
-    const std::vector<std::string> values = co_await pool.map([](std::string x) { return x; }, std::views::values(table));
+    const std::vector<std::string> values =
+        co_await pool.map([](std::string x) { return x; }, std::views::values(table));
     EXPECT_EQ(values.at(0), "one");
   });
 }
@@ -102,7 +103,8 @@ TEST(map, runs_over_arrays_without_copying_them) {
 
       // The same array for every element, and vectors that are not in shared memory.
       const std::vector<array<double>> same(30, in[0]);
-      for (double sum : co_await pool.map([](std::span<const double> x) { return x[1]; }, same)) EXPECT_EQ(sum, in[0][1]);
+      for (double sum : co_await pool.map([](std::span<const double> x) { return x[1]; }, same))
+        EXPECT_EQ(sum, in[0][1]);
       std::vector<std::vector<double>> vectors(9, std::vector<double>(n, 0.5));
       vectors[8][0] = 7;
       EXPECT_EQ((co_await pool.map([](std::span<const double> x) { return x[0]; }, vectors))[8], 7);
@@ -163,10 +165,11 @@ TEST(map, uses_every_worker) {
     gates.push_back(first.argument());
     gates.push_back(second.argument());
     bool done = false;
-    pool.map([](array<int>& flags) { gate::pass(flags, false); }, gates, [&](std::exception_ptr error) {
-      EXPECT_FALSE(error);
-      done = true;
-    });
+    pool.map([](array<int>& flags) { gate::pass(flags, false); }, gates,
+             [&](std::exception_ptr error) {
+               EXPECT_FALSE(error);
+               done = true;
+             });
     co_await entered(first);
     co_await entered(second);
     EXPECT_FALSE(done);
@@ -259,9 +262,9 @@ TEST(map, a_range_that_throws_ends_it) {
     const std::vector<int> in = numbers(100);
     std::string text;
     const auto source = in | std::views::transform([](int x) {
-      if (x == 60) throw std::out_of_range("the range's own");
-      return x;
-    });
+                          if (x == 60) throw std::out_of_range("the range's own");
+                          return x;
+                        });
     try {
       co_await pool.map(square, source);
     } catch (const std::out_of_range& error) {
@@ -271,9 +274,9 @@ TEST(map, a_range_that_throws_ends_it) {
     // One that throws when it is asked whether there is more.
     text.clear();
     auto fussy = in | std::views::filter([](int x) {
-      if (x == 60) throw std::out_of_range("the filter's own");
-      return true;
-    });
+                   if (x == 60) throw std::out_of_range("the filter's own");
+                   return true;
+                 });
     try {
       co_await pool.map(square, std::move(fussy));
     } catch (const std::out_of_range& error) {

@@ -1,5 +1,5 @@
-// pool_options::backing = memfd: the rows of the parameter table hold where arrays have no name under /dev/shm, and their
-// descriptors are passed to workers.
+// pool_options::backing = memfd: the rows of the parameter table hold where arrays have no name under /dev/shm, and
+// their descriptors are passed to workers.
 #include "payload.hpp"
 
 #include <csignal>
@@ -9,9 +9,9 @@
 namespace {
 
 using namespace shmpool::testing;
+using asio::awaitable;
 using shmpool::array;
 using shmpool::process_pool;
-using asio::awaitable;
 
 shmpool::pool_options nameless(unsigned workers = 2) {
   auto result = options();

@@ -1,5 +1,6 @@
 // Warm memory: when a task is submitted again and again, its arrays live in the same segments, and neither side takes a
-// page fault for them. And kept memory: a worker that holds on to an array has it for as long as it does, and not longer.
+// page fault for them. And kept memory: a worker that holds on to an array has it for as long as it does, and not
+// longer.
 #include "payload.hpp"
 
 #include <sys/resource.h>
@@ -13,9 +14,9 @@
 namespace {
 
 using namespace shmpool::testing;
+using asio::awaitable;
 using shmpool::array;
 using shmpool::process_pool;
-using asio::awaitable;
 
 constexpr std::size_t elements = 1'000'000;  // 8 MB: 2,000 pages
 constexpr int rounds = 20;
@@ -88,7 +89,8 @@ TEST(memory_reuse, an_array_is_edited_in_place_and_moved_without_a_fault) {
   with_pool(one_worker(), [](process_pool& pool) -> awaitable<void> {
     auto x = pool.make_array<double>(elements, 1.0);
     const shmpool::shm_handle handle = x.handle();
-    co_await expect_warm(pool, handle, [&]() -> awaitable<long> { co_return co_await pool.submit(add_one_in_place, x); });
+    co_await expect_warm(pool, handle,
+                         [&]() -> awaitable<long> { co_return co_await pool.submit(add_one_in_place, x); });
     EXPECT_EQ(x[elements - 1], 1.0 + 3 + rounds);
     EXPECT_EQ(pool.stats().cached_segments, 0u);
   });

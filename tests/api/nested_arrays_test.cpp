@@ -1,5 +1,5 @@
-// Arrays inside of other values: structs with serialize(), maps, tuples, vectors, optionals, variants and pointers. They
-// travel out of band, as they would by themselves: const ones are lent, others are given.
+// Arrays inside of other values: structs with serialize(), maps, tuples, vectors, optionals, variants and pointers.
+// They travel out of band, as they would by themselves: const ones are lent, others are given.
 #include "payload.hpp"
 
 #include <map>
@@ -12,9 +12,9 @@
 namespace {
 
 using namespace shmpool::testing;
+using asio::awaitable;
 using shmpool::array;
 using shmpool::process_pool;
-using asio::awaitable;
 
 /// A user's wrapper: arrays with what belongs to them.
 struct signal_record {
@@ -147,7 +147,8 @@ TEST(nested_arrays, a_struct_with_serialize_goes_there_and_back) {
     for (const std::size_t n : lengths) {
       auto samples = make_pattern<float>(pool, 42, n);
       signal_record in{"left", 1.5, samples.rows(1, n), make_pattern<double>(pool, 43, n / 5, 5)};
-      const signal_record reference{"right", 2.0, shmpool::make_array<float>(n, 8.0f), pool.make_array<double>(n / 5, 5, 0.5)};
+      const signal_record reference{"right", 2.0, shmpool::make_array<float>(n, 8.0f),
+                                    pool.make_array<double>(n / 5, 5, 0.5)};
       const auto spectrum = in.spectrum.clone();
       const signal_record out = co_await pool.submit(analyse, std::move(in), reference);
       EXPECT_EQ(out.name, "leftright");

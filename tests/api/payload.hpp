@@ -1,5 +1,5 @@
-// What tests that send arrays through a pool share: contents that show every wrong byte, digests that a worker can return
-// to prove what it saw, and a pool whose memory is accounted for when the test is over.
+// What tests that send arrays through a pool share: contents that show every wrong byte, digests that a worker can
+// return to prove what it saw, and a pool whose memory is accounted for when the test is over.
 #pragma once
 
 #include "pool_fixture.hpp"
@@ -92,8 +92,8 @@ inline bool named_memory() {
   return options().backing != backing::memfd;
 }
 
-/// Runs the coroutine `body(pool)` with a pool and, if that ends well, shuts the pool down; then nothing may hold any of
-/// its memory. Throws what the body throws.
+/// Runs the coroutine `body(pool)` with a pool and, if that ends well, shuts the pool down; then nothing may hold any
+/// of its memory. Throws what the body throws.
 template <class Body>
 void with_pool(const pool_options& how, Body body) {
   asio::io_context io;

@@ -11,9 +11,9 @@
 namespace {
 
 using namespace shmpool::testing;
+using asio::awaitable;
 using shmpool::array;
 using shmpool::process_pool;
-using asio::awaitable;
 
 array<double> make(std::size_t n, std::uint64_t seed) {
   auto x = shmpool::make_array<double>(n);
@@ -46,7 +46,8 @@ TEST(results, an_array_comes_back_without_a_copy_and_is_the_callers) {
 TEST(results, are_sent_in_memory_that_fits_however_their_size_changes) {
   with_pool(one_worker(), [](process_pool& pool) -> awaitable<void> {
     // Each next one is larger than anything cached, then smaller than what is leased in advance.
-    for (const std::size_t n : {3000UL, 50'000UL, 400'000UL, 3'000'000UL, 2'999'999UL, 10'000UL, 1UL, 2'000'000UL, 0UL}) {
+    for (const std::size_t n :
+         {3000UL, 50'000UL, 400'000UL, 3'000'000UL, 2'999'999UL, 10'000UL, 1UL, 2'000'000UL, 0UL}) {
       const array<double> x = co_await pool.submit(make, n, 61u);
       EXPECT_EQ(digest(x), expected(n, 61)) << n;
     }
@@ -103,7 +104,9 @@ TEST(results, may_be_what_was_lent_for_writing_beside_what_was_lent_for_reading)
     const auto [a, b] = co_await pool.submit(both, upper, lower);
     EXPECT_EQ(a.data(), x.data() + 1);
     EXPECT_EQ(b.data(), x.data() + many / 2);
-    const auto reversed = [](array<double>& c, array<const double> d) { return std::pair(c.rows(0, 5000), d.rows(1, 5000)); };
+    const auto reversed = [](array<double>& c, array<const double> d) {
+      return std::pair(c.rows(0, 5000), d.rows(1, 5000));
+    };
     const auto [c, d] = co_await pool.submit(reversed, upper, lower);
     EXPECT_EQ(c.data(), x.data());
     EXPECT_EQ(d.data(), x.data() + many / 2 + 1);
@@ -289,8 +292,10 @@ TEST(results, outlive_the_pool) {
   {
     asio::io_context io;
     process_pool pool(io, options());
-    large = run(io, [](process_pool& p) -> awaitable<array<double>> { co_return co_await p.submit(make, many, 71u); }(pool));
-    small = run(io, [](process_pool& p) -> awaitable<array<double>> { co_return co_await p.submit(make, few, 71u); }(pool));
+    large = run(
+        io, [](process_pool& p) -> awaitable<array<double>> { co_return co_await p.submit(make, many, 71u); }(pool));
+    small =
+        run(io, [](process_pool& p) -> awaitable<array<double>> { co_return co_await p.submit(make, few, 71u); }(pool));
   }
   EXPECT_EQ(digest(large), expected(many, 71));
   EXPECT_EQ(digest(small), expected(few, 71));

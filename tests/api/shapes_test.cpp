@@ -9,9 +9,9 @@
 namespace {
 
 using namespace shmpool::testing;
+using asio::awaitable;
 using shmpool::array;
 using shmpool::process_pool;
-using asio::awaitable;
 
 template <class T, std::size_t Rank>
 using seen_shape = std::tuple<std::array<std::size_t, Rank>, std::uint64_t>;

@@ -41,7 +41,7 @@ void (*plugin_fail())() {
 
 /// Submits a lambda that nobody else has seen, with the trampoline for it.
 void plugin_submit(shmpool::process_pool& pool, int x, void (*done)(void*, int), void* context) {
-  pool.submit([](int y, const std::string& text) { return value_plus(y) * 10 + static_cast<int>(text.size()); }, x, "four",
-              [done, context](std::exception_ptr error, int result) { done(context, error ? -1 : result); });
+  pool.submit([](int y, const std::string& text) { return value_plus(y) * 10 + static_cast<int>(text.size()); }, x,
+              "four", [done, context](std::exception_ptr error, int result) { done(context, error ? -1 : result); });
 }
 }

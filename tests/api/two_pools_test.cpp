@@ -7,9 +7,9 @@
 namespace {
 
 using namespace shmpool::testing;
+using asio::awaitable;
 using shmpool::array;
 using shmpool::process_pool;
-using asio::awaitable;
 
 std::uint64_t read(array<const double> x) {
   return digest(x);
@@ -70,7 +70,8 @@ TEST_P(two_pools, arrays_of_one_are_used_by_the_other) {
       auto x = co_await expect_usable(second, first.make_array<double>(n));
       x = co_await expect_usable(first, std::move(x));
       array<double> result = co_await first.submit(make, n, 1u);
-      if (!result.handle().is_shared()) continue;  // small ones come as private memory, which cannot be lent for writing
+      if (!result.handle().is_shared())
+        continue;  // small ones come as private memory, which cannot be lent for writing
       result = co_await expect_usable(second, std::move(result));
       co_await expect_usable(first, std::move(result));
     }
@@ -87,9 +88,10 @@ TEST_P(two_pools, an_array_outlives_its_pool_and_is_lent_to_another) {
     process_pool b(io, how());
     auto x = make_pattern<double>(*a, 100, n);
     // Known to a worker of b from before, and unknown.
-    EXPECT_EQ(run(io, [](process_pool& pool, array<double> y) -> awaitable<std::uint64_t> {
-                co_return co_await pool.submit(read, y);
-              }(b, x)),
+    EXPECT_EQ(run(io,
+                  [](process_pool& pool, array<double> y) -> awaitable<std::uint64_t> {
+                    co_return co_await pool.submit(read, y);
+                  }(b, x)),
               digest_of(n, 100));
     auto unknown = make_pattern<double>(*a, 100, n);
     auto result = run(io, [](process_pool& pool, std::size_t size) -> awaitable<array<double>> {
@@ -125,6 +127,7 @@ TEST_P(two_pools, a_pool_that_goes_while_its_array_is_lent_to_another_takes_noth
 std::string name_of(const ::testing::TestParamInfo<shmpool::backing>& info) {
   return info.param == shmpool::backing::memfd ? "memfd" : "posix";
 }
-INSTANTIATE_TEST_SUITE_P(backings, two_pools, ::testing::Values(shmpool::backing::posix, shmpool::backing::memfd), name_of);
+INSTANTIATE_TEST_SUITE_P(backings, two_pools, ::testing::Values(shmpool::backing::posix, shmpool::backing::memfd),
+                         name_of);
 
 }  // namespace

@@ -16,9 +16,9 @@
 namespace {
 
 using namespace shmpool::testing;
+using asio::awaitable;
 using shmpool::array;
 using shmpool::process_pool;
-using asio::awaitable;
 
 enum class colour : std::uint8_t { red = 3, green = 200 };
 

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +16,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,6 +32,22 @@ bool happens(Event event, std::chrono::milliseconds patience = std::chrono::seco
     ::poll(nullptr, 0, 1);
   }
   return true;
+}
+
+/// Runs one test of this program (named DISABLED_, so that it is not run otherwise) as a program of its own, started
+/// afresh, and returns its wait status: 0 if it passed. For what ends with main(): a forked child cannot leave by exit()
+/// if Asio's threads, of which it has the traces only, are to be joined there.
+inline int run_as_program(const char* test) {
+  const std::string filter = std::string("--gtest_filter=") + test;
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    ::execl("/proc/self/exe", "program", filter.c_str(), "--gtest_also_run_disabled_tests", "--gtest_brief=1",
+            "--gtest_repeat=1", static_cast<char*>(nullptr));
+    ::_exit(127);
+  }
+  int status = -1;
+  ::waitpid(pid, &status, 0);
+  return status;
 }
 
 struct process {
@@ -67,6 +85,14 @@ inline pid_t fork_server_of(pid_t parent) {
     if (each.name == "shmpool-server" && each.state != 'Z') return each.pid;
   }
   return 0;
+}
+
+/// The same for a process that has one, which may not have got so far as to carry its name. Throws if there is none: its
+/// pid is used to send signals, and 0 would mean everybody.
+inline pid_t running_fork_server_of(pid_t parent) {
+  pid_t server = 0;
+  if (!happens([&] { return (server = fork_server_of(parent)) != 0; })) throw std::runtime_error("there is no fork server");
+  return server;
 }
 
 /// The workers of `parent`, zombies included.
