@@ -96,6 +96,7 @@ inline bool named_memory() {
 /// of its memory. Throws what the body throws.
 template <class Body>
 void with_pool(const pool_options& how, Body body) {
+  const watchdog guard(std::chrono::seconds(180));  // over the making and the end of the pool, too
   asio::io_context io;
   process_pool pool(io, how);
   run(io, body(pool));

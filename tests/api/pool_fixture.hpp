@@ -49,11 +49,14 @@ class watchdog {
       [[maybe_unused]] auto written = ::write(STDERR_FILENO, message.data(), message.size());
       ::abort();
     });
-    ::alarm(static_cast<unsigned>(patience.count()));
+    outer_ = ::alarm(static_cast<unsigned>(patience.count()));
   }
   watchdog(const watchdog&) = delete;
   watchdog& operator=(const watchdog&) = delete;
-  ~watchdog() { ::alarm(0); }
+  ~watchdog() { ::alarm(outer_); }
+
+ private:
+  unsigned outer_ = 0;  // seconds that a watchdog around this one had left
 };
 
 /// Runs `io` until nothing is left to do, and throws what the coroutine threw; returns what it returned.

@@ -1,0 +1,304 @@
+// A worker whose memory is damaged, or whose task writes where it should not: whatever it says on its socket or leaves in
+// its control memory costs its own tasks, and nobody else.
+#include "api/pool_fixture.hpp"
+
+#include "support/pending_result.hpp"
+#include "support/processes.hpp"
+#include "wire/control_page.hpp"
+#include "wire/frame.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstring>
+#include <deque>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace {
+
+using namespace shmpool::testing;
+using namespace std::chrono_literals;
+using shmpool::array;
+using shmpool::errc;
+namespace wire = shmpool::wire;
+
+// ---- The worker's side.
+
+/// The worker's socket to its parent: the only stream socket that it has.
+int own_socket() {
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    const int fd = std::stoi(entry.path().filename());
+    int type = 0;
+    socklen_t size = sizeof type;
+    if (fd > 2 && ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM) return fd;
+  }
+  return -1;
+}
+
+wire::control_page* own_control_page() {
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find("shmpool.control") == std::string::npos) continue;
+    unsigned long begin = 0;
+    if (std::sscanf(line.c_str(), "%lx-", &begin) == 1) return reinterpret_cast<wire::control_page*>(begin);
+  }
+  return nullptr;
+}
+
+/// The header of an answer to the task that runs.
+wire::frame_header answer(wire::frame_type type) {
+  wire::frame_header header;
+  header.type = type;
+  wire::control_page& page = *own_control_page();
+  for (std::uint16_t i = 0; i != wire::slot_count; ++i) {
+    const auto word = page.slots[i].word.load();
+    if ((word & 3) != static_cast<std::uint64_t>(wire::slot_state::started)) continue;
+    header.task = word >> 2;
+    header.slot = i;
+  }
+  return header;
+}
+
+void say(const void* bytes, std::size_t size) {
+  [[maybe_unused]] auto sent = ::send(own_socket(), bytes, size, MSG_NOSIGNAL);
+}
+
+void say(const wire::frame_header& header, std::vector<wire::segment_ref> segments = {}, std::size_t body = 0) {
+  std::vector<std::byte> bytes;
+  wire::append_frame(bytes, header, segments, std::vector<std::byte>(body, std::byte{0xa5}));
+  say(bytes.data(), bytes.size());
+}
+
+void say_raw(wire::frame_header header) {
+  say(&header, sizeof header);
+}
+
+wire::segment_ref result_in(std::uint64_t id, std::uint64_t offset, std::uint64_t length) {
+  wire::segment_ref ref;
+  ref.id = id;
+  ref.offset = offset;
+  ref.length = length;
+  ref.flags = wire::flag_result;
+  return ref;
+}
+
+/// Says one wrong thing; `lent` is the id of the segment that the task was given.
+struct lie {
+  const char* name;
+  void (*tell)(std::uint64_t lent);
+  bool plausible = false;  ///< it is found out only by what follows, and the task may end with what was said
+};
+
+const lie lies[] = {
+    {"garbage", [](std::uint64_t) { say(std::vector<char>(4096, '\x5a').data(), 4096); }},
+    {"one_byte_of_garbage_and_what_follows", [](std::uint64_t) { say("x", 1); }},
+    {"another_version",
+     [](std::uint64_t) {
+       auto header = answer(wire::frame_type::value);
+       header.version = 77;
+       say_raw(header);
+     }},
+    {"a_body_that_is_too_large",
+     [](std::uint64_t) {
+       auto header = answer(wire::frame_type::value);
+       header.body = wire::max_body + 1;
+       say_raw(header);
+     }},
+    {"more_segments_than_there_can_be",
+     [](std::uint64_t) {
+       auto header = answer(wire::frame_type::value);
+       header.segments = wire::max_segments + 1;
+       say_raw(header);
+     }},
+    {"no_such_type", [](std::uint64_t) { say(answer(static_cast<wire::frame_type>(200))); }},
+    {"hello_from_below", [](std::uint64_t) { say(answer(wire::frame_type::hello), {}, 16); }},
+    {"a_task_for_the_parent", [](std::uint64_t) { say(answer(wire::frame_type::task), {}, 16); }},
+    {"a_grant_for_the_parent", [](std::uint64_t) { say(answer(wire::frame_type::grant), {wire::segment_ref{}}); }},
+    {"ready_again", [](std::uint64_t) { say(answer(wire::frame_type::ready)); }},
+    {"a_failed_initializer", [](std::uint64_t) { say(answer(wire::frame_type::init_failed), {}, 16); }},
+    {"a_result_of_another_task",
+     [](std::uint64_t) {
+       auto header = answer(wire::frame_type::value);
+       header.task += 1;
+       say(header, {}, 8);
+     }},
+    {"a_result_of_no_task",
+     [](std::uint64_t) {
+       auto header = answer(wire::frame_type::value);
+       header.task = 0;
+       say(header, {}, 8);
+     }},
+    {"a_slot_that_does_not_exist",
+     [](std::uint64_t) {
+       auto header = answer(wire::frame_type::value);
+       header.slot = 60'000;
+       say(header, {}, 8);
+     }},
+    {"a_result_in_a_segment_of_nobody",
+     [](std::uint64_t) { say(answer(wire::frame_type::value), {result_in(~std::uint64_t{0}, 0, 8)}, 8); }},
+    {"a_result_beyond_what_was_lent",
+     [](std::uint64_t lent) { say(answer(wire::frame_type::value), {result_in(lent, 1 << 30, 8)}, 8); }},
+    {"a_result_longer_than_what_was_lent",
+     [](std::uint64_t lent) { say(answer(wire::frame_type::value), {result_in(lent, 0, std::uint64_t{1} << 40)}, 8); }},
+    {"a_result_whose_end_overflows",
+     [](std::uint64_t lent) { say(answer(wire::frame_type::value), {result_in(lent, 8, ~std::uint64_t{0} - 4)}, 8); }},
+    {"keeping_a_segment_of_nobody",
+     [](std::uint64_t) {
+       wire::segment_ref ref;
+       ref.id = 12345678;
+       ref.flags = wire::flag_kept;
+       say(answer(wire::frame_type::value), {ref}, 8);
+     }},
+    {"having_made_a_segment_of_nobody",
+     [](std::uint64_t) {
+       wire::segment_ref ref;
+       ref.id = 12345678;
+       ref.flags = wire::flag_created;
+       say(answer(wire::frame_type::value), {ref}, 8);
+     }},
+    {"an_exception_that_is_none", [](std::uint64_t) { say(answer(wire::frame_type::error), {}, 64); }},
+    {"an_empty_exception", [](std::uint64_t) { say(answer(wire::frame_type::error)); }, true},
+    {"memory_for_no_task",
+     [](std::uint64_t) {
+       auto header = answer(wire::frame_type::need);
+       header.task = 0;
+       header.value = 4096;
+       say(header);
+     }},
+    {"memory_for_another_task",
+     [](std::uint64_t) {
+       auto header = answer(wire::frame_type::need);
+       header.task += 1;
+       say(header);
+     }},
+    {"memory_without_end",
+     [](std::uint64_t) {
+       auto header = answer(wire::frame_type::need);
+       header.value = ~std::uint64_t{0} - 3;
+       say(header);
+     },
+     true},
+    {"half_a_segment_released", [](std::uint64_t) { say(answer(wire::frame_type::released), {}, 7); }},
+    {"a_value_that_is_none", [](std::uint64_t) { say(answer(wire::frame_type::value), {}, 3); }},
+    {"half_a_frame_before_it_dies",
+     [](std::uint64_t) {
+       auto header = answer(wire::frame_type::value);
+       header.body = wire::max_body;
+       say_raw(header);
+       ::_exit(0);
+     }},
+    {"nonsense_in_its_control_memory_before_it_dies",
+     [](std::uint64_t) {
+       wire::control_page& page = *own_control_page();
+       std::memset(static_cast<void*>(&page), 0xff, sizeof page);
+       ::_exit(0);
+     }},
+    {"replies_that_it_has_not_given_in_its_control_memory",
+     [](std::uint64_t) {
+       wire::control_page& page = *own_control_page();
+       std::memset(page.reply_ring, 0x77, sizeof page.reply_ring);
+       page.reply_end += wire::reply_ring_bytes / 2;
+       ::_exit(0);
+     }},
+};
+
+void tell(std::uint64_t which, std::uint64_t id, array<const int>) {
+  lies[which].tell(id);
+}
+
+int add(int a, int b) {
+  return a + b;
+}
+
+/// What a short task does: notes that it ran, and the victim speaks garbage before it returns as if nothing had happened.
+int note(const std::string& log, int number, int victim) {
+  const int fd = ::open(log.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
+  [[maybe_unused]] auto written = ::write(fd, &number, sizeof number);
+  ::close(fd);
+  if (number == victim) say("garbage that is longer than a header of a frame is", 40);
+  return 2 * number;
+}
+
+// ---- The test's side.
+
+class hostile_worker : public ::testing::TestWithParam<std::size_t> {};
+
+TEST_P(hostile_worker, loses_its_own_task_and_the_pool_goes_on) {
+  run([]() -> asio::awaitable<void> {
+    auto chosen = options();
+    chosen.workers = 1;
+    chosen.max_shm_bytes = 64 * 1024 * 1024;
+    shmpool::process_pool pool(co_await asio::this_coro::executor, chosen);
+    auto values = pool.make_array<int>(100'000, shmpool::fill(7));
+    const std::uint64_t id = values.handle().get()->id();
+    for (int i = 0; i != 2; ++i) {
+      pending_result<void> told;
+      pool.submit(tell, std::uint64_t{GetParam()}, id, values, told.handler());
+      co_await told.ended();
+      const auto code = code_of(told.error());
+      EXPECT_TRUE(lies[GetParam()].plausible || code == errc::protocol_violation || code == errc::worker_lost)
+          << text_of(told.error());
+      // If the lie has ended its task, the next one can be with that worker when it is found out.
+      pending_result<int> next;
+      pool.submit(add, 40, 2, next.handler());
+      co_await next.ended();
+      EXPECT_TRUE(next.succeeded() || code_of(next.error()) == errc::protocol_violation ||
+                  code_of(next.error()) == errc::worker_lost)
+          << text_of(next.error());
+      EXPECT_EQ(co_await pool.submit(add, 40, 2), 42);
+    }
+    EXPECT_EQ(values[0], 7);
+    EXPECT_EQ(values[99'999], 7);
+    co_await pool.shutdown();
+    EXPECT_EQ(pool.stats().workers, 0u);
+  }());
+}
+
+INSTANTIATE_TEST_SUITE_P(says, hostile_worker, ::testing::Range<std::size_t>(0, std::size(lies)),
+                         [](const auto& instance) { return std::string(lies[instance.param].name); });
+
+TEST(hostile_worker_with_many_tasks, runs_none_of_them_twice) {
+  run([]() -> asio::awaitable<void> {
+    auto chosen = options();
+    chosen.workers = 1;
+    shmpool::process_pool pool(co_await asio::this_coro::executor, chosen);
+    char log[] = "/tmp/shmpool_test_XXXXXX";
+    const int file = ::mkstemp(log);
+    // So that the pool knows that they are short, and hands over many at once.
+    for (int i = 0; i != 50; ++i) co_await pool.submit(note, std::string(log), -1, -2);
+    std::deque<pending_result<int>> results(64);
+    for (int i = 0; i != 64; ++i) pool.submit(note, std::string(log), i, 5, results[static_cast<std::size_t>(i)].handler());
+    EXPECT_GT(pool.stats().assigned, 10u);
+    int failed = 0;
+    for (int i = 0; i != 64; ++i) {
+      auto& each = results[static_cast<std::size_t>(i)];
+      co_await each.ended();
+      if (each.succeeded()) {
+        EXPECT_EQ(each.value(), 2 * i);
+      } else {
+        EXPECT_EQ(code_of(each.error()), errc::protocol_violation) << text_of(each.error());
+        ++failed;
+      }
+    }
+    EXPECT_GE(failed, 1);
+    std::map<int, int> runs;
+    ::lseek(file, 0, SEEK_SET);
+    for (int number; ::read(file, &number, sizeof number) == sizeof number;) ++runs[number];
+    runs.erase(-1);
+    for (int i = 0; i != 64; ++i) {
+      if (results[static_cast<std::size_t>(i)].succeeded()) { EXPECT_EQ(runs[i], 1) << "task " << i; }
+    }
+    for (const auto& [number, times] : runs) EXPECT_LE(times, 1) << "task " << number;
+    ::close(file);
+    ::unlink(log);
+  }());
+}
+
+}  // namespace
