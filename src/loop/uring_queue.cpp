@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <climits>
 #include <string>
 #include <utility>
@@ -300,8 +301,10 @@ void uring_queue::cancel_all() noexcept {
     cancel_due_.push_back(*op);
   }
   // Requests that another thread submitted end in that thread, so their completions may take a moment. Asking again
-  // covers kernels that miss a request between two attempts.
-  while (in_ring_ > 0) {
+  // covers kernels that miss a request between two attempts. Should the kernel still owe completions after two seconds,
+  // closing the ring is left, which the destructor does: a pool's end must not hang.
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(2);
+  while (in_ring_ > 0 && std::chrono::steady_clock::now() < deadline) {
     if (cancel_any_works_) {
       if (io_uring_sqe* sqe = next_sqe()) {
         io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY);

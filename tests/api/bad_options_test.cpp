@@ -42,10 +42,22 @@ const mistake mistakes[] = {
     {"nice", [](pool_options& all) { all.nice = -1; }},
     {"nice", [](pool_options& all) { all.nice = 20; }},
     {"cpu_affinity", [](pool_options& all) { all.cpu_affinity = {-1}; }},
-    {"cpu_affinity", [](pool_options& all) { all.cpu_affinity = {0, CPU_SETSIZE}; }},
-    {"rlimits", [](pool_options& all) { all.rlimits.assign(17, {RLIMIT_CORE, 0}); }},
-    {"rlimits", [](pool_options& all) { all.rlimits = {{-1, 0}}; }},
-    {"rlimits", [](pool_options& all) { all.rlimits = {{RLIM_NLIMITS, 0}}; }},
+    {"cpu_affinity",
+     [](pool_options& all) {
+       all.cpu_affinity = {0, CPU_SETSIZE};
+     }},
+    {"rlimits",
+     [](pool_options& all) {
+       all.rlimits.assign(17, {RLIMIT_CORE, 0});
+     }},
+    {"rlimits",
+     [](pool_options& all) {
+       all.rlimits = {{-1, 0}};
+     }},
+    {"rlimits",
+     [](pool_options& all) {
+       all.rlimits = {{RLIM_NLIMITS, 0}};
+     }},
     {"backend", [](pool_options& all) { all.backend = static_cast<shmpool::backend>(77); }},
     {"backing", [](pool_options& all) { all.backing = static_cast<shmpool::backing>(77); }},
 };
@@ -74,17 +86,18 @@ int add(int a, int b) {
 }
 
 TEST(extreme_options, are_accepted_and_work) {
-  for (const auto make : {+[](pool_options& all) { all.workers = 4096; }, +[](pool_options& all) { all.window = 1; },
-                          +[](pool_options& all) { all.inline_bytes = 0; },
-                          +[](pool_options& all) { all.inline_bytes = 1024 * 1024; },
-                          +[](pool_options& all) { all.cancel_grace = std::chrono::milliseconds::max(); },
-                          +[](pool_options& all) { all.cache_idle = std::chrono::milliseconds::max(); },
-                          +[](pool_options& all) { all.cache_idle = 0ms; },
-                          +[](pool_options& all) { all.cache_bytes = 0; },
-                          +[](pool_options& all) { all.cache_bytes = std::numeric_limits<std::size_t>::max(); },
-                          +[](pool_options& all) { all.max_shm_bytes = std::numeric_limits<std::size_t>::max(); },
-                          +[](pool_options& all) { all.max_pending = 1; },
-                          +[](pool_options& all) { all.rlimits.assign(16, {RLIMIT_CORE, 0}); }}) {
+  for (const auto make :
+       {+[](pool_options& all) { all.workers = 4096; }, +[](pool_options& all) { all.window = 1; },
+        +[](pool_options& all) { all.inline_bytes = 0; }, +[](pool_options& all) { all.inline_bytes = 1024 * 1024; },
+        +[](pool_options& all) { all.cancel_grace = std::chrono::milliseconds::max(); },
+        +[](pool_options& all) { all.cache_idle = std::chrono::milliseconds::max(); },
+        +[](pool_options& all) { all.cache_idle = 0ms; }, +[](pool_options& all) { all.cache_bytes = 0; },
+        +[](pool_options& all) { all.cache_bytes = std::numeric_limits<std::size_t>::max(); },
+        +[](pool_options& all) { all.max_shm_bytes = std::numeric_limits<std::size_t>::max(); },
+        +[](pool_options& all) { all.max_pending = 1; },
+        +[](pool_options& all) {
+          all.rlimits.assign(16, {RLIMIT_CORE, 0});
+        }}) {
     run([](auto change) -> asio::awaitable<void> {
       auto chosen = options();
       change(chosen);
@@ -100,7 +113,9 @@ TEST(options_that_the_kernel_refuses, break_the_pool_with_the_kernels_reason) {
   for (const auto& [text, make] : std::vector<std::pair<std::string, void (*)(pool_options&)>>{
            {"sched_setaffinity", [](pool_options& all) { all.cpu_affinity = {CPU_SETSIZE - 1}; }},
            // More than the kernel's own bound, for everybody.
-           {"setrlimit", [](pool_options& all) { all.rlimits = {{RLIMIT_NOFILE, std::uint64_t{1} << 40}}; }}}) {
+           {"setrlimit", [](pool_options& all) {
+              all.rlimits = {{RLIMIT_NOFILE, std::uint64_t{1} << 40}};
+            }}}) {
     run([](std::string expected, auto change) -> asio::awaitable<void> {
       auto chosen = options();
       change(chosen);

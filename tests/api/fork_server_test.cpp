@@ -1,5 +1,5 @@
-// The fork server as an application meets it: shared by its pools, replaced when it dies, gone when the application is, and
-// untouched by how the application treats its children.
+// The fork server as an application meets it: shared by its pools, replaced when it dies, gone when the application is,
+// and untouched by how the application treats its children.
 #include "gate.hpp"
 #include "pool_fixture.hpp"
 

@@ -1,5 +1,5 @@
-// What a worker has of its parent and what it has not: descriptors, signals, standard input, random numbers; and that the
-// options about its surroundings take effect.
+// What a worker has of its parent and what it has not: descriptors, signals, standard input, random numbers; and that
+// the options about its surroundings take effect.
 #include "pool_fixture.hpp"
 
 #include "support/pending_result.hpp"
@@ -29,8 +29,8 @@ using shmpool::array;
 
 template <class Function, class... Args>
 auto ask_one(const shmpool::pool_options& chosen, Function fn, Args... args) {
-  return run([](shmpool::pool_options with, Function function, Args... given)
-                 -> asio::awaitable<std::invoke_result_t<Function, Args...>> {
+  return run([](shmpool::pool_options with, Function function,
+                Args... given) -> asio::awaitable<std::invoke_result_t<Function, Args...>> {
     shmpool::process_pool pool(co_await asio::this_coro::executor, with);
     co_return co_await pool.submit(function, given...);
   }(chosen, fn, args...));
@@ -41,7 +41,8 @@ std::vector<std::string> descriptors() {
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
     std::error_code gone;  // that of the listing itself
     const std::string target = std::filesystem::read_symlink(entry.path(), gone);
-    if (!gone && target.find("/proc/") == std::string::npos) result.push_back(entry.path().filename().string() + " " + target);
+    if (!gone && target.find("/proc/") == std::string::npos)
+      result.push_back(entry.path().filename().string() + " " + target);
   }
   return result;
 }

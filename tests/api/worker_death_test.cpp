@@ -49,9 +49,12 @@ void PrintTo(const death& which, std::ostream* out) {
 }
 
 constexpr std::array deaths{
-    death{way::killed, "killed", SIGKILL, 0},          death{way::aborts, "aborts", SIGABRT, 0},
-    death{way::segfaults, "segfaults", SIGSEGV, 0},    death{way::exits, "exits", 0, 3},
-    death{way::exits_at_once, "exits_at_once", 0, 99}, death{way::closes_its_socket, "closes_its_socket", SIGKILL, 0},
+    death{way::killed, "killed", SIGKILL, 0},
+    death{way::aborts, "aborts", SIGABRT, 0},
+    death{way::segfaults, "segfaults", SIGSEGV, 0},
+    death{way::exits, "exits", 0, 3},
+    death{way::exits_at_once, "exits_at_once", 0, 99},
+    death{way::closes_its_socket, "closes_its_socket", SIGKILL, 0},
     death{way::leaves_a_child_behind, "leaves_a_child_behind", 0, 7},
 };
 
@@ -59,8 +62,11 @@ constexpr std::array deaths{
 int die(way how, array<int>& flag) {
   flag[1] = 0;
   switch (how) {
-    case way::killed: break;
-    case way::aborts: show(flag, ::getpid()); std::abort();
+    case way::killed:
+      break;
+    case way::aborts:
+      show(flag, ::getpid());
+      std::abort();
     case way::segfaults: {
       show(flag, ::getpid());
       ::signal(SIGSEGV, SIG_DFL);
@@ -68,8 +74,12 @@ int die(way how, array<int>& flag) {
       *nowhere = 1;
       break;
     }
-    case way::exits: show(flag, ::getpid()); std::exit(3);
-    case way::exits_at_once: show(flag, ::getpid()); ::_exit(99);
+    case way::exits:
+      show(flag, ::getpid());
+      std::exit(3);
+    case way::exits_at_once:
+      show(flag, ::getpid());
+      ::_exit(99);
     case way::closes_its_socket:
       show(flag, ::getpid());
       ::close(own_socket());
@@ -180,7 +190,8 @@ TEST(one_death, costs_one_of_the_many_short_tasks_that_the_worker_had) {
     for (const int victim : {0, 7, 31, 63, 99}) {
       run_log counted;
       std::deque<pending_result<int>> results(100);
-      for (int i = 0; i != 100; ++i) pool.submit(short_task, counted.path(), i, victim, results[static_cast<std::size_t>(i)].handler());
+      for (int i = 0; i != 100; ++i)
+        pool.submit(short_task, counted.path(), i, victim, results[static_cast<std::size_t>(i)].handler());
       std::size_t most = pool.stats().assigned;
       EXPECT_GT(most, 1u) << "one worker was given many";
       for (int i = 0; i != 100; ++i) {
@@ -191,7 +202,9 @@ TEST(one_death, costs_one_of_the_many_short_tasks_that_the_worker_had) {
           EXPECT_TRUE(lost && lost->exit_code() == 99);
         } else {
           EXPECT_TRUE(each.succeeded()) << i << ": " << text_of(each.error());
-          if (each.succeeded()) { EXPECT_EQ(each.value(), 2 * i); }
+          if (each.succeeded()) {
+            EXPECT_EQ(each.value(), 2 * i);
+          }
         }
       }
       const auto runs = counted.runs();
@@ -224,9 +237,8 @@ TEST(one_death, is_survived_by_an_idempotent_task_that_may_try_again) {
   }());
 }
 
-/// Large results, once the test says so: one that travels in a segment, for which the worker has to ask, and one of many
-/// parts, which is a message of 11 MB.
-/// They do not sleep, but for their answer.
+/// Large results, once the test says so: one that travels in a segment, for which the worker has to ask, and one of
+/// many parts, which is a message of 11 MB. They do not sleep, but for their answer.
 void spin(array<int>& flags) {
   std::atomic_ref(flags[0]).store(::getpid());
   while (std::atomic_ref(flags[1]).load() == 0) {

@@ -142,7 +142,8 @@ TEST(workers, an_initializer_that_throws_breaks_the_pool_which_says_so) {
       pool.submit(own_pid, result.handler());
       co_await result.ended();
       EXPECT_EQ(code_of(result.error()), shmpool::errc::pool_broken);
-      EXPECT_NE(text_of(result.error()).find("no licence for this machine"), std::string::npos) << text_of(result.error());
+      EXPECT_NE(text_of(result.error()).find("no licence for this machine"), std::string::npos)
+          << text_of(result.error());
       EXPECT_NE(text_of(result.error()).find("initializer"), std::string::npos) << text_of(result.error());
     }
   }());

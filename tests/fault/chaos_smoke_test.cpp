@@ -1,6 +1,7 @@
 // Some hundred workers are killed at random moments while tasks of all kinds run: every submit completes once, with the
-// right result or with worker_lost, and in the end nothing is left. SHMPOOL_CHAOS_SEED repeats a run, SHMPOOL_CHAOS_KILLS
-// makes it longer. A pool pauses after more than five deaths in ten seconds, so each has few, and there are many pools.
+// right result or with worker_lost, and in the end nothing is left. SHMPOOL_CHAOS_SEED repeats a run,
+// SHMPOOL_CHAOS_KILLS makes it longer. A pool pauses after more than five deaths in ten seconds, so each has few, and
+// there are many pools.
 #include "api/pool_fixture.hpp"
 
 #include "support/pending_result.hpp"
@@ -116,7 +117,8 @@ class storm {
       case 3: {
         auto values = pool_.make_array<double>(size, 21.0);
         const auto result = co_await pool_.submit(twice, values);
-        check(result.size() == size && result[0] == 42.0 && std::accumulate(result.begin(), result.end(), 0.0) == 42.0 * static_cast<double>(size));
+        check(result.size() == size && result[0] == 42.0 &&
+              std::accumulate(result.begin(), result.end(), 0.0) == 42.0 * static_cast<double>(size));
         break;
       }
       case 4: {

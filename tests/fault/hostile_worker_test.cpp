@@ -1,5 +1,5 @@
-// A worker whose memory is damaged, or whose task writes where it should not: whatever it says on its socket or leaves in
-// its control memory costs its own tasks, and nobody else.
+// A worker whose memory is damaged, or whose task writes where it should not: whatever it says on its socket or leaves
+// in its control memory costs its own tasks, and nobody else.
 #include "api/pool_fixture.hpp"
 
 #include "support/pending_result.hpp"
@@ -217,7 +217,8 @@ int add(int a, int b) {
   return a + b;
 }
 
-/// What a short task does: notes that it ran, and the victim speaks garbage before it returns as if nothing had happened.
+/// What a short task does: notes that it ran, and the victim speaks garbage before it returns as if nothing had
+/// happened.
 int note(const std::string& log, int number, int victim) {
   const int fd = ::open(log.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);
   [[maybe_unused]] auto written = ::write(fd, &number, sizeof number);
@@ -274,7 +275,8 @@ TEST(hostile_worker_with_many_tasks, runs_none_of_them_twice) {
     // So that the pool knows that they are short, and hands over many at once.
     for (int i = 0; i != 50; ++i) co_await pool.submit(note, std::string(log), -1, -2);
     std::deque<pending_result<int>> results(64);
-    for (int i = 0; i != 64; ++i) pool.submit(note, std::string(log), i, 5, results[static_cast<std::size_t>(i)].handler());
+    for (int i = 0; i != 64; ++i)
+      pool.submit(note, std::string(log), i, 5, results[static_cast<std::size_t>(i)].handler());
     EXPECT_GT(pool.stats().assigned, 10u);
     int failed = 0;
     for (int i = 0; i != 64; ++i) {
@@ -293,7 +295,9 @@ TEST(hostile_worker_with_many_tasks, runs_none_of_them_twice) {
     for (int number; ::read(file, &number, sizeof number) == sizeof number;) ++runs[number];
     runs.erase(-1);
     for (int i = 0; i != 64; ++i) {
-      if (results[static_cast<std::size_t>(i)].succeeded()) { EXPECT_EQ(runs[i], 1) << "task " << i; }
+      if (results[static_cast<std::size_t>(i)].succeeded()) {
+        EXPECT_EQ(runs[i], 1) << "task " << i;
+      }
     }
     for (const auto& [number, times] : runs) EXPECT_LE(times, 1) << "task " << number;
     ::close(file);

@@ -1,5 +1,5 @@
-// The application is killed, its fork server is killed, or both: within about a second no process is left of its pools, and
-// no name that anybody would have to remove by hand.
+// The application is killed, its fork server is killed, or both: within about a second no process is left of its pools,
+// and no name that anybody would have to remove by hand.
 #include "api/pool_fixture.hpp"
 
 #include "shm/shm_fixture.hpp"
@@ -58,8 +58,8 @@ struct facts {
   char prefix[64] = {};
 };
 
-/// A forked application with a busy pool: an array of its own, a result, a warm segment, one worker that computes and one
-/// that makes files. It goes on until it is killed.
+/// A forked application with a busy pool: an array of its own, a result, a warm segment, one worker that computes and
+/// one that makes files. It goes on until it is killed.
 class application {
  public:
   application() {

@@ -1,5 +1,5 @@
-// Submits that a test looks at from outside while they run: what has become of them, and waiting for it without blocking
-// the loop.
+// Submits that a test looks at from outside while they run: what has become of them, and waiting for it without
+// blocking the loop.
 #pragma once
 
 #include <shmpool.hpp>
@@ -123,10 +123,12 @@ std::exception_ptr thrown_by(Call call) {
   return nullptr;
 }
 
-/// A number that a running task shows: written by the task into an array that is lent to it, read by the test meanwhile.
+/// A number that a running task shows: written by the task into an array that is lent to it, read by the test
+/// meanwhile.
 class signal_flag {
  public:
-  explicit signal_flag(process_pool& pool) : memory(pool.make_array<int>(8192, fill(0))) {}  // more than travels in a message
+  explicit signal_flag(process_pool& pool)
+      : memory(pool.make_array<int>(8192, fill(0))) {}  // more than travels in a message
   int read() const { return std::atomic_ref(const_cast<int&>(memory[0])).load(std::memory_order_acquire); }
   array<int> memory;
 };

@@ -1,5 +1,5 @@
-// What tests see of processes and of /dev/shm from outside: who is whose child, which pools a process has, which names a
-// pool has left, and waiting for such things with a bound.
+// What tests see of processes and of /dev/shm from outside: who is whose child, which pools a process has, which names
+// a pool has left, and waiting for such things with a bound.
 #pragma once
 
 #include <dirent.h>
@@ -35,8 +35,8 @@ bool happens(Event event, std::chrono::milliseconds patience = std::chrono::seco
 }
 
 /// Runs one test of this program (named DISABLED_, so that it is not run otherwise) as a program of its own, started
-/// afresh, and returns its wait status: 0 if it passed. For what ends with main(): a forked child cannot leave by exit()
-/// if Asio's threads, of which it has the traces only, are to be joined there.
+/// afresh, and returns its wait status: 0 if it passed. For what ends with main(): a forked child cannot leave by
+/// exit() if Asio's threads, of which it has the traces only, are to be joined there.
 inline int run_as_program(const char* test) {
   const std::string filter = std::string("--gtest_filter=") + test;
   const pid_t pid = ::fork();
@@ -87,11 +87,12 @@ inline pid_t fork_server_of(pid_t parent) {
   return 0;
 }
 
-/// The same for a process that has one, which may not have got so far as to carry its name. Throws if there is none: its
-/// pid is used to send signals, and 0 would mean everybody.
+/// The same for a process that has one, which may not have got so far as to carry its name. Throws if there is none:
+/// its pid is used to send signals, and 0 would mean everybody.
 inline pid_t running_fork_server_of(pid_t parent) {
   pid_t server = 0;
-  if (!happens([&] { return (server = fork_server_of(parent)) != 0; })) throw std::runtime_error("there is no fork server");
+  if (!happens([&] { return (server = fork_server_of(parent)) != 0; }))
+    throw std::runtime_error("there is no fork server");
   return server;
 }
 
@@ -124,7 +125,8 @@ inline std::vector<std::string> pools_of(pid_t pid) {
   for (const auto& entry : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/fd", error)) {
     const std::filesystem::path target = std::filesystem::read_symlink(entry.path(), error);
     const std::string name = target.filename();
-    if (target.parent_path() == "/dev/shm" && name.ends_with(".lock")) result.push_back(name.substr(0, name.size() - 4));
+    if (target.parent_path() == "/dev/shm" && name.ends_with(".lock"))
+      result.push_back(name.substr(0, name.size() - 4));
   }
   std::sort(result.begin(), result.end());
   return result;
