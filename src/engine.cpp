@@ -67,7 +67,7 @@ sched::options scheduler_options_of(const pool_options& options) {
   sched::options result;
   result.max_workers = options.workers;
   result.window = options.window;
-  result.cancel_grace = options.cancel_grace;
+  result.cancel_grace = std::min<std::chrono::milliseconds>(options.cancel_grace, std::chrono::years{100});  // in ns from here
   result.max_pending = options.max_pending;
   return result;
 }
@@ -134,6 +134,7 @@ pool_engine::pool_engine(const pool_options& options) : options_(options) {
 
 pool_engine::~pool_engine() {
   close();
+  queue_->cancel_all();  // in a forked copy, which close() leaves alone: links and their operations go before the queue
 }
 
 bool pool_engine::active() const noexcept {
