@@ -36,7 +36,7 @@ int pidfd_open(pid_t pid) noexcept {
 
 class server {
  public:
-  server(int root, pid_t parent) : self_(::getpid()), parent_(parent), root_(root) {
+  server(int root, pid_t parent) : self_(::getpid()), root_(root) {
     sigset_t children;
     sigemptyset(&children);
     sigaddset(&children, SIGCHLD);
@@ -222,7 +222,6 @@ class server {
   }
 
   pid_t self_;
-  pid_t parent_;
   unique_fd root_, signals_, parent_process_;
   std::vector<std::unique_ptr<pool>> pools_;
   std::vector<child> children_;
