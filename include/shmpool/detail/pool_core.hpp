@@ -145,6 +145,13 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     std::shared_ptr<pool_core> core;
     void operator()(const net_error_code& error) const { core->turn(static_cast<bool>(error)); }
   };
+  /// One operation that has ended, in a turn of its own; destroyed with the context if that goes first.
+  struct on_turn {
+    completion_list ended;
+    void operator()() {
+      if (operation* op = ended.pop()) op->complete(delivery::dispatch);
+    }
+  };
   struct on_flush {
     std::shared_ptr<pool_core> core;
     void operator()() const {
@@ -202,7 +209,12 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     if (how == delivery::dispatch) {
       if (operation* op = ended.pop()) first.push(*op);
     }
-    while (operation* op = ended.pop()) op->complete(delivery::post);
+    // By way of the pool's executor: use_future's own is Asio's system executor, which would start threads for them.
+    while (operation* op = ended.pop()) {
+      on_turn later;
+      later.ended.push(*op);
+      net::post(executor_, std::move(later));
+    }
     if (operation* op = first.pop()) op->complete(delivery::dispatch);
   }
 
