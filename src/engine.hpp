@@ -1,6 +1,7 @@
 // The engine of one pool: owns the scheduler, the store, the loop's queue and the links to the workers, and turns what the
 // scheduler decides into frames, forks and kills. Sources: engine.cpp (the calls from above), engine_actions.cpp (what the
-// scheduler wants done), engine_events.cpp (what the loop and the workers report).
+// scheduler wants done), engine_events.cpp (what the loop and the workers report), engine_processes.cpp (what becomes
+// of the worker processes).
 //
 // Thread safety: public members may be called from any thread; one mutex guards everything below.
 #pragma once
@@ -113,6 +114,9 @@ class pool_engine final : public engine, sched::claims {
   bool on_need(link& from, const wire::frame& in);
   bool on_account(link& from, task* of, const wire::frame& in);
   void violated(link& from, const char* what, clock::time_point now);
+  void break_pool(std::string why, std::exception_ptr cause, clock::time_point now);
+
+  // ---- engine_processes.cpp
   void on_server_readable(clock::time_point now);
   void on_server_message(const wire::server_message& message, unique_fd descriptor, clock::time_point now);
   void on_server_lost(clock::time_point now);
@@ -121,7 +125,6 @@ class pool_engine final : public engine, sched::claims {
   void meet_last_workers(clock::time_point deadline) noexcept;
   void check_exits(clock::time_point now);
   void exited(link& which, clock::time_point now);
-  void break_pool(std::string why, std::exception_ptr cause, clock::time_point now);
 
   pool_options options_;
   process_mark made_here_;  // a forked copy is inert
