@@ -36,6 +36,9 @@ void require(bool holds, const char* message) {
 void check(const pool_options& options) {
   require(options.workers >= 1 && options.workers <= 4096,
           "pool_options::workers must be 1 to 4096 (leave it out for one worker per CPU)");
+  require(options.min_workers <= options.workers, "pool_options::min_workers must be at most pool_options::workers");
+  require(options.idle_timeout >= std::chrono::milliseconds::zero(), "pool_options::idle_timeout must not be negative");
+  require(options.when_full <= overload::refuse, "pool_options::when_full is neither wait nor refuse");
   require(options.window >= 1 && options.window <= wire::slot_count, "pool_options::window must be 1 to 64");
   require(options.inline_bytes <= 1024 * 1024, "pool_options::inline_bytes must be at most 1 MiB");
   require(options.cancel_grace >= std::chrono::milliseconds::zero(), "pool_options::cancel_grace must not be negative");
@@ -66,9 +69,12 @@ shm::store_options store_options_of(const pool_options& options) {
 sched::options scheduler_options_of(const pool_options& options) {
   sched::options result;
   result.max_workers = options.workers;
+  result.min_workers = options.min_workers;
+  result.max_tasks_per_worker = options.max_tasks_per_worker;
   result.window = options.window;
   result.cancel_grace = std::min<std::chrono::milliseconds>(options.cancel_grace, std::chrono::years{100});  // in ns from here
   result.max_pending = options.max_pending;
+  result.max_pending_bytes = options.max_pending_bytes;
   return result;
 }
 
@@ -87,13 +93,15 @@ wire::worker_settings settings_of(const pool_options& options) {
 }
 
 /// Body of the hello frame: what every worker of the pool is told first.
-std::vector<std::byte> hello_of(const pool_options& options) {
+std::vector<std::byte> hello_of(const pool_options& options, bool lasting) {
   std::vector<std::byte> body;
   const auto put = [&body](const auto& value) {
     const auto bytes = std::as_bytes(std::span(&value, 1));
     body.insert(body.end(), bytes.begin(), bytes.end());
   };
   put(std::uint64_t{options.inline_bytes});
+  put(static_cast<std::uint64_t>(lasting ? 0 : options.idle_timeout.count()));
+  put(std::uint64_t{options.max_worker_rss});
   put(std::uint8_t{options.initializer != nullptr});
   if (options.initializer) {
     const auto where = worker::locate(reinterpret_cast<const void*>(options.initializer));
@@ -117,7 +125,8 @@ std::shared_ptr<engine> make_engine(const pool_options& options) {
 pool_engine::pool_engine(const pool_options& options) : options_(options) {
   check(options);
   settings_ = settings_of(options);
-  hello_ = hello_of(options);
+  hello_ = hello_of(options, false);
+  lasting_hello_ = hello_of(options, true);
   queue_ = loop::make_completion_queue(options.backend);
   store_ = shm::store::open(store_options_of(options));
   unmapped_ = std::make_shared<unmap_list>();
@@ -129,6 +138,9 @@ pool_engine::pool_engine(const pool_options& options) : options_(options) {
   timer_watch_.what = loop::operation::kind::poll_in;
   timer_watch_.fd = timer_.get();
   watch_server();
+  const auto now = clock::now();
+  scheduler_->tick(now);  // starts what is the minimum
+  run_actions(now);
   submit_to_loop();
 }
 
@@ -142,28 +154,42 @@ bool pool_engine::active() const noexcept {
   std::lock_guard lock(mutex_);
   if (closed_) return false;
   const sched::counts now = scheduler_->count();
-  return now.queued + now.assigned != 0 || !shutdown_waiters_.empty();
+  return now.held + now.queued + now.assigned != 0 || !shutdown_waiters_.empty();
 }
 
-urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<std::byte> arguments,
-                            std::vector<attachment> attachments, const task_options& options) {
-  if (arguments.size() > wire::max_body) {
-    throw std::system_error(errc::message_too_large, "the arguments take " + std::to_string(arguments.size()) + " bytes");
-  }
-  if (attachments.size() > wire::max_segments / 2) throw std::system_error(errc::message_too_large, "too many arrays in one call");
-  if (options.timeout < std::chrono::nanoseconds::zero()) throw std::invalid_argument("task_options::timeout must not be negative");
-  if (options.attempts == 0) throw std::invalid_argument("task_options::attempts must be at least 1");
-  if (options.attempts > 1 && !options.idempotent) {
-    throw std::invalid_argument("task_options::attempts above 1 needs idempotent = true: the task may run more than once");
-  }
+bool pool_engine::holds() const noexcept {
+  return options_.when_full == overload::wait && (options_.max_pending != 0 || options_.max_pending_bytes != 0);
+}
 
+urgency pool_engine::hold(operation& op, std::uint64_t& place) {
+  place = 0;
   if (made_here_.inherited()) throw std::system_error(errc::pool_closed, "this is a forked copy of the pool");
   std::lock_guard lock(mutex_);
   if (closing_ || closed_) throw std::system_error(errc::pool_closed);
   if (scheduler_->broken()) std::rethrow_exception(failure_of(sched::failure::pool_broken, 0));
-  const std::uint32_t function = functions_.number(fn);
+  task& made = new_task(op);
+  const auto now = clock::now();
+  made.id = scheduler_->hold(&made, now);
+  op.result.place = 0;
+  if (op.cancel_key != 0) cancel_keys_.emplace(op.cancel_key, made.id);
+  held_now_ = &op;
+  run_actions(now);
+  if (std::exchange(held_now_, nullptr) == nullptr) place = op.result.place;
+  return react(now);
+}
 
-  // Every range is registered before the task exists; what was registered is taken off if one is refused.
+urgency pool_engine::withdraw(std::uint64_t place, std::uint64_t cancel_key) noexcept {
+  if (made_here_.inherited_for_certain()) return urgency::none;
+  std::lock_guard lock(mutex_);
+  if (closed_) return urgency::none;
+  cancel_keys_.erase(cancel_key);
+  const auto now = clock::now();
+  scheduler_->withdraw(place, now);
+  run_actions(now);
+  return react(now);
+}
+
+std::uint64_t pool_engine::register_lends(const std::vector<attachment>& attachments) {
   std::uint64_t warm = 0;
   for (std::size_t i = 0; i != attachments.size(); ++i) {
     const attachment& each = attachments[i];
@@ -179,7 +205,10 @@ urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<s
       for (std::uint32_t bit = 0; bit != 64; ++bit) warm |= std::uint64_t{segment.maybe_mapped_by(bit)} << bit;
     }
   }
+  return warm;
+}
 
+pool_engine::task& pool_engine::new_task(operation& op) {
   task* made;
   if (spare_tasks_.empty()) {
     made = task_pool_.emplace_back(std::make_unique<task>()).get();
@@ -189,6 +218,36 @@ urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<s
     spare_tasks_.pop_back();
   }
   made->op = &op;
+  return *made;
+}
+
+urgency pool_engine::react(clock::time_point) {
+  const bool waits = arm_timer();
+  if (idle_output_ || !completed_.empty()) return std::exchange(idle_output_, false), urgency::now;
+  return waits ? urgency::later : urgency::none;
+}
+
+urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<std::byte> arguments,
+                            std::vector<attachment> attachments, const task_options& options, std::uint64_t place) {
+  if (arguments.size() > wire::max_body) {
+    throw std::system_error(errc::message_too_large, "the arguments take " + std::to_string(arguments.size()) + " bytes");
+  }
+  if (attachments.size() > wire::max_segments / 2) throw std::system_error(errc::message_too_large, "too many arrays in one call");
+  if (options.timeout < std::chrono::nanoseconds::zero()) throw std::invalid_argument("task_options::timeout must not be negative");
+  if (options.attempts == 0) throw std::invalid_argument("task_options::attempts must be at least 1");
+  if (options.attempts > 1 && !options.idempotent) {
+    throw std::invalid_argument("task_options::attempts above 1 needs idempotent = true: the task may run more than once");
+  }
+
+  if (made_here_.inherited()) throw std::system_error(errc::pool_closed, "this is a forked copy of the pool");
+  std::lock_guard lock(mutex_);
+  if (closed_ || (closing_ && place == 0)) throw std::system_error(errc::pool_closed);
+  if (scheduler_->broken()) std::rethrow_exception(failure_of(sched::failure::pool_broken, 0));
+  const std::uint32_t function = functions_.number(fn);
+  // Before the task exists: what is refused here never was.
+  const std::uint64_t warm = register_lends(attachments);
+
+  task* const made = &new_task(op);
   made->function = function;
   made->on_progress = options.on_progress;
   made->arguments = std::move(arguments);
@@ -200,14 +259,24 @@ urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<s
   spec.timeout = options.timeout;
   spec.attempts = options.attempts;
   spec.warm_workers = warm;
+  spec.bytes = made->arguments.size();
+  for (const attachment& each : made->attachments) spec.bytes += each.length;
   const auto now = clock::now();
-  made->id = scheduler_->submit(spec, now);
+  if (place != 0) {
+    made->id = place;
+    scheduler_->submit(place, spec, now);
+  } else {
+    made->id = scheduler_->submit(spec, now);
+  }
   if (made->id == 0) {
+    const std::string bound = options_.max_pending != 0 && scheduler_->count().queued + scheduler_->count().assigned >= options_.max_pending
+                                  ? "max_pending = " + std::to_string(options_.max_pending)
+                                  : "max_pending_bytes = " + std::to_string(options_.max_pending_bytes);
     finish(*made);
-    throw std::system_error(errc::queue_full, "pool_options::max_pending = " + std::to_string(options_.max_pending));
+    throw std::system_error(errc::queue_full, "pool_options::" + bound);
   }
   ++submitted_;
-  if (op.cancel_key != 0) cancel_keys_.emplace(op.cancel_key, made->id);
+  if (op.cancel_key != 0) cancel_keys_.insert_or_assign(op.cancel_key, made->id);
   idle_output_ = false;
   run_actions(now);
   const bool waits = arm_timer();
@@ -300,9 +369,10 @@ void pool_engine::drain() {
   cycle(now);
 }
 
-std::vector<progress_notice> pool_engine::take_progress() {
+std::vector<notice> pool_engine::take_notices() {
+  if (made_here_.inherited()) return {};
   std::lock_guard lock(mutex_);
-  return std::exchange(progress_, {});
+  return std::exchange(notices_, {});
 }
 
 completion_list pool_engine::take_completed() noexcept {
@@ -326,14 +396,23 @@ pool_stats pool_engine::stats() const {
   result.backend = queue_->name();
   result.backing = memory.memfd_used || options_.backing == backing::memfd ? "memfd" : "posix";
   result.workers = tasks.workers;
+  result.starting_workers = tasks.starting_workers;
   result.idle_workers = tasks.idle_workers;
+  result.leaving_workers = tasks.leaving_workers;
   result.workers_started = workers_started_;
+  result.workers_retired = workers_retired_;
+  result.workers_killed = workers_killed_;
   result.worker_deaths = tasks.deaths;
+  result.held = tasks.held;
   result.queued = tasks.queued;
   result.assigned = tasks.assigned;
+  for (const auto& [id, each] : links_) result.running += each->started_tasks();
+  result.pending_bytes = tasks.bytes;
   result.submitted = submitted_;
   result.completed = succeeded_;
-  result.failed = failed_;
+  result.failures = failures_;
+  result.failed = failures_.threw + failures_.aborted + failures_.deadline_exceeded + failures_.worker_lost +
+                  failures_.protocol_violation + failures_.worker_start_failed + failures_.pool_broken;
   result.live_segments = memory.live_segments;
   result.cached_segments = memory.cached_segments;
   result.live_bytes = memory.live_bytes;

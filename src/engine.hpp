@@ -40,8 +40,11 @@ class pool_engine final : public engine, sched::claims {
   segment_source& memory() noexcept override { return *store_; }
   std::size_t inline_limit() const noexcept override { return options_.inline_bytes; }
 
+  bool holds() const noexcept override;
+  urgency hold(operation& op, std::uint64_t& place) override;
+  urgency withdraw(std::uint64_t place, std::uint64_t cancel_key) noexcept override;
   urgency submit(operation& op, const callable_ref& fn, std::vector<std::byte> arguments,
-                 std::vector<attachment> attachments, const task_options& options) override;
+                 std::vector<attachment> attachments, const task_options& options, std::uint64_t place) override;
   urgency cancel(std::uint64_t cancel_key, cancel_kind kind) override;
   urgency shutdown(operation& op) override;
   void stop() noexcept override;
@@ -49,7 +52,7 @@ class pool_engine final : public engine, sched::claims {
   void flush() override;
   void drain() override;
   completion_list take_completed() noexcept override;
-  std::vector<progress_notice> take_progress() override;
+  std::vector<notice> take_notices() override;
   clear_result clear_shm() override;
   pool_stats stats() const override;
   unsigned max_workers() const noexcept override { return options_.workers; }
@@ -75,13 +78,20 @@ class pool_engine final : public engine, sched::claims {
   /// Hears which segments were freed, so that workers can be told to unmap them.
   class unmap_list;
 
+  /// Registers what a task is lent; errc::array_busy if somebody has it. Says which workers have it mapped already.
+  static std::uint64_t register_lends(const std::vector<attachment>& attachments);
+  task& new_task(operation& op);
+  /// After an event that a call from above has caused.
+  urgency react(clock::time_point now);
+
   // ---- sched::claims
   bool take_back(sched::worker_id worker, sched::task_id id) noexcept override;
   std::optional<sched::time_point> started(sched::worker_id worker, sched::task_id id) noexcept override;
 
   // ---- engine_actions.cpp
   void run_actions(clock::time_point now);
-  void start_worker(sched::worker_id id);
+  void start_worker(sched::worker_id id, bool lasting);
+  void admit(task& what, sched::task_id id);
   void assign(link& to, task& what, clock::time_point now);
   void lease_for(link& to, task& what, std::vector<wire::segment_ref>& refs);
   void introduce_function(link& to, std::uint32_t function);
@@ -125,6 +135,8 @@ class pool_engine final : public engine, sched::claims {
   void meet_last_workers(clock::time_point deadline) noexcept;
   void check_exits(clock::time_point now);
   void exited(link& which, clock::time_point now);
+  /// Counts a worker that is gone, and tells whoever asked to be told.
+  void account(const link& which);
 
   pool_options options_;
   process_mark made_here_;  // a forked copy is inert
@@ -135,7 +147,7 @@ class pool_engine final : public engine, sched::claims {
   std::optional<sched::scheduler> scheduler_;
   function_table functions_;
   wire::worker_settings settings_{};
-  std::vector<std::byte> hello_;
+  std::vector<std::byte> hello_, lasting_hello_;  // the latter for workers that do not leave when they are idle
 
   unique_fd server_;  // this pool's socket to the fork server
   loop::operation server_watch_;
@@ -150,9 +162,11 @@ class pool_engine final : public engine, sched::claims {
   std::vector<task*> spare_tasks_;
   std::unordered_map<std::uint64_t, sched::task_id> cancel_keys_;
 
+  operation* held_now_ = nullptr;  // the one that hold() is about: if it is admitted at once, it is not completed for that
+
   completion_list completed_;
   completion_list shutdown_waiters_;
-  std::vector<progress_notice> progress_;
+  std::vector<notice> notices_;
   bool closing_ = false;   // shutdown() or stop() was called
   bool drained_ = false;   // and all workers are gone
   bool closed_ = false;    // close() was called
@@ -161,7 +175,9 @@ class pool_engine final : public engine, sched::claims {
   std::exception_ptr broken_cause_;
   std::string start_failure_;
   std::string last_death_;
-  std::uint64_t submitted_ = 0, succeeded_ = 0, failed_ = 0, workers_started_ = 0;
+  std::uint64_t submitted_ = 0, succeeded_ = 0;
+  failure_counts failures_;
+  std::uint64_t workers_started_ = 0, workers_retired_ = 0, workers_killed_ = 0;
 };
 
 }  // namespace shmpool::detail

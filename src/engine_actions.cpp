@@ -23,7 +23,8 @@ void pool_engine::run_actions(clock::time_point now) {
   sched::action next;
   while (scheduler_->next_action(next)) {
     switch (next.what) {
-      case kind::start_worker: start_worker(next.worker); break;
+      case kind::start_worker: start_worker(next.worker, next.lasting); break;
+      case kind::admit: admit(*static_cast<task*>(next.context), next.task); break;
       case kind::assign:
         if (link* to = find(next.worker)) assign(*to, *static_cast<task*>(next.context), now);
         break;
@@ -38,10 +39,14 @@ void pool_engine::run_actions(clock::time_point now) {
           header.type = wire::frame_type::leave;
           which->queue_frame(header, {}, {});
           which->state = link::stage::leaving;
+          which->why_it_left = worker_exit::reason::retired;
         }
         break;
       case kind::kill_worker:
-        if (link* which = find(next.worker)) kill(*which);
+        if (link* which = find(next.worker)) {
+          which->why_it_left = worker_exit::reason::killed;
+          kill(*which);
+        }
         break;
       case kind::complete: fail(*static_cast<task*>(next.context), next.why, next.worker); break;
       case kind::drained: finish_shutdown(); break;
@@ -54,7 +59,16 @@ worker::link* pool_engine::find(sched::worker_id id) noexcept {
   return found == links_.end() ? nullptr : found->second.get();
 }
 
-void pool_engine::start_worker(sched::worker_id id) {
+/// There is room for what was held: from here on its caller has a place, and what the place is for will be submitted.
+void pool_engine::admit(task& what, sched::task_id id) {
+  operation& op = *std::exchange(what.op, nullptr);  // so that its cancel key stays, for the task to come
+  finish(what);
+  op.result.place = id;
+  if (&op == held_now_) held_now_ = nullptr;
+  else completed_.push(op);
+}
+
+void pool_engine::start_worker(sched::worker_id id, bool lasting) {
   const auto now = clock::now();
   try {
     auto made = std::make_unique<link>(id);
@@ -66,7 +80,7 @@ void pool_engine::start_worker(sched::worker_id id) {
     unsent_.push_back(message);
     wire::frame_header header;
     header.type = wire::frame_type::hello;
-    to.queue_frame(header, {}, hello_);
+    to.queue_frame(header, {}, lasting ? lasting_hello_ : hello_);
     to.start_receiving(*queue_);
     idle_output_ = true;
   } catch (const std::exception& error) {
@@ -260,7 +274,19 @@ void pool_engine::fail(task& what, sched::failure why, sched::worker_id worker) 
     for (const attachment& each : what.attachments) abandoned.push_back(each.handle);
   }
   finish(what);
-  ++failed_;
+  switch (why) {
+    case sched::failure::none: break;
+    case sched::failure::cancelled:
+    case sched::failure::pool_stopped: ++failures_.aborted; break;
+    case sched::failure::deadline_exceeded: ++failures_.deadline_exceeded; break;
+    case sched::failure::worker_lost: {
+      const link* lost = find(worker);
+      ++(lost && !lost->violation.empty() ? failures_.protocol_violation : failures_.worker_lost);
+      break;
+    }
+    case sched::failure::worker_start_failed: ++failures_.worker_start_failed; break;
+    case sched::failure::pool_broken: ++failures_.pool_broken; break;
+  }
   completed_.push(op);
 }
 

@@ -119,9 +119,20 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
       const auto* which = static_cast<task*>(scheduler_->assigned_context(from.id, in.header.task));
       const auto fraction = std::bit_cast<double>(in.header.value);
       // Of a task that has ended meanwhile, or a number that is none: nothing to tell.
-      if (which && which->on_progress && fraction >= 0 && fraction <= 1) progress_.push_back({which->on_progress, fraction});
+      if (which && which->on_progress && fraction >= 0 && fraction <= 1) {
+        notices_.push_back([call = which->on_progress, fraction] { call(fraction); });
+      }
       return true;
     }
+    case wire::frame_type::outgrown: scheduler_->recycle(from.id, now); return true;
+    case wire::frame_type::leaving:
+      if (from.started_tasks() != 0) return violated(from, "it left in the middle of a task", now), false;
+      if (from.state == link::stage::running || from.state == link::stage::starting) {
+        from.state = link::stage::leaving;
+        from.why_it_left = worker_exit::reason::idle;
+      }
+      scheduler_->worker_leaves(from.id, now);
+      return true;
     case wire::frame_type::released:
       if (in.body.size() % sizeof(std::uint64_t) != 0) return violated(from, "it released half a segment", now), false;
       for (std::size_t at = 0; at != in.body.size(); at += sizeof(std::uint64_t)) {
@@ -217,12 +228,13 @@ bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point
   if (thrown) {
     result.attachments.clear();
     result.error = std::move(thrown);
-    ++failed_;
+    ++failures_.threw;
   } else {
     functions_[which->function].result_sizes = std::move(used);
     result.bytes.assign(in.body.begin(), in.body.end());
     ++succeeded_;
   }
+  ++from.results;
   operation& op = *which->op;
   op.result = std::move(result);
   finish(*which);
@@ -270,6 +282,7 @@ bool pool_engine::on_need(link& from, const wire::frame& in) {
 }
 
 void pool_engine::violated(link& from, const char* what, clock::time_point) {
+  from.why_it_left = worker_exit::reason::killed;
   from.violation = "worker " + std::to_string(from.pid) + " was killed: " + what;
   kill(from);
   queue_->cancel(from.receive);

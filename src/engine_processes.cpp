@@ -145,6 +145,26 @@ void pool_engine::check_exits(clock::time_point now) {
   }
 }
 
+void pool_engine::account(const link& which) {
+  worker_exit how;
+  how.why = which.why_it_left;
+  how.pid = which.pid;
+  how.max_rss_bytes = which.max_rss_bytes;
+  how.tasks = which.results;
+  if (which.wait_status) {
+    how.status_known = true;
+    if (WIFSIGNALED(*which.wait_status)) how.signal = WTERMSIG(*which.wait_status);
+    else how.exit_code = WEXITSTATUS(*which.wait_status);
+  }
+  switch (how.why) {
+    case worker_exit::reason::died: break;  // the scheduler counts those
+    case worker_exit::reason::killed: ++workers_killed_; break;
+    case worker_exit::reason::retired:
+    case worker_exit::reason::idle: ++workers_retired_; break;
+  }
+  if (options_.on_worker_exit) notices_.push_back([call = options_.on_worker_exit, how] { call(how); });
+}
+
 void pool_engine::exited(link& which, clock::time_point now) {
   if (which.violation.empty()) {
     which.collect_last_words();
@@ -161,6 +181,7 @@ void pool_engine::exited(link& which, clock::time_point now) {
     last_death_ = "nobody could learn how it ended";
   }
   which.state = link::stage::gone;
+  account(which);
   // First, as the end of the last worker may be that of the pool, which clears what nobody holds.
   which.kept.clear();
   which.initializer_leases.clear();

@@ -3,6 +3,8 @@
 
 #include <shmpool/error.hpp>
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -28,12 +30,46 @@ enum class backing : std::uint8_t {
   memfd,      ///< anonymous memory whose descriptor is passed to the workers
 };
 
+/// What becomes of a submit for which there is no room (pool_options::max_pending and max_pending_bytes).
+enum class overload : std::uint8_t {
+  wait,    ///< it waits its turn, before its arguments are packed
+  refuse,  ///< it fails at once with errc::queue_full
+};
+
+/// How and why a worker process ended; for pool_options::on_worker_exit.
+struct worker_exit {
+  enum class reason : std::uint8_t {
+    died,     ///< nobody had asked it to: a crash, a signal from outside, exit() in a task
+    killed,   ///< by the pool: a task that was cancelled or overdue did not heed it, or the worker broke the protocol
+    retired,  ///< it had run max_tasks_per_worker, had outgrown max_worker_rss, or the pool shuts down
+    idle,     ///< it had nothing to do for idle_timeout
+  };
+  reason why = reason::died;
+  pid_t pid = 0;
+  int signal = 0;                   ///< the signal that ended it, 0 if it exited
+  int exit_code = 0;                ///< its exit code, if signal is 0
+  bool status_known = false;        ///< false if nobody could learn how it ended
+  std::uint64_t max_rss_bytes = 0;  ///< its peak resident memory, 0 if unknown
+  std::uint64_t tasks = 0;          ///< results that it has sent
+};
+
 /// The number of CPUs that this process may use (its affinity mask), at least 1.
 unsigned default_worker_count() noexcept;
 
 struct pool_options {
-  /// Most worker processes, 1 to 4096. They are started when tasks ask for them.
+  /// Most workers that run tasks at once, 1 to 4096. They are started when tasks ask for them. While some are about to
+  /// leave, their replacements exist beside them.
   unsigned workers = default_worker_count();
+  /// Workers that are started with the pool and kept, at most `workers`.
+  unsigned min_workers = 0;
+  /// A worker beyond min_workers leaves when it had nothing to do for this long, whether the pool's context runs or not;
+  /// zero: never.
+  std::chrono::milliseconds idle_timeout = std::chrono::milliseconds::zero();
+  /// A worker leaves when it has run this many tasks, and is replaced before; 0: never.
+  unsigned max_tasks_per_worker = 0;
+  /// A worker leaves after the task at which its private resident memory (shared segments not counted) was found above this
+  /// many bytes, and is replaced before; 0: never. Looked at after tasks of a millisecond and more, else every 10 ms.
+  std::uint64_t max_worker_rss = 0;
   shmpool::backend backend = backend::automatic;
   shmpool::backing backing = backing::automatic;
   /// Budget for the pool's shared memory in bytes, cache included; 0 means no bound of its own.
@@ -44,8 +80,14 @@ struct pool_options {
   std::chrono::milliseconds cache_idle = std::chrono::seconds{30};
   /// Arrays of at most this many bytes travel inside the message instead of in a segment. At most 1 MiB.
   std::size_t inline_bytes = 16 * 1024;
-  /// Most tasks that may wait or run at once; a further submit fails with errc::queue_full. 0 means no bound.
+  /// Most tasks that may be queued or run at once; 0 means no bound.
   std::size_t max_pending = 0;
+  /// No further task is let in while the arguments of those that are queued or run (what is packed, and all of the arrays that
+  /// they are given) take at least this many bytes; 0 means no bound. So one task may go beyond it.
+  std::size_t max_pending_bytes = 0;
+  /// What becomes of a submit that finds no room. One that waits reads contiguous ranges that it was given as lvalues when
+  /// its turn comes, so that they must live until it completes.
+  overload when_full = overload::wait;
   /// How long a cancelled or overdue task may take to heed stop_requested() before its worker is killed.
   std::chrono::milliseconds cancel_grace = std::chrono::milliseconds{500};
   /// Most tasks handed to one worker ahead of time when tasks are short, 1 to 64; 1 turns it off.
@@ -58,6 +100,9 @@ struct pool_options {
   std::vector<int> cpu_affinity = {};
   /// Resource limits set in each worker: RLIMIT_* and the value for both the soft and the hard limit.
   std::vector<std::pair<int, std::uint64_t>> rlimits = {};
+  /// Called on the pool's executor when the pool learns that a worker has ended, except when the pool object is destroyed.
+  /// A pool without work does not look; it learns of it with the next submit, or stats().
+  std::function<void(const worker_exit&)> on_worker_exit = {};
 };
 
 struct task_options {

@@ -74,7 +74,8 @@ class basic_process_pool {
   ///
   /// `fn`: a function, function pointer, lambda without captures, stateless function object, or by_value(closure). Its
   /// signature decides how each argument travels: see docs/arguments.md. Contiguous ranges that are lvalues and not arrays
-  /// of shmpool are read when the operation is initiated and must live until then.
+  /// of shmpool are read when the operation is initiated and must live until then; where submits wait for room
+  /// (pool_options::max_pending), until it completes.
   ///
   /// Completion signature: void(std::exception_ptr, R), or void(std::exception_ptr) where fn returns void; R is fn's result type.
   /// The handler is never called from inside submit().
@@ -134,7 +135,8 @@ class basic_process_pool {
   /// Frees every segment of this pool that nobody holds and unlinks its name.
   clear_result clear_shm() { return core_->pool().clear_shm(); }
 
-  pool_stats stats() const { return core_->pool().stats(); }
+  /// What the pool is doing. May be called every second, or every millisecond.
+  pool_stats stats() const { return core_->stats(); }
 
  private:
   template <class>

@@ -7,21 +7,40 @@
 
 namespace shmpool {
 
-/// A snapshot, consistent in itself.
+/// Tasks that ended with an error, by what it was.
+struct failure_counts {
+  std::uint64_t threw = 0;  ///< the task's own exception
+  std::uint64_t aborted = 0;  ///< operation_aborted: cancelled, or the pool was stopped
+  std::uint64_t deadline_exceeded = 0;
+  std::uint64_t worker_lost = 0;
+  std::uint64_t protocol_violation = 0;
+  std::uint64_t worker_start_failed = 0;
+  std::uint64_t pool_broken = 0;
+};
+
+/// A snapshot, consistent in itself. Taking it costs microseconds.
 struct pool_stats {
   std::string_view backend;  ///< "io_uring" or "epoll"
   std::string_view backing;  ///< "posix", or "memfd" once at least one segment had to be one
 
-  unsigned workers = 0;       ///< processes that run or are being started
-  unsigned idle_workers = 0;  ///< of these, without a task
+  unsigned workers = 0;           ///< processes that run or are being started
+  unsigned starting_workers = 0;  ///< of these, not known to exist yet
+  unsigned idle_workers = 0;      ///< of these, without a task
+  unsigned leaving_workers = 0;   ///< of these, on their way out
   std::uint64_t workers_started = 0;
-  std::uint64_t worker_deaths = 0;  ///< ended without being asked to
+  std::uint64_t workers_retired = 0;  ///< ended as they were asked to, or for being idle
+  std::uint64_t workers_killed = 0;   ///< by the pool
+  std::uint64_t worker_deaths = 0;    ///< ended without being asked to
 
+  std::size_t held = 0;       ///< submits that wait for room (pool_options::max_pending)
   std::size_t queued = 0;     ///< tasks that wait in the pool
   std::size_t assigned = 0;   ///< tasks that were handed to a worker
-  std::uint64_t submitted = 0;
-  std::uint64_t completed = 0;  ///< with a value
-  std::uint64_t failed = 0;     ///< with an error, cancelled ones included
+  std::size_t running = 0;    ///< of these, begun
+  std::uint64_t pending_bytes = 0;  ///< arguments of all queued and assigned tasks
+  std::uint64_t submitted = 0;      ///< let in so far
+  std::uint64_t completed = 0;      ///< with a value
+  std::uint64_t failed = 0;         ///< with an error: the sum of all `failures`
+  failure_counts failures;
 
   std::size_t live_segments = 0;    ///< held by a handle, a task or a worker
   std::size_t cached_segments = 0;  ///< free and warm

@@ -1,17 +1,11 @@
-// Which worker gets which task, and when one more worker is started.
+// Which worker gets which task.
 #include "sched/scheduler_state.hpp"
 
 #include <algorithm>
 
 namespace shmpool::sched {
 
-void scheduler::impl::settle(time_point now) {
-  dispatch(now);
-  if (closing_) wind_down();
-}
-
 void scheduler::impl::dispatch(time_point now) {
-  start_wanted_at_.reset();
   while (!queue_.empty()) {
     const index_type task = queue_.front();
     const index_type worker = choose_worker(tasks_[task], now);
@@ -22,12 +16,14 @@ void scheduler::impl::dispatch(time_point now) {
   rebalance(now);
   // Workers have died or a pause has held them back since these tasks were handed out: the newcomer will take its
   // share.
-  if (workers_.idle_count() == 0 && crowded() && may_start(now)) workers_.set_idle(start_worker());
+  if (workers_.idle_count() == 0 && may_widen() && crowded() && may_start(now)) workers_.set_idle(start_worker());
 }
 
 index_type scheduler::impl::choose_worker(const task_record& task, time_point now) {
-  if (workers_.idle_count() != 0) return choose_idle(task.warm_workers);
-  if (may_start(now)) return start_worker();
+  if (may_widen()) {
+    if (workers_.idle_count() != 0) return choose_idle(task.warm_workers);
+    if (may_start(now)) return start_worker();
+  }
   return is_long(task) ? no_index : choose_busy(task);
 }
 
@@ -45,7 +41,9 @@ index_type scheduler::impl::choose_busy(const task_record& task) const noexcept 
   duration least{};
   for (index_type index = 0; index < workers_.slots(); ++index) {
     const worker_record& worker = workers_[index];
-    if (!worker.usable() || worker.long_tasks != 0 || worker.tasks.size() >= settings_.window) continue;
+    // One without tasks is there to take the place of another one, which is not gone yet.
+    if (!worker.usable() || worker.tasks.empty()) continue;
+    if (worker.long_tasks != 0 || worker.tasks.size() >= settings_.window) continue;
     if (task.cost > settings_.lookahead - worker.behind) continue;
     // Where estimates do not tell workers apart, as with tasks that take no time at all, numbers do.
     if (best == no_index || worker.behind < least ||
@@ -60,7 +58,7 @@ index_type scheduler::impl::choose_busy(const task_record& task) const noexcept 
 void scheduler::impl::rebalance(time_point now) {
   // Spares the usual case, few tasks and workers to spare, a look at every worker.
   if (workers_.idle_count() == 0 || (behind_others_ == 0 && workers_.starting() == 0)) return;
-  for (;;) {
+  while (may_widen()) {
     const index_type idle = workers_.most_recently_idle();
     if (idle == no_index || workers_[idle].state != worker_state::ready) return;
     index_type fullest = no_index;
@@ -81,7 +79,7 @@ void scheduler::impl::rebalance(time_point now) {
 }
 
 bool scheduler::impl::move_half(index_type from, index_type to, time_point now) {
-  const std::size_t share = (workers_[from].waiting() + 1) / 2;
+  const std::size_t share = std::min<std::size_t>((workers_[from].waiting() + 1) / 2, workers_[to].tasks_left);
   const index_type running = workers_[from].state == worker_state::ready ? workers_[from].tasks.front() : no_index;
   scratch_.clear();
   for (index_type task = workers_[from].tasks.back(); task != running && scratch_.size() < share;) {
@@ -105,19 +103,6 @@ bool scheduler::impl::crowded() const noexcept {
   return false;
 }
 
-bool scheduler::impl::may_start(time_point now) noexcept {
-  if (workers_.size() >= settings_.max_workers) return false;
-  if (now >= crashes_.resume_at()) return true;
-  start_wanted_at_ = crashes_.resume_at();
-  return false;
-}
-
-index_type scheduler::impl::start_worker() {
-  const index_type worker = workers_.acquire();
-  emit(action::kind::start_worker, worker);
-  return worker;
-}
-
 void scheduler::impl::assign(index_type task, index_type worker, time_point now) {
   task_record& record = tasks_[task];
   worker_record& target = workers_[worker];
@@ -125,8 +110,9 @@ void scheduler::impl::assign(index_type task, index_type worker, time_point now)
   record.state = task_state::assigned;
   record.worker = worker;
   record.sent = false;
-  if (!target.tasks.empty()) ++behind_others_;
+  ++(target.tasks.empty() ? busy_ : behind_others_);
   target.tasks.push_back(tasks_, task);
+  workers_.count_task(worker, true);
   if (is_long(record)) {
     ++target.long_tasks;
   } else {
@@ -142,7 +128,7 @@ void scheduler::impl::detach(index_type task) noexcept {
   task_record& record = tasks_[task];
   worker_record& holder = workers_[record.worker];
   holder.tasks.remove(tasks_, task);
-  if (!holder.tasks.empty()) --behind_others_;
+  --(holder.tasks.empty() ? busy_ : behind_others_);
   if (is_long(record)) {
     --holder.long_tasks;
   } else {

@@ -19,9 +19,8 @@ crash_monitor::verdict crash_monitor::died(time_point now) {
   // More than this no rule asks about; without the bound a limit of "never" would remember every death of a long storm.
   const std::size_t asked = std::max<std::size_t>(std::size_t{settings_.crash_limit} + 1, settings_.broken_limit);
   if (recent_.size() > asked) recent_.erase(recent_.begin());
-  fruitless_ = std::min(fruitless_ + 1, recent_.size());
 
-  if (settings_.broken_limit != 0 && fruitless_ >= settings_.broken_limit) return verdict::give_up;
+  if (settings_.broken_limit != 0 && recent_.size() >= settings_.broken_limit) return verdict::give_up;
   if (recent_.size() <= settings_.crash_limit) {
     next_crash_pause_ = settings_.backoff;
     return verdict::carry_on;

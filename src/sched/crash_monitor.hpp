@@ -17,15 +17,15 @@ class crash_monitor {
   enum class verdict : std::uint8_t {
     carry_on,  ///< replace the worker at once
     back_off,  ///< start nothing before resume_at()
-    give_up,   ///< broken_limit deaths within the window, and no task completed between them
+    give_up,   ///< broken_limit deaths within the window
   };
 
   explicit crash_monitor(const options& settings);
 
   /// A worker ended that nobody had asked to end.
   verdict died(time_point now);
-  /// A task completed: workers can live.
-  void completed() noexcept { fruitless_ = 0; }
+  /// A task completed: workers can live, so what deaths there were are the tasks' own. A pause that has begun goes on.
+  void completed() noexcept { recent_.clear(); }
 
   /// A worker could not be started while others are alive.
   void start_failed(time_point now);
@@ -49,8 +49,7 @@ class crash_monitor {
   duration longest_pause() const noexcept;
 
   options settings_;
-  std::vector<time_point> recent_;  ///< deaths within the window, in awake_time, oldest first
-  std::size_t fruitless_ = 0;       ///< how many of the last deaths no completion followed
+  std::vector<time_point> recent_;  ///< deaths within the window that no completion followed, in awake_time, oldest first
   std::uint64_t deaths_ = 0;
   pause crash_pause_;
   duration paused_before_{};  ///< length of all crash pauses before the last one

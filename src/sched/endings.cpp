@@ -15,7 +15,9 @@ index_type scheduler::impl::find_sent(worker_id worker, task_id task) const noex
 
 bool scheduler::impl::take_back(index_type task) noexcept {
   const task_record& record = tasks_[task];
-  return !record.sent || slots_.take_back(workers_[record.worker].id, tasks_.id(task));
+  if (record.sent && !slots_.take_back(workers_[record.worker].id, tasks_.id(task))) return false;
+  workers_.count_task(record.worker, false);
+  return true;
 }
 
 void scheduler::impl::recall(index_type worker) noexcept {
@@ -111,17 +113,22 @@ void scheduler::impl::bury(index_type worker, std::span<const task_id> started) 
 }
 
 void scheduler::impl::complete(index_type task, failure why, worker_id lost_with) {
-  emit(action::kind::complete, no_index, task);
-  actions_.back().why = why;
-  actions_.back().worker = lost_with;
-  tasks_.release(task);
+  action& made = emit(action::kind::complete, no_index, task);
+  made.why = why;
+  made.worker = lost_with;
+  forget(task);
 }
 
 void scheduler::impl::finish(index_type task, failure why) {
-  if (tasks_[task].state == task_state::queued) {
-    queue_.remove(tasks_, task);
-  } else {
-    detach(task);
+  switch (tasks_[task].state) {
+    case task_state::held: held_.remove(tasks_, task); break;
+    case task_state::queued: queue_.remove(tasks_, task); break;
+    case task_state::assigned: detach(task); break;
+    case task_state::admitted:
+      // The engine is about to submit it, and completes it then.
+      if (tasks_[task].doom == failure::none) tasks_[task].doom = why;
+      return;
+    case task_state::vacant: return;
   }
   complete(task, why);
 }
@@ -142,13 +149,10 @@ void scheduler::impl::break_pool() {
   kill_all();
 }
 
-void scheduler::impl::wind_down() {
+void scheduler::impl::wind_down(time_point now) {
   if (tasks_.size() != 0 || drained_) return;
   for (index_type worker = 0; worker < workers_.slots(); ++worker) {
-    const worker_state state = workers_[worker].state;
-    if (state != worker_state::starting && state != worker_state::ready) continue;
-    workers_.set_state(worker, worker_state::retiring);
-    emit(action::kind::retire_worker, worker);
+    if (workers_[worker].working()) retire(worker, now);
   }
   if (workers_.size() != 0) return;
   drained_ = true;

@@ -13,21 +13,48 @@ scheduler::~scheduler() = default;
 
 task_id scheduler::submit(const task_spec& task, time_point now) {
   impl& self = *impl_;
-  if (self.closing_ || self.broken_) return 0;
-  if (self.settings_.max_pending != 0 && self.tasks_.size() >= self.settings_.max_pending) return 0;
+  if (self.closing_ || self.broken_ || !self.has_room()) return 0;
   const index_type index = self.tasks_.acquire();
-  task_record& record = self.tasks_[index];
-  record.context = task.context;
-  record.order = ++self.submits_;
-  record.warm_workers = task.warm_workers;
-  record.cost = task.expected ? std::max(*task.expected, duration::zero()) : duration::max();
-  record.timeout = std::max(task.timeout, duration::zero());
-  record.attempts_left = std::max(task.attempts, 1U);
-  record.state = task_state::queued;
-  self.queue_.push_back(self.tasks_, index);
+  self.accept(index, task);
   const task_id id = self.tasks_.id(index);
   self.settle(now);
   return id;
+}
+
+task_id scheduler::hold(void* context, time_point now) {
+  impl& self = *impl_;
+  if (self.closing_ || self.broken_) return 0;
+  const index_type index = self.tasks_.acquire();
+  self.tasks_[index].context = context;
+  self.tasks_[index].order = ++self.submits_;
+  self.tasks_[index].state = task_state::held;
+  self.held_.push_back(self.tasks_, index);
+  const task_id id = self.tasks_.id(index);
+  self.settle(now);
+  return id;
+}
+
+void scheduler::submit(task_id admitted, const task_spec& task, time_point now) {
+  impl& self = *impl_;
+  const index_type index = self.tasks_.find(admitted);
+  if (index == no_index || self.tasks_[index].state != task_state::admitted) return;
+  --self.admitted_;
+  if (self.tasks_[index].doom != failure::none) {
+    self.tasks_[index].context = task.context;
+    self.complete(index, self.tasks_[index].doom);
+  } else {
+    self.accept(index, task);
+  }
+  self.settle(now);
+}
+
+void scheduler::withdraw(task_id admitted, time_point now) {
+  impl& self = *impl_;
+  const index_type index = self.tasks_.find(admitted);
+  if (index == no_index || self.tasks_[index].state != task_state::admitted) return;
+  --self.admitted_;
+  self.forget(index);
+  self.settle(now);
 }
 
 void scheduler::worker_started(worker_id worker, time_point now) {
@@ -44,14 +71,12 @@ void scheduler::worker_start_failed(worker_id worker, time_point now) {
   impl& self = *impl_;
   const index_type index = self.workers_.find(worker);
   if (index == no_index) return;
-  const worker_state state = self.workers_[index].state;
-  const bool was_wanted = state == worker_state::starting || state == worker_state::ready;
+  const bool was_wanted = self.workers_[index].working();
   self.bury(index, {});
   if (was_wanted) {
     bool others = false;
     for (index_type other = 0; other < self.workers_.slots(); ++other) {
-      const worker_state alive = self.workers_[other].state;
-      others = others || alive == worker_state::starting || alive == worker_state::ready;
+      others = others || self.workers_[other].working();
     }
     if (others) {
       self.crashes_.start_failed(now);
@@ -68,7 +93,7 @@ bool scheduler::replied(worker_id worker, task_id task, duration, time_point now
   const index_type index = self.find_sent(worker, task);
   if (index == no_index) return false;
   self.detach(index);
-  self.tasks_.release(index);
+  self.forget(index);
   self.crashes_.completed();
   self.settle(now);
   return true;
@@ -85,13 +110,32 @@ void scheduler::worker_exited(worker_id worker, std::span<const task_id> started
   self.settle(now);
 }
 
+void scheduler::recycle(worker_id worker, time_point now) {
+  impl& self = *impl_;
+  const index_type index = self.workers_.find(worker);
+  if (index == no_index || !self.workers_[index].working()) return;
+  self.workers_.set_outgrown(index);
+  self.recall(index);
+  self.settle(now);
+}
+
+void scheduler::worker_leaves(worker_id worker, time_point now) {
+  impl& self = *impl_;
+  const index_type index = self.workers_.find(worker);
+  if (index == no_index || !self.workers_[index].working()) return;
+  self.workers_.set_state(index, worker_state::retiring);
+  self.workers_[index].leave_by = later(now, self.settings_.leave_grace);
+  self.recall(index);
+  self.settle(now);
+}
+
 void scheduler::cancel(task_id task, cancel_kind kind, time_point now) {
   impl& self = *impl_;
   const index_type index = self.tasks_.find(task);
   if (index == no_index) return;
   task_record& record = self.tasks_[index];
   // A task that was told to stop is one that could not be taken back: asking again would get the same answer.
-  if (record.state == task_state::queued || (!record.stop_requested && self.take_back(index))) {
+  if (record.state != task_state::assigned || (!record.stop_requested && self.take_back(index))) {
     self.finish(index, failure::cancelled);
   } else if (kind == cancel_kind::partial) {
     self.request_stop(index);
@@ -106,6 +150,7 @@ void scheduler::tick(time_point now) {
   for (index_type task = self.deadlines_.due(now); task != no_index; task = self.deadlines_.due(now)) {
     self.expire(task, now);
   }
+  self.kill_stragglers(now);
   self.settle(now);
 }
 
@@ -139,10 +184,11 @@ bool scheduler::next_action(action& out) {
 }
 
 std::optional<time_point> scheduler::next_deadline() const {
-  const std::optional<time_point> task = impl_->deadlines_.earliest();
-  const std::optional<time_point> start = impl_->start_wanted_at_;
-  if (task && start) return std::min(*task, *start);
-  return task ? task : start;
+  std::optional<time_point> next = impl_->deadlines_.earliest();
+  for (const auto& other : {impl_->start_wanted_at_, impl_->next_straggler()}) {
+    if (other) next = std::min(next.value_or(*other), *other);
+  }
+  return next;
 }
 
 bool scheduler::broken() const noexcept {
@@ -151,10 +197,14 @@ bool scheduler::broken() const noexcept {
 
 counts scheduler::count() const noexcept {
   counts out;
-  out.queued = impl_->queue_.size();
+  out.held = impl_->held_.size();
+  out.queued = impl_->queue_.size() + impl_->admitted_;
   out.assigned = impl_->assigned_;
+  out.bytes = impl_->bytes_;
   out.workers = static_cast<unsigned>(impl_->workers_.size());
+  out.starting_workers = static_cast<unsigned>(impl_->workers_.starting());
   out.idle_workers = static_cast<unsigned>(impl_->workers_.idle_count());
+  out.leaving_workers = static_cast<unsigned>(impl_->workers_.leaving());
   out.deaths = impl_->crashes_.deaths();
   return out;
 }
@@ -164,7 +214,16 @@ void* scheduler::assigned_context(worker_id worker, task_id task) const noexcept
   return index == no_index ? nullptr : impl_->tasks_[index].context;
 }
 
-void scheduler::impl::emit(action::kind what, index_type worker, index_type task) {
+void scheduler::impl::settle(time_point now) {
+  start_wanted_at_.reset();
+  admit_held();
+  dispatch(now);
+  if (workers_.spent() != 0) replace_spent(now);
+  keep_minimum(now);
+  if (closing_) wind_down(now);
+}
+
+action& scheduler::impl::emit(action::kind what, index_type worker, index_type task) {
   action next;
   next.what = what;
   if (worker != no_index) next.worker = workers_[worker].id;
@@ -172,7 +231,7 @@ void scheduler::impl::emit(action::kind what, index_type worker, index_type task
     next.task = tasks_.id(task);
     next.context = tasks_[task].context;
   }
-  actions_.push_back(next);
+  return actions_.emplace_back(next);
 }
 
 /// Several events may go in before their actions are fetched, and a later one may overtake an earlier one's action. An
@@ -192,6 +251,7 @@ bool scheduler::impl::still_meant(const action& what) noexcept {
     case action::kind::retire_worker:
     case action::kind::kill_worker:
       return workers_.find(what.worker) != no_index;
+    case action::kind::admit:
     case action::kind::complete:
     case action::kind::drained:
       return true;

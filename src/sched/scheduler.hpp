@@ -24,15 +24,24 @@ using task_id = std::uint64_t;
 using worker_id = std::uint32_t;
 
 struct options {
+  /// Most workers that have tasks at once. While some are about to leave, their replacements exist beside them.
   unsigned max_workers = 1;
+  /// Workers that are there without a task asking for them.
+  unsigned min_workers = 0;
+  /// A worker leaves when it has run this many tasks; 0: never.
+  unsigned max_tasks_per_worker = 0;
   /// Most tasks handed to one worker, the running one included.
   unsigned window = 64;
   /// How much expected work may be handed over behind the running task.
   duration lookahead = std::chrono::microseconds{200};
   duration cancel_grace = std::chrono::milliseconds{500};
+  /// How long a worker that was told to leave, or said that it does, may take before it is killed.
+  duration leave_grace = std::chrono::seconds{2};
   /// Most tasks, waiting and running; 0: no bound.
   std::size_t max_pending = 0;
-  /// With more deaths than crash_limit within crash_window, starting workers pauses ...
+  /// No further task is taken in while those that are have at least this many bytes; 0: no bound.
+  std::uint64_t max_pending_bytes = 0;
+  /// With more deaths than crash_limit within crash_window, and no completion between, starting workers pauses ...
   unsigned crash_limit = 5;
   /// ... where the time of such pauses does not count: they would carry the deaths out of the window.
   duration crash_window = std::chrono::seconds{10};
@@ -48,6 +57,7 @@ struct task_spec {
   duration timeout = duration::zero();  ///< zero: none
   unsigned attempts = 1;                ///< how often it may start; more than 1 only for idempotent tasks
   std::uint64_t warm_workers = 0;  ///< hint: bit (worker id modulo 64) is set where its segments are mapped already
+  std::uint64_t bytes = 0;         ///< what it counts for max_pending_bytes
 };
 
 enum class cancel_kind : std::uint8_t { total, partial, terminal };
@@ -68,6 +78,7 @@ struct action {
     start_worker,   ///< fork `worker`; answer with worker_started() or worker_start_failed(). Tasks may follow at once
     assign,         ///< send `task` to `worker`
     request_stop,   ///< make this_task::stop_requested() true for `task`, which runs on `worker`
+    admit,          ///< there is room for `task`, which waited for it: answer with submit() or withdraw()
     retire_worker,  ///< tell `worker`, which has no task, to leave; answer with worker_exited() when it has
     kill_worker,    ///< SIGKILL `worker`; answer with worker_exited() when it is dead
     complete,       ///< `task` ends with `why`; the scheduler has forgotten it
@@ -78,6 +89,7 @@ struct action {
   task_id task = 0;
   void* context = nullptr;  ///< task_spec::context, where the action names a task
   failure why = failure::none;
+  bool lasting = false;  ///< start_worker: it is one of min_workers, so it must not leave for being idle
 };
 
 /// What the scheduler may ask of the slots in a worker's control page, about tasks whose assignment next_action() has
@@ -94,11 +106,15 @@ class claims {
 };
 
 struct counts {
-  std::size_t queued = 0;     ///< waiting in the scheduler
-  std::size_t assigned = 0;   ///< handed to a worker, running ones included
-  unsigned workers = 0;       ///< started or starting, not yet exited
-  unsigned idle_workers = 0;  ///< workers, starting ones included, that have no task and may be given one
-  std::uint64_t deaths = 0;   ///< workers that ended without being asked to
+  std::size_t held = 0;           ///< waiting for room
+  std::size_t queued = 0;         ///< waiting in the scheduler, those included that were admitted and are not submitted yet
+  std::size_t assigned = 0;       ///< handed to a worker, running ones included
+  std::uint64_t bytes = 0;        ///< task_spec::bytes of all queued and assigned ones
+  unsigned workers = 0;           ///< started or starting, not yet exited
+  unsigned starting_workers = 0;  ///< of these, not known to exist yet
+  unsigned idle_workers = 0;      ///< of these, without a task and to be given one
+  unsigned leaving_workers = 0;   ///< of these, told to leave, or killed
+  std::uint64_t deaths = 0;       ///< workers that ended without being asked to
 };
 
 class scheduler {
@@ -112,8 +128,16 @@ class scheduler {
   // events. What a later event of the batch has undone (an assignment to a worker that is dead by then) is not
   // returned.
 
-  /// A new task; 0 if max_pending is reached, or after shutdown(), stop() or when broken(): nothing is remembered then.
+  /// A new task; 0 if there is no room (max_pending, max_pending_bytes), or after shutdown(), stop() or when broken():
+  /// nothing is remembered then.
   task_id submit(const task_spec& task, time_point now);
+  /// A new task that waits for room in the order of these calls, before anything is known of it but its context; 0 after
+  /// shutdown(), stop() or when broken(). `admit` follows, perhaps at once, unless it ends before.
+  task_id hold(void* context, time_point now);
+  /// The task that was admitted, as it is now. If it was cancelled or stopped since, it completes with that.
+  void submit(task_id admitted, const task_spec& task, time_point now);
+  /// Forgets a task that was admitted and cannot be submitted; the engine completes it itself.
+  void withdraw(task_id admitted, time_point now);
   /// `worker` exists; it may have been assigned tasks before this.
   void worker_started(worker_id worker, time_point now);
   /// `worker` could not be started: its tasks go back to the queue; if no other worker is alive, everything queued
@@ -134,6 +158,11 @@ class scheduler {
   void worker_exited(worker_id worker, task_id started, time_point now) {
     worker_exited(worker, std::span(&started, started != 0 ? 1U : 0U), now);
   }
+  /// The worker is not to be used any more (it has outgrown its memory limit): it keeps what it has started, and is
+  /// replaced and retired.
+  void recycle(worker_id worker, time_point now);
+  /// The worker says that it leaves of its own accord, as it has been idle for long. worker_exited() follows.
+  void worker_leaves(worker_id worker, time_point now);
   /// See the cancellation table of the docs. Unknown tasks are ignored.
   void cancel(task_id task, cancel_kind kind, time_point now);
   /// Time has passed: acts on what is due. See next_deadline().

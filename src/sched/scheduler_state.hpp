@@ -1,5 +1,6 @@
-// The scheduler's state and the steps that its events are made of. scheduler.cpp has the events, assignment.cpp decides
-// which worker gets which task, endings.cpp how tasks and workers end.
+// The scheduler's state and the steps that its events are made of. scheduler.cpp has the events, admission.cpp what waits
+// for room, assignment.cpp decides which worker gets which task, staffing.cpp when workers are started and retired,
+// endings.cpp how tasks and workers end.
 //
 // Thread safety: none.
 #pragma once
@@ -13,6 +14,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <vector>
 
@@ -23,9 +25,21 @@ struct scheduler::impl {
     settings_.max_workers = std::max(settings_.max_workers, 1U);
   }
 
-  // ---- Assignment. Every event ends with settle(), which leaves nothing undone that could be done now.
-
+  /// Every event ends with it: leaves nothing undone that could be done now.
   void settle(time_point now);
+
+  // ---- Admission.
+
+  bool has_room() const noexcept;
+  /// Lets held tasks in, oldest first, as long as there is room.
+  void admit_held();
+  /// A task with room gets into the queue.
+  void accept(index_type task, const task_spec& spec);
+  /// The record is vacant from here; the task must be in no list.
+  void forget(index_type task) noexcept;
+
+  // ---- Assignment.
+
   /// Hands queued tasks out, then shares out what waits behind others.
   void dispatch(time_point now);
   /// The worker that `task` goes to, perhaps a new one; no_index if it has to wait.
@@ -39,9 +53,8 @@ struct scheduler::impl {
   bool move_half(index_type from, index_type to, time_point now);
   /// True if a task waits behind another one at a worker, so that one more worker would help.
   bool crowded() const noexcept;
-  /// Whether a worker may be started now. If only a pause forbids it, the end of the pause becomes a deadline.
-  bool may_start(time_point now) noexcept;
-  index_type start_worker();
+  /// Whether one more worker may be given tasks. Those beyond are there to take the place of one that leaves.
+  bool may_widen() const noexcept { return busy_ < settings_.max_workers; }
   void assign(index_type task, index_type worker, time_point now);
   /// Takes a task off its worker's list. It must then be queued, assigned or completed.
   void detach(index_type task) noexcept;
@@ -49,6 +62,23 @@ struct scheduler::impl {
   void note_behind(worker_record& worker) const noexcept;
   void enqueue(index_type task) noexcept;
   bool is_long(const task_record& task) const noexcept { return task.cost > settings_.lookahead; }
+
+  // ---- Staffing.
+
+  /// Workers that are to stay.
+  std::size_t staff() const noexcept { return workers_.size() - workers_.leaving() - workers_.spent(); }
+  /// Whether a worker may be started now. If only a pause forbids it, the end of the pause becomes a deadline.
+  bool may_start(time_point now) noexcept;
+  index_type start_worker();
+  /// Starts what is missing of min_workers.
+  void keep_minimum(time_point now);
+  /// Replaces workers that get no more tasks, and retires those of them that have none left.
+  void replace_spent(time_point now);
+  void retire(index_type worker, time_point now);
+  /// Kills workers that were to leave and have not.
+  void kill_stragglers(time_point now);
+  /// When kill_stragglers() is due.
+  std::optional<time_point> next_straggler() const noexcept;
 
   // ---- Endings.
 
@@ -74,15 +104,16 @@ struct scheduler::impl {
   void finish_all(failure why);
   void break_pool();
   /// After shutdown() or stop(): retires the workers when no task is left, and says `drained` when no worker is.
-  void wind_down();
+  void wind_down(time_point now);
 
-  void emit(action::kind what, index_type worker, index_type task = no_index);
+  action& emit(action::kind what, index_type worker, index_type task = no_index);
   bool still_meant(const action& what) noexcept;
 
   options settings_;
   claims& slots_;
   task_table tasks_;
   worker_table workers_;
+  task_list held_;   ///< waits for room
   task_list queue_;
   deadline_heap deadlines_;
   crash_monitor crashes_;
@@ -92,6 +123,9 @@ struct scheduler::impl {
   std::optional<time_point> start_wanted_at_;  ///< a worker is needed, and a pause ends then
   std::uint64_t submits_ = 0;
   std::size_t assigned_ = 0;
+  std::size_t admitted_ = 0;       ///< tasks in state admitted
+  std::size_t busy_ = 0;           ///< workers that have tasks
+  std::uint64_t bytes_ = 0;        ///< of all tasks that were let in
   std::size_t behind_others_ = 0;  ///< assigned tasks that are not the first of their worker
   bool closing_ = false;
   bool broken_ = false;

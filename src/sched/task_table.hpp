@@ -19,6 +19,8 @@ inline constexpr index_type no_index = std::numeric_limits<index_type>::max();
 
 enum class task_state : std::uint8_t {
   vacant,    ///< the record names no task
+  held,      ///< it waits for room
+  admitted,  ///< it has room, and the engine is about to submit it
   queued,    ///< it waits in the scheduler's queue
   assigned,  ///< it is in the list of one worker, which may or may not have started it
 };
@@ -27,6 +29,7 @@ struct task_record {
   void* context = nullptr;
   std::uint64_t order = 0;  ///< counts submits; the queue is always sorted by it
   std::uint64_t warm_workers = 0;
+  std::uint64_t bytes = 0;
   duration cost{};     ///< expected run time; duration::max() if unknown
   duration timeout{};  ///< zero: none
   std::uint32_t generation = 0;

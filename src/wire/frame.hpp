@@ -37,6 +37,8 @@ enum class frame_type : std::uint8_t {
   released = 36,     ///< the worker dropped its last handle on kept segments (ids in the body)
   init_failed = 37,  ///< instead of ready: the initializer threw, or (value 1) the worker cannot be set up; task: pid; body: the exception
   progress = 38,     ///< the task says how far it has come; value: the bits of a double from 0 to 1
+  outgrown = 39,     ///< its private resident memory is above the limit; value: bytes
+  leaving = 40,      ///< it had nothing to do for so long that it exits now
 };
 
 struct frame_header {

@@ -67,6 +67,16 @@ void link::free_slot(std::uint16_t index) noexcept {
   slot(index).word.store(wire::slot_word(0, wire::slot_state::free), std::memory_order_relaxed);
 }
 
+std::size_t link::started_tasks() const noexcept {
+  std::size_t count = 0;
+  for (std::uint64_t taken = ~free_slots_; taken != 0; taken &= taken - 1) {
+    const auto index = static_cast<std::uint16_t>(std::countr_zero(taken));
+    const auto started = wire::slot_word(slots_[index], wire::slot_state::started);
+    if (slot(index).word.load(std::memory_order_relaxed) == started) ++count;
+  }
+  return count;
+}
+
 void link::queue_frame(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
                        std::span<const std::byte> body) {
   wire::append_frame(out_, header, segments, body);

@@ -8,6 +8,7 @@
 #include "wire/control_page.hpp"
 #include "wire/frame.hpp"
 
+#include <shmpool/options.hpp>
 #include <shmpool/shm_handle.hpp>
 
 #include <sys/types.h>
@@ -77,6 +78,8 @@ class link {
   std::uint64_t max_rss_bytes = 0;
   std::optional<std::chrono::steady_clock::time_point> status_due;  ///< when to stop waiting for the fork server's word
   std::string violation;                                 ///< why its stream was given up, if it was
+  worker_exit::reason why_it_left = worker_exit::reason::died;
+  std::uint64_t results = 0;  ///< tasks whose result it has sent
   bool exit_known() const noexcept { return wait_status.has_value() || (process_ended && !status_due); }
 
   // What the parent has of its memory beyond tasks, by segment id.
@@ -99,6 +102,8 @@ class link {
   std::uint64_t task_in(std::uint16_t slot) const noexcept { return slot < wire::slot_count ? slots_[slot] : 0; }
   wire::slot& slot(std::uint16_t index) const noexcept { return control.page().slots[index]; }
   bool has_tasks() const noexcept { return ~free_slots_ != 0; }
+  /// How many of its tasks it has begun.
+  std::size_t started_tasks() const noexcept;
 
   // ---- Outgoing.
 

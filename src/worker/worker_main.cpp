@@ -4,6 +4,7 @@
 #include "wire/fd_passing.hpp"
 #include "wire/frame.hpp"
 #include "worker/code_ref.hpp"
+#include "worker/memory_limit.hpp"
 #include "worker/reply_stream.hpp"
 #include "worker/segment_table.hpp"
 #include "worker/task_state.hpp"
@@ -14,6 +15,7 @@
 
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,6 +26,7 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -62,7 +65,7 @@ class worker final : lease_source, progress_sink {
         serve(next);
       } else {
         flush();
-        receive();
+        if (!receive() && reader_.pending() == 0) leave_idle();
       }
     }
   }
@@ -92,10 +95,22 @@ class worker final : lease_source, progress_sink {
     ::_exit(125);  // the parent does not make such frames: this process is damaged
   }
 
-  void receive() {
+  /// False if nothing has come for the idle timeout.
+  bool receive() {
     const ssize_t received = wire::receive_with_fds(socket_.get(), reader_.prepare(), descriptors_, 0);
+    if (received == -EAGAIN) return false;
     if (received <= 0) leave();  // the parent has closed it
     reader_.commit(static_cast<std::size_t>(received));
+    return true;
+  }
+
+  /// What the parent sends meanwhile is not lost: it hears that this worker has begun none of it, and takes it back.
+  [[noreturn]] void leave_idle() {
+    wire::frame_header header;
+    header.type = wire::frame_type::leaving;
+    reply(header, {}, {});
+    flush();
+    leave();
   }
 
   [[noreturn]] static void leave() {
@@ -119,6 +134,8 @@ class worker final : lease_source, progress_sink {
     detail::unpacker settings(in.body, {});
     const auto inline_bytes = settings.get<std::uint64_t>();
     inline_bytes_ = static_cast<std::size_t>(inline_bytes);
+    const auto idle_ms = settings.get<std::uint64_t>();
+    const auto most_resident = settings.get<std::uint64_t>();
     detail::set_local_allocator(&memory_, inline_bytes_);
     wire::frame_header header;
     header.type = wire::frame_type::ready;
@@ -147,6 +164,14 @@ class worker final : lease_source, progress_sink {
     reply(header, {}, body);
     flush();
     if (header.type == wire::frame_type::init_failed) leave();  // tasks may have been sent already: none must run
+    if (most_resident != 0) memory_limit_.emplace(most_resident);
+    if (idle_ms != 0) {
+      timeval patience{};
+      patience.tv_sec = static_cast<time_t>(idle_ms / 1000);
+      patience.tv_usec = static_cast<suseconds_t>(idle_ms % 1000 * 1000);
+      // It cannot fail for a socket; if it did, the worker would only stay.
+      (void)::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    }
   }
 
   void define(const wire::frame& in) {
@@ -217,6 +242,14 @@ class worker final : lease_source, progress_sink {
     header.value = run;
     reply(header, std::exchange(result.attachments(), {}), result.bytes());
     task_ = 0;
+    if (memory_limit_) {
+      if (const std::uint64_t resident = memory_limit_->exceeded_by(started + run, run); resident != 0) {
+        header = {};
+        header.type = wire::frame_type::outgrown;
+        header.value = resident;
+        reply(header, {}, {});
+      }
+    }
     if (arguments_.capacity() > 1024 * 1024) std::vector<std::byte>().swap(arguments_);
   }
 
@@ -288,7 +321,7 @@ class worker final : lease_source, progress_sink {
     }
     for (;;) {
       wire::frame next;
-      while (!try_read(next)) receive();
+      while (!try_read(next)) receive();  // for as long as it takes: this worker is not idle
       switch (next.header.type) {
         case wire::frame_type::grant: {
           if (next.segment_count() != 1) ::_exit(125);
@@ -329,6 +362,7 @@ class worker final : lease_source, progress_sink {
   std::unordered_map<std::uint64_t, function> functions_;
   std::vector<std::byte> arguments_;
   std::size_t inline_bytes_ = 0;
+  std::optional<memory_limit> memory_limit_;
   std::uint64_t task_ = 0;
 };
 

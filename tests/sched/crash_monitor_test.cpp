@@ -51,6 +51,24 @@ TEST_F(crash_monitor_test, completion_between_deaths_keeps_the_pool) {
   EXPECT_EQ(monitor.died(now), verdict::give_up);
 }
 
+TEST_F(crash_monitor_test, deaths_between_completions_do_not_pause) {
+  settings.crash_limit = 1;
+  crash_monitor monitor(settings);
+  for (int i = 0; i < 100; ++i) {
+    EXPECT_EQ(monitor.died(now), verdict::carry_on);
+    monitor.completed();
+  }
+  EXPECT_LE(monitor.resume_at(), now);
+}
+
+TEST_F(crash_monitor_test, completion_does_not_cut_a_pause_short) {
+  settings.crash_limit = 0;
+  crash_monitor monitor(settings);
+  monitor.died(now);
+  monitor.completed();
+  EXPECT_EQ(monitor.resume_at(), now + settings.backoff);
+}
+
 TEST_F(crash_monitor_test, deaths_leave_the_window_with_time) {
   settings.broken_limit = 3;
   crash_monitor monitor(settings);

@@ -75,6 +75,13 @@ class scheduler_test : public ::testing::Test {
     task.context = const_cast<std::string*>(&label);
     return ids[name] = sched().submit(task, now);
   }
+  task_id hold(const std::string& name) {
+    return ids[name] = sched().hold(const_cast<std::string*>(&*labels_.insert(name).first), now);
+  }
+  void submit_admitted(const std::string& name, task_spec task = slow()) {
+    task.context = const_cast<std::string*>(&*labels_.find(name));
+    sched().submit(ids.at(name), task, now);
+  }
   bool reply(worker_id worker, const std::string& name) {
     slots.forget(ids.at(name));
     return sched().replied(worker, ids.at(name), microseconds{1}, now);
@@ -114,6 +121,8 @@ class scheduler_test : public ::testing::Test {
     switch (what.what) {
       case action::kind::start_worker:
         return "start " + worker;
+      case action::kind::admit:
+        return "admit " + task;
       case action::kind::assign:
         return "assign " + task + " " + worker;
       case action::kind::request_stop:

@@ -25,8 +25,15 @@ inline void require(bool holds, const char* promise) {
 
 struct sim_worker;
 
+enum class sim_place : std::uint8_t {
+  inside,    ///< the scheduler has all of it
+  held,      ///< it waits for room
+  admitted,  ///< it was told that there is room, and has yet to be submitted
+};
+
 struct sim_task {
   task_spec spec;
+  sim_place place = sim_place::inside;
   task_id id = 0;
   std::uint64_t order = 0;
   sim_worker* at = nullptr;  ///< the worker it was sent to; null: the scheduler has it
@@ -43,6 +50,7 @@ struct sim_task {
   bool stop_sent = false;
   bool just_taken_back = false;
   bool must_be_done = false;  ///< it was cancelled when it had not started
+  bool ends_at_submit = false;  ///< the same, when it was admitted
 
   bool overdue(time_point now) const {
     return started && spec.timeout > duration::zero() && started_at + spec.timeout <= now;
@@ -54,9 +62,15 @@ struct sim_task {
 struct sim_worker {
   worker_id id = 0;
   bool ready = false;
-  bool retiring = false;
+  bool retiring = false;  ///< told to leave, or leaves of its own accord
   bool killed = false;
   bool dead = false;
+  bool outgrown = false;
+  bool stubborn = false;      ///< leaves only when it is killed
+  bool lasting = false;       ///< does not leave for being idle
+  time_point leave_since{};   ///< while retiring
+  unsigned given = 0;         ///< tasks sent to it and not taken back
+  unsigned starts = 0;
   std::deque<sim_task*> inbox;  ///< sent to it, not started
   sim_task* running = nullptr;
   std::deque<sim_task*> outbox;  ///< finished, reply under way
@@ -68,10 +82,11 @@ struct sim_worker {
     if (running) visit(*running);
     for (sim_task* task : inbox) visit(*task);
   }
-  bool usable() const {
-    bool free_of_doom = true;
-    each([&](const sim_task& task) { free_of_doom = free_of_doom && !task.doomed(); });
-    return !retiring && !killed && !dead && free_of_doom;
+  bool working() const { return !retiring && !killed && !dead; }
+  bool doomed() const {
+    bool found = false;
+    each([&](const sim_task& task) { found = found || task.doomed(); });
+    return found;
   }
 };
 
@@ -89,6 +104,7 @@ class model final : public claims {
     const auto place = std::find(inbox.begin(), inbox.end(), task);
     if (place == inbox.end()) return false;
     inbox.erase(place);
+    --task->at->given;
     task->at = nullptr;
     task->just_taken_back = true;
     return true;
@@ -108,15 +124,50 @@ class model final : public claims {
     return found == by_id_.end() ? nullptr : found->second;
   }
 
-  void submitted(sim_task& task, task_id id) {
+  /// A new task that is inside, or held.
+  void entered(sim_task& task, task_id id, sim_place place) {
     require(id != 0 && by_id_.emplace(id, &task).second, "ids are never 0 and never used twice");
     task.id = id;
+    task.place = place;
     ++pending;
+    if (place == sim_place::held) ++held;
+    else bytes += task.spec.bytes;
   }
+
+  bool has_room() const {
+    const bool for_tasks = settings.max_pending == 0 || pending - held < settings.max_pending;
+    return for_tasks && (settings.max_pending_bytes == 0 || (bytes < settings.max_pending_bytes && admitted == 0));
+  }
+
+  bool spent(const sim_worker& worker) const {
+    const unsigned limit = settings.max_tasks_per_worker;
+    return worker.working() && (worker.outgrown || (limit != 0 && worker.given >= limit));
+  }
+  bool usable(const sim_worker& worker) const {
+    return worker.working() && !worker.doomed() && !spent(worker);
+  }
+  template <class Is>
+  std::size_t count(Is is) const {
+    return static_cast<std::size_t>(
+        std::count_if(workers.begin(), workers.end(), [&](const auto& entry) { return is(entry.second); }));
+  }
+  /// Workers that have tasks.
+  std::size_t busy() const {
+    return count([](const sim_worker& each) { return !each.dead && each.load() != 0; });
+  }
+  /// Workers that are to stay.
+  std::size_t staff() const {
+    return count([&](const sim_worker& each) { return each.working() && !spent(each); });
+  }
+  /// Whether one more worker could be started, if no pause forbids it.
+  bool may_grow() const { return staff() < settings.max_workers && alive < std::size_t{2} * settings.max_workers; }
 
   void starts(sim_worker& worker, time_point now) {
     sim_task& task = *worker.inbox.front();
     require(!task.done || worker.killed, "a task that has ended does not run");
+    ++worker.starts;
+    require(settings.max_tasks_per_worker == 0 || worker.starts <= settings.max_tasks_per_worker,
+            "a worker runs no more tasks than it may");
     worker.inbox.pop_front();
     worker.running = &task;
     task.started = true;
@@ -131,6 +182,7 @@ class model final : public claims {
       ++deaths;
       ++fruitless;
       death_times.push_back(now);
+      pause_likely = true;
     }
     if (worker.running) worker.running->lost_with = worker.id;
     worker.each([](sim_task& task) {
@@ -156,7 +208,10 @@ class model final : public claims {
     }
     switch (what.what) {
       case action::kind::start_worker:
-        start_worker(what.worker, now);
+        start_worker(what, now);
+        break;
+      case action::kind::admit:
+        admit(*task);
         break;
       case action::kind::assign:
         assign(*task, *worker);
@@ -168,9 +223,16 @@ class model final : public claims {
         task->stop_sent = true;
         break;
       case action::kind::retire_worker:
-        require(closing && worker->load() == 0 && pending == 0, "retires workers when all is done");
-        require(!worker->killed && !worker->retiring, "retires a worker once");
+        require(!worker->killed && (!worker->retiring || batched), "retires a worker once");
+        require(worker->load() == 0, "retires a worker that has no task");
+        require((closing && pending == 0) || spent(*worker) || batched,
+                "retires workers when all is done, or they have done all");
+        if (!closing && !batched) {
+          require(staff() != 0 || workers.rbegin()->first > worker->id || !may_grow() || looping(now),
+                  "starts a replacement before it retires a worker");
+        }
         worker->retiring = true;
+        worker->leave_since = now;
         break;
       case action::kind::kill_worker:
         kill(*worker, now);
@@ -187,10 +249,24 @@ class model final : public claims {
   }
 
   void replied(sim_task& task) {
-    task.done = true;
     task.at = nullptr;
-    --pending;
+    ended(task);
     fruitless = 0;
+    death_times.clear();
+  }
+
+  void ended(sim_task& task) {
+    task.done = true;
+    --pending;
+    if (task.place == sim_place::held) --held;
+    if (task.place == sim_place::inside) bytes -= task.spec.bytes;
+  }
+
+  /// Starting workers may be paused for what has died lately.
+  bool looping(time_point now) const {
+    return std::count_if(death_times.begin(), death_times.end(), [&](time_point at) {
+             return now - at <= settings.crash_window;
+           }) > static_cast<std::ptrdiff_t>(settings.crash_limit) || pause_likely;
   }
 
   options settings;
@@ -200,7 +276,11 @@ class model final : public claims {
   bool broken = false;
   bool drained = false;
   bool start_failed = false;  ///< in this batch
+  bool pause_likely = false;  ///< something died, or could not be started, of late: a pause may go on
   std::size_t pending = 0;
+  std::size_t held = 0;      ///< of these
+  std::size_t admitted = 0;  ///< of these
+  std::uint64_t bytes = 0;
   std::size_t alive = 0;
   std::uint64_t deaths = 0;
   std::size_t fruitless = 0;
@@ -210,10 +290,17 @@ class model final : public claims {
   const char* broken_promise = nullptr;
 
  private:
-  void start_worker(worker_id id, time_point now) {
+  void start_worker(const action& what, time_point now) {
+    const worker_id id = what.worker;
     require(id != 0 && (workers.empty() || workers.rbegin()->first < id), "worker ids are never used twice");
-    require(++alive <= settings.max_workers, "never more than max_workers at once");
-    require(pending != 0 || batched, "starts workers only for tasks");
+    const bool missing = staff() < settings.min_workers;
+    if (!batched) {
+      require(what.lasting == missing, "says which workers are the minimum");
+      require(may_grow(), "never more workers than max_workers, but for those that leave");
+      const bool leaving = count([&](const sim_worker& each) { return spent(each); }) != 0;
+      require(pending != 0 || missing || leaving, "starts workers only for tasks, or in the place of others");
+    }
+    require(++alive <= std::size_t{2} * settings.max_workers, "never more than twice max_workers at once");
     if (!batched && !death_times.empty()) {
       const time_point last = death_times.back();
       const auto recent = std::count_if(death_times.begin(), death_times.end(),
@@ -222,6 +309,18 @@ class model final : public claims {
       require(!looping || now >= last + settings.backoff, "backs off in a crash loop");
     }
     workers[id].id = id;
+    workers[id].lasting = what.lasting;
+  }
+
+  void admit(sim_task& task) {
+    require(task.place == sim_place::held, "admits what is held");
+    require(has_room() || batched, "admits when there is room");
+    for (const sim_task& other : tasks) {
+      require(other.done || other.place != sim_place::held || other.order >= task.order, "admits the oldest first");
+    }
+    task.place = sim_place::admitted;
+    --held;
+    ++admitted;
   }
 
   void assign(sim_task& task, sim_worker& worker) {
@@ -229,7 +328,9 @@ class model final : public claims {
     require(task.starts < task.spec.attempts, "no more attempts than allowed");
     require(!task.cancelled || task.starts == 0 || !task.stop_sent, "a task that was told to stop is not tried again");
     require(!worker.retiring && !worker.killed, "no task for a worker that was told to go");
-    require(worker.usable(), "no task for a worker that is about to be killed");
+    require(!worker.doomed(), "no task for a worker that is about to be killed");
+    require(!spent(worker), "no task for a worker that has had all of its tasks");
+    require(worker.load() != 0 || busy() < settings.max_workers, "no more than max_workers run tasks at once");
     require(worker.load() < std::max(settings.window, 1U), "no more than window tasks at one worker");
     if (worker.load() != 0) {
       require(task.spec.expected && *task.spec.expected <= settings.lookahead, "long tasks wait behind nothing");
@@ -239,18 +340,21 @@ class model final : public claims {
     }
     if (!batched && !task.just_taken_back) {
       for (const sim_task& other : tasks) {
-        if (other.order >= task.order) break;
-        require(other.done || other.at || other.id == 0 || other.just_taken_back, "first come, first served");
+        if (other.order >= task.order) continue;
+        require(other.done || other.at || other.id == 0 || other.just_taken_back || other.place != sim_place::inside,
+                "first come, first served");
       }
     }
     task.at = &worker;
     task.started = false;
+    ++worker.given;
     worker.inbox.push_back(&task);
   }
 
   void kill(sim_worker& worker, time_point now) {
     require(!worker.killed, "kills a worker once");
     bool reason = stopped || broken || batched;
+    reason = reason || (worker.retiring && worker.leave_since + settings.leave_grace <= now);
     worker.each([&](const sim_task& task) {
       reason = reason || (task.terminal_at && *task.terminal_at + settings.cancel_grace <= now);
       reason = reason || (task.stop_sent && task.started_at + task.spec.timeout + settings.cancel_grace <= now &&
@@ -289,8 +393,8 @@ class model final : public claims {
         require(stopped, "the pool was stopped");
         break;
     }
-    task.done = true;
-    --pending;
+    require(task.place != sim_place::admitted, "does not complete what is about to be submitted");
+    ended(task);
   }
 
   std::unordered_map<task_id, sim_task*> by_id_;

@@ -19,7 +19,7 @@ std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
 
 TEST(scheduler_sim, keeps_its_promises_in_random_worlds) {
   const std::uint64_t first = from_environment("SHMPOOL_SIM_FIRST_SEED", 1);
-  const std::uint64_t count = from_environment("SHMPOOL_SIM_SEEDS", 20'000);
+  const std::uint64_t count = from_environment("SHMPOOL_SIM_SEEDS", 200'000);
   for (std::uint64_t seed = first; seed != first + count; ++seed) {
     try {
       world(seed, nullptr).run();

@@ -23,6 +23,9 @@ class world {
     start_failures_ = chance(30) ? 30 : 0;
     deaths_ = chance(70) ? below(6) : 0;
     closes_ = chance(50);
+    holds_ = chance(50);
+    leavers_ = chance(40) ? 20 : 0;
+    sched_.tick(now_);  // starts what is the minimum
   }
 
   void run() {
@@ -47,7 +50,11 @@ class world {
     out.window = 1 + below(8);
     out.lookahead = microseconds{below(4) * 100};
     out.cancel_grace = milliseconds{below(4) * 5};
+    out.min_workers = chance(30) ? below(5) : 0;
+    out.max_tasks_per_worker = chance(30) ? 1 + below(10) : 0;
+    out.leave_grace = milliseconds{1 + below(20)};
     out.max_pending = chance(30) ? 3 + below(20) : 0;
+    out.max_pending_bytes = chance(30) ? 1 + below(5000) : 0;
     out.crash_limit = below(7);
     out.crash_window = milliseconds{10 + below(500)};
     out.broken_limit = chance(30) ? 3 + below(10) : 1000;
@@ -71,8 +78,11 @@ class world {
     if (dice < 430) return pass_time(microseconds{1 + below(chance(20) ? 20'000 : 500)});
     if (dice < 440) return lie();
     if (dice < 443 && closes_) return close();
+    if (dice < 500) return proceed();
     if (sim_worker* worker = any_worker()) {
       if (chance(deaths_)) return die(*worker);
+      if (chance(leavers_)) return leave(*worker);
+      if (chance(leavers_ / 4)) return outgrow(*worker);
       progress(*worker);
     }
   }
@@ -80,7 +90,7 @@ class world {
   void submit() {
     if (model_.closing || sched_.broken()) return;
     sim_task& task = model_.tasks.emplace_back();
-    task.order = model_.tasks.size();
+    task.order = ++orders_;
     task.spec.context = &task;
     if (chance(75)) task.spec.expected = microseconds{below(8) * 25};
     if (chance(20)) task.spec.timeout = microseconds{1 + below(20'000)};
@@ -88,15 +98,56 @@ class world {
     if (chance(20)) task.spec.warm_workers = random_();
     task.heeds_stop = chance(60);
     task.endless = chance(5);
-    note("submit " + std::to_string(task.order));
-    const bool full = model_.settings.max_pending != 0 && model_.pending >= model_.settings.max_pending;
+    task.spec.bytes = below(2000);
+    note((holds_ ? "hold " : "submit ") + std::to_string(task.order));
+    if (holds_) return model_.entered(task, sched_.hold(&task, now_), sim_place::held);
+    const bool full = !model_.has_room();
     const task_id id = sched_.submit(task.spec, now_);
-    if (!model_.batched) require((id == 0) == full, "refuses exactly what is beyond max_pending");
+    if (!model_.batched) require((id == 0) == full, "refuses exactly what there is no room for");
     if (id != 0) {
-      model_.submitted(task, id);
+      model_.entered(task, id, sim_place::inside);
     } else {
       model_.tasks.pop_back();
     }
+  }
+
+  /// The user submits, or cannot submit, what was admitted.
+  void proceed() {
+    for (sim_task& task : model_.tasks) {
+      if (task.done || task.place != sim_place::admitted || chance(30)) continue;
+      --model_.admitted;
+      task.order = ++orders_;
+      if (chance(15)) {
+        note("withdraw " + std::to_string(task.order));
+        task.done = true;
+        --model_.pending;
+        sched_.withdraw(task.id, now_);
+      } else {
+        note("submit admitted " + std::to_string(task.order));
+        task.place = sim_place::inside;
+        model_.bytes += task.spec.bytes;
+        task.must_be_done = task.must_be_done || task.ends_at_submit;
+        sched_.submit(task.id, task.spec, now_);
+      }
+      if (!model_.batched) settle();
+    }
+  }
+
+  /// A worker has been idle for long. What was sent to it meanwhile it does not read.
+  void leave(sim_worker& worker) {
+    if (!worker.ready || !worker.working() || worker.running || !worker.outbox.empty() || worker.lasting) return;
+    note("leaves " + std::to_string(worker.id));
+    worker.retiring = true;
+    worker.leave_since = now_;
+    sched_.worker_leaves(worker.id, now_);
+    require(worker.inbox.empty() || model_.batched, "takes back what a leaving worker has not started");
+  }
+
+  void outgrow(sim_worker& worker) {
+    if (!worker.ready || !worker.working()) return;
+    note("outgrows " + std::to_string(worker.id));
+    worker.outgrown = true;
+    sched_.recycle(worker.id, now_);
   }
 
   void cancel() {
@@ -110,7 +161,9 @@ class world {
     note("cancel " + std::to_string(task.order) + " kind " + std::to_string(static_cast<int>(kind)));
     if (!task.done) {
       task.cancelled = true;
-      if (!task.started) {
+      if (task.place == sim_place::admitted) {
+        task.ends_at_submit = true;
+      } else if (!task.started) {
         task.must_be_done = true;
       } else if (kind != cancel_kind::total) {
         task.asked_to_stop = task.asked_to_stop || !task.stop_sent;
@@ -165,8 +218,9 @@ class world {
       if (chance(start_failures_)) return fail_to_start(worker);
       note("started " + std::to_string(worker.id));
       worker.ready = true;
+      worker.stubborn = chance(10);
       sched_.worker_started(worker.id, now_);
-    } else if ((worker.killed && chance(50)) || (worker.retiring && chance(70))) {
+    } else if ((worker.killed && chance(50)) || (worker.retiring && !worker.stubborn && chance(70))) {
       die(worker);
     } else if (!worker.outbox.empty() && chance(60)) {
       reply(worker);
@@ -217,13 +271,13 @@ class world {
     model_.deaths = deaths;  // it never lived
     model_.fruitless = fruitless;
     model_.death_times = times;
-    model_.start_failed = true;
-    const auto alive = [](const auto& entry) {
-      return !entry.second.dead && !entry.second.retiring && !entry.second.killed;
-    };
+    model_.start_failed = model_.pause_likely = true;
+    const auto alive = [](const auto& entry) { return entry.second.working(); };
     if (!worker.retiring && !worker.killed && !model_.batched &&
         std::none_of(model_.workers.begin(), model_.workers.end(), alive)) {
-      for (sim_task& task : model_.tasks) task.must_be_done = task.must_be_done || !task.at;
+      for (sim_task& task : model_.tasks) {
+        task.must_be_done = task.must_be_done || (!task.at && task.place == sim_place::inside);
+      }
     }
     sched_.worker_start_failed(worker.id, now_);
   }
@@ -254,12 +308,13 @@ class world {
     const sim_task* head = nullptr;
     const auto deadline = sched_.next_deadline();
     for (const sim_task& task : model_.tasks) {
-      if (task.done) continue;
+      if (task.done || task.place == sim_place::admitted) continue;
       require(!task.must_be_done, "what is cancelled before it started, or cannot start, ends at once");
       require(!model_.stopped && !model_.broken, "nothing outlives stop and break");
+      if (task.place == sim_place::held) continue;
       if (!task.at) {
         ++queued;
-        if (!head) head = &task;
+        if (!head || task.order < head->order) head = &task;
       } else if (!task.at->killed && task.started) {
         // One that was asked to stop may be overdue by now, and the world cannot tell.
         if (task.spec.timeout > duration::zero() && !task.stop_sent && !task.terminal_at) {
@@ -272,16 +327,34 @@ class world {
       }
     }
     const counts counted = sched_.count();
-    require(counted.queued == queued && counted.assigned == model_.pending - queued, "counts tasks right");
+    queued += model_.admitted;
+    require(counted.queued == queued && counted.assigned == model_.pending - model_.held - queued &&
+                counted.held == model_.held && counted.bytes == model_.bytes,
+            "counts tasks right");
     require(counted.workers == model_.alive, "counts workers right");
+    require(counted.leaving_workers == model_.count([](const sim_worker& each) {
+              return !each.dead && (each.retiring || each.killed);
+            }),
+            "counts workers that leave right");
+    require(model_.held == 0 || !model_.has_room() || model_.batched, "holds nothing back when there is room");
+    for (const auto& [id, worker] : model_.workers) {
+      if (worker.dead || worker.killed || !worker.retiring) continue;
+      require(deadline && *deadline <= worker.leave_since + model_.settings.leave_grace, "looks after who is to leave");
+    }
+    if (!model_.batched && !model_.closing && !model_.broken) {
+      require(model_.staff() >= std::min(model_.settings.min_workers, model_.settings.max_workers) ||
+                  !model_.may_grow() || deadline,
+              "keeps the minimum of workers");
+    }
     require(model_.batched || counted.deaths == model_.deaths, "counts deaths right");
     require(!(model_.closing && model_.pending == 0 && model_.alive == 0) || model_.drained, "drains when all is gone");
     if (!model_.batched) check_shares();
     if (!head) return;
-    require(model_.alive == model_.settings.max_workers || deadline, "waits for a worker or for a time");
+    const bool wide = model_.busy() >= model_.settings.max_workers;
+    require(wide || !model_.may_grow() || deadline, "waits for a worker or for a time");
     for (const auto& [id, worker] : model_.workers) {
-      if (worker.dead || worker.retiring || worker.killed) continue;
-      require(worker.load() != 0, "no task waits while a worker is idle");
+      if (!worker.working() || model_.spent(worker)) continue;
+      require(worker.load() != 0 || wide, "no task waits while a worker is idle");
       require(!has_room(worker, head->spec), "no task waits while a busy worker has room for it");
     }
   }
@@ -293,21 +366,23 @@ class world {
     bool crowded = false;
     bool to_be_shared = false;
     for (const auto& [id, worker] : model_.workers) {
-      if (!worker.usable()) continue;
+      if (!model_.usable(worker)) continue;
       idle = idle || worker.load() == 0;
       idle_and_ready = idle_and_ready || (worker.load() == 0 && worker.ready);
       crowded = crowded || (worker.load() > 1 && !worker.inbox.empty());
       to_be_shared = to_be_shared || (worker.load() > (worker.ready ? 1U : 0U) && !worker.inbox.empty());
     }
-    require(!idle_and_ready || !to_be_shared, "an idle worker takes its share");
-    require(idle || !crowded || model_.alive == model_.settings.max_workers || sched_.next_deadline(),
+    const bool wide = model_.busy() >= model_.settings.max_workers;
+    require(!idle_and_ready || !to_be_shared || wide, "an idle worker takes its share");
+    require(idle || !crowded || wide || !model_.may_grow() || sched_.next_deadline(),
             "a worker is started for what waits behind others");
   }
 
   bool has_room(const sim_worker& worker, const task_spec& task) const {
     const duration lookahead = model_.settings.lookahead;
+    if (worker.load() == 0) return false;  // it is there to take the place of another one
     if (!task.expected || *task.expected > lookahead || worker.load() >= model_.settings.window) return false;
-    bool plain = worker.usable();
+    bool plain = model_.usable(worker);
     duration all{};
     duration longest{};
     worker.each([&](const sim_task& other) {
@@ -323,7 +398,7 @@ class world {
 
   // ---- The end: nothing fails any more, and everything has to come to one.
   void let_everything_run() {
-    start_failures_ = deaths_ = 0;
+    start_failures_ = deaths_ = leavers_ = 0;
     for (unsigned rounds = 0; !model_.drained; ++rounds) {
       require(rounds < 5000, "everything comes to an end");
       if (model_.pending == 0 && !model_.closing) {
@@ -331,6 +406,8 @@ class world {
         sched_.shutdown(now_);
         settle();
       }
+      proceed();
+      settle();
       for (auto& [id, worker] : model_.workers) {
         for (int turn = 0; turn < 4 && !worker.dead; ++turn) {
           if (worker.running && worker.running->endless && !worker.running->done) {
@@ -362,6 +439,9 @@ class world {
   unsigned start_failures_ = 0;  ///< percent
   unsigned deaths_ = 0;          ///< percent of a worker's steps
   bool closes_ = false;
+  bool holds_ = false;           ///< submits wait for room
+  unsigned leavers_ = 0;         ///< percent of a worker's steps at which it leaves, if it is idle
+  std::uint64_t orders_ = 0;
 };
 
 }  // namespace shmpool::sched::sim

@@ -26,6 +26,7 @@ struct outcome {
   std::vector<attachment> attachments;  ///< the segments that it refers to
   std::exception_ptr error;             ///< why there is none
   bool aborted = false;                 ///< cancelled, or the pool was stopped: Asio's operation_aborted
+  std::uint64_t place = 0;              ///< of an operation that was held: the place that it got
   std::chrono::nanoseconds run{};       ///< how long it ran, as far as known
   pid_t worker_pid = 0;
 
@@ -85,11 +86,8 @@ class completion_list {
   operation* tail_ = nullptr;
 };
 
-/// A report of a running task and who wants to hear of it.
-struct progress_notice {
-  std::function<void(double)> callback;
-  double fraction;
-};
+/// A call to a function that the user gave for being told something.
+using notice = std::function<void()>;
 
 enum class cancel_kind : std::uint8_t { total, partial, terminal };
 
@@ -113,10 +111,18 @@ class engine {
   virtual segment_source& memory() noexcept = 0;
   virtual std::size_t inline_limit() const noexcept = 0;
 
+  /// True if there is a bound on what is under way and submits wait for room: then hold() comes before submit().
+  virtual bool holds() const noexcept = 0;
+  /// Asks for a place. There is one if `place` is not 0; otherwise takes over `op`, which completes when there is one in
+  /// its result, or with the error that ended it. A place is for one submit() or withdraw(). Throws std::system_error
+  /// (pool_closed, pool_broken); then `op` is still the caller's.
+  virtual urgency hold(operation& op, std::uint64_t& place) = 0;
+  /// Gives a place back. `cancel_key` is that of the operation that it was for.
+  virtual urgency withdraw(std::uint64_t place, std::uint64_t cancel_key) noexcept = 0;
   /// Queues a task; takes over `op`. Throws std::system_error (queue_full, array_busy, pool_closed, pool_broken,
-  /// function_not_found, message_too_large); then `op` is still the caller's.
+  /// function_not_found, message_too_large); then `op` and the place are still the caller's.
   virtual urgency submit(operation& op, const callable_ref& fn, std::vector<std::byte> arguments,
-                         std::vector<attachment> attachments, const task_options& options) = 0;
+                         std::vector<attachment> attachments, const task_options& options, std::uint64_t place) = 0;
   virtual urgency cancel(std::uint64_t cancel_key, cancel_kind kind) = 0;
   /// No further submits; takes over `op`, which completes when all tasks have ended, all workers have left and the cache is cleared.
   virtual urgency shutdown(operation& op) = 0;
@@ -132,8 +138,8 @@ class engine {
   virtual void drain() = 0;
   /// Operations that have ended since the last call.
   virtual completion_list take_completed() noexcept = 0;
-  /// What tasks have reported since the last call, oldest first.
-  virtual std::vector<progress_notice> take_progress() = 0;
+  /// What there is to tell since the last call, oldest first.
+  virtual std::vector<notice> take_notices() = 0;
 
   virtual clear_result clear_shm() = 0;
   virtual pool_stats stats() const = 0;

@@ -75,7 +75,7 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
         if (!next_) next_.emplace(std::ranges::begin(range_));
         const std::size_t most = 2 * std::size_t{core_->pool().max_workers()};
         while (!stopped_ && in_flight_.size() < most && *next_ != std::ranges::end(range_)) {
-          what = std::max(what, submit_chunk());
+          what = std::max(what, start_chunk());
         }
         exhausted_ = *next_ == std::ranges::end(range_);
       } catch (...) {
@@ -100,11 +100,10 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
   }
 
  private:
-  /// One chunk in flight.
+  /// One chunk in flight. Where the pool has a bound it first waits for room, and takes its elements when there is.
   class chunk final : public operation {
    public:
-    chunk(std::shared_ptr<map_state> state, std::size_t first, std::uint32_t count)
-        : state_(std::move(state)), first_(first), count_(count) {}
+    explicit chunk(std::shared_ptr<map_state> state) : state_(std::move(state)) { cancel_key = next_cancel_key(); }
 
     void complete(delivery how) override {
       if (how == delivery::dispatch) return arrive();
@@ -112,8 +111,8 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
     }
     void destroy() noexcept override { delete this; }
 
-    std::size_t first() const noexcept { return first_; }
-    std::uint32_t count() const noexcept { return count_; }
+    std::size_t first = 0;
+    std::uint32_t count = 0;
 
    private:
     /// Frees the chunk if the posted function is destroyed without being called.
@@ -128,15 +127,17 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
     };
 
     void arrive() {
-      const std::unique_ptr<chunk> self(this);
-      const auto state = std::move(state_);
-      state->take(*self);
+      std::unique_ptr<chunk> self(this);
+      const auto state = state_;
+      if (result.place != 0) {
+        state->use_place(std::move(self), std::exchange(result.place, 0));
+      } else {
+        state->take(*self);
+      }
       state->proceed(delivery::dispatch);
     }
 
     std::shared_ptr<map_state> state_;
-    std::size_t first_;
-    std::uint32_t count_;
   };
 
   /// How many elements the next task takes: about half a millisecond's worth, and small enough that the end of the range is shared out.
@@ -151,7 +152,41 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
     return size;
   }
 
-  urgency submit_chunk() {
+  urgency start_chunk() {
+    auto made = std::make_unique<chunk>(this->shared_from_this());
+    in_flight_.push_back(made->cancel_key);
+    if (!core_->pool().holds()) return fill(std::move(made), 0);
+    std::uint64_t place = 0;
+    urgency what = urgency::none;
+    try {
+      what = core_->pool().hold(*made, place);
+    } catch (...) {
+      std::erase(in_flight_, made->cancel_key);
+      fail(std::current_exception(), index_);
+      return urgency::none;
+    }
+    if (place != 0) return std::max(what, fill(std::move(made), place));
+    (void)made.release();  // it waits
+    return what;
+  }
+
+  /// There is room for one more chunk; there may be nothing left to put into it.
+  void use_place(std::unique_ptr<chunk> made, std::uint64_t place) {
+    urgency what = urgency::none;
+    {
+      std::lock_guard lock(mutex_);
+      if (stopped_ || *next_ == std::ranges::end(range_)) {
+        std::erase(in_flight_, made->cancel_key);
+        what = core_->pool().withdraw(place, made->cancel_key);
+      } else {
+        what = fill(std::move(made), place);
+      }
+    }
+    core_->react(what);
+  }
+
+  /// Takes elements and submits them. `place`: from engine::hold, or 0.
+  urgency fill(std::unique_ptr<chunk> made, std::uint64_t place) {
     const std::size_t wanted = chunk_size();
     const std::size_t first = index_;
     try {
@@ -170,23 +205,16 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
         ++count;
       }
       std::memcpy(message.bytes().data() + count_at, &count, sizeof count);
-      auto made = std::make_unique<chunk>(this->shared_from_this(), first, count);
-      made->cancel_key = next_cancel_key();
-      in_flight_.push_back(made->cancel_key);
-      const urgency what = [&] {
-        try {
-          return core_->pool().submit(*made, call::ref(function_), std::move(message.bytes()),
-                                      std::move(message.attachments()), options_);
-        } catch (...) {
-          in_flight_.pop_back();
-          throw;
-        }
-      }();
+      made->first = first;
+      made->count = count;
+      const urgency what = core_->pool().submit(*made, call::ref(function_), std::move(message.bytes()),
+                                                std::move(message.attachments()), options_, place);
       (void)made.release();
       return what;
     } catch (...) {
+      std::erase(in_flight_, made->cancel_key);
       fail(std::current_exception(), first);
-      return urgency::none;
+      return place != 0 ? core_->pool().withdraw(place, made->cancel_key) : urgency::none;
     }
   }
 
@@ -207,13 +235,13 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
       aborted_ = stopped_ = true;
       return;
     }
-    if (result.error) return fail(result.error, arrived.first());
-    const auto per_item = result.run / std::max<std::int64_t>(arrived.count(), 1);
+    if (result.error) return fail(result.error, arrived.first);
+    const auto per_item = result.run / std::max<std::int64_t>(arrived.count, 1);
     per_item_ = per_item_ ? (*per_item_ + per_item) / 2 : per_item;
-    std::size_t element = arrived.first();
+    std::size_t element = arrived.first;
     try {
       unpacker from(result.bytes, result.attachments);
-      for (std::uint32_t i = 0; i != arrived.count(); ++i, ++element) {
+      for (std::uint32_t i = 0; i != arrived.count; ++i, ++element) {
         if (from.get<std::uint8_t>() == 0) {
           return fail(at_element(decode_exception(from.take(from.remaining()), result.worker_pid), element), element);
         }

@@ -98,6 +98,15 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     }
   }
 
+  /// A pool that nobody waits for is not watched, so what became of its workers is noticed now.
+  pool_stats stats() {
+    if (!engine_->active()) {
+      engine_->drain();
+      react(urgency::now);
+    }
+    return engine_->stats();
+  }
+
   void cancel(std::uint64_t key, cancel_kind kind) { react(engine_->cancel(key, kind)); }
 
   void stop() {
@@ -187,9 +196,6 @@ class pool_core final : public context_listener, public std::enable_shared_from_
       if (!descriptor_) return;
     }
     if (!cancelled) engine_->drain();
-    for (progress_notice& each : engine_->take_progress()) {
-      net::post(executor_, [notice = std::move(each)] { notice.callback(notice.fraction); });
-    }
     // Before the handlers: while they run, another thread of the context can drain.
     watch(expect::ends);
     deliver(delivery::dispatch);
@@ -204,6 +210,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   /// it runs: it may throw, or block until another thread that runs the context has called them. So each exception also
   /// leaves run() on its own.
   void deliver(delivery how) {
+    for (notice& each : engine_->take_notices()) net::post(executor_, std::move(each));
     completion_list ended = engine_->take_completed();
     completion_list first;
     if (how == delivery::dispatch) {

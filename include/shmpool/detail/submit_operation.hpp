@@ -61,6 +61,7 @@ void install_cancellation(operation& op, const Handler& handler, const std::shar
 template <class Result, class Handler, class Executor>
 class handler_operation final : public operation {
  public:
+  using handler_type = Handler;
   using decoder = Result (*)(unpacker&);
   using memory = operation_memory<handler_operation, Handler>;
 
@@ -115,6 +116,78 @@ class handler_operation final : public operation {
   decoder decode_;
 };
 
+/// Packs the arguments and submits; what fails completes the operation. `place`: from engine::hold, or 0.
+template <class Operation, class Function, class Arguments>
+void pack_and_submit(pool_core& core, Operation* op, const Function& function, callable_ref callable,
+                     const task_options& options, Arguments&& arguments, std::uint64_t place) {
+  const std::uint64_t cancel_key = op->cancel_key;
+  urgency next = urgency::none;
+  try {
+    packer message(core.pool().memory(), core.pool().inline_limit());
+    encode_arguments(message, function, std::forward<Arguments>(arguments));
+    next = core.pool().submit(*op, callable, std::move(message.bytes()), std::move(message.attachments()), options, place);
+  } catch (...) {
+    op->result.error = std::current_exception();
+    op->complete(delivery::post);
+    if (place != 0) next = core.pool().withdraw(place, cancel_key);
+  }
+  core.react(next);
+}
+
+/// A submit that waits for room: what is to be packed when there is.
+template <class Operation, class Function, class Arguments>
+class held_submit final : public operation {
+ public:
+  using memory = operation_memory<held_submit, typename Operation::handler_type>;
+
+  held_submit(Operation* op, std::shared_ptr<pool_core> core, Function&& function, callable_ref callable,
+              task_options&& options, Arguments&& arguments)
+      : op_(op),
+        core_(std::move(core)),
+        function_(std::move(function)),
+        callable_(callable),
+        options_(std::move(options)),
+        arguments_(std::move(arguments)) {
+    cancel_key = op->cancel_key;
+  }
+
+  /// There is room now, or it has failed.
+  void complete(delivery how) override {
+    if (result.place != 0) return proceed(result.place);
+    op_->result = std::move(result);
+    abandon()->complete(how);
+  }
+
+  void destroy() noexcept override { abandon()->destroy(); }
+
+  /// Submits with the place. This is gone when it returns.
+  void proceed(std::uint64_t place) {
+    const auto core = std::move(core_);
+    const Function function = std::move(function_);
+    const callable_ref callable = callable_;
+    const task_options options = std::move(options_);
+    Arguments arguments = std::move(arguments_);
+    // Before the submit, whose end on another thread may be that of the handler, and of the allocator that it has.
+    Operation* op = abandon();
+    pack_and_submit(*core, op, function, callable, options, std::move(arguments), place);
+  }
+
+  /// Frees this and not the operation, which is the caller's then.
+  Operation* abandon() noexcept {
+    Operation* op = op_;
+    memory::free(this, op->handler());
+    return op;
+  }
+
+ private:
+  Operation* op_;  // owned
+  std::shared_ptr<pool_core> core_;
+  Function function_;
+  callable_ref callable_;
+  task_options options_;
+  Arguments arguments_;
+};
+
 /// The initiation of submit().
 template <class Executor>
 struct initiate_submit {
@@ -133,18 +206,31 @@ struct initiate_submit {
     handler_type own(std::forward<Handler>(handler));
     pending_handler<handler_type, Executor> pending(std::move(own), executor);
     operation_type* op = operation_type::memory::make(pending.handler(), std::move(pending), decode);
-    urgency next;
     try {
       install_cancellation(*op, op->handler(), core);
-      packer message(core->pool().memory(), core->pool().inline_limit());
-      encode_arguments(message, function, std::move(arguments));
-      next = core->pool().submit(*op, callable, std::move(message.bytes()), std::move(message.attachments()), options);
     } catch (...) {
       op->result.error = std::current_exception();
       op->complete(delivery::post);
       return;
     }
+    if (!core->pool().holds()) {
+      return pack_and_submit(*core, op, function, callable, options, std::move(arguments), 0);
+    }
+    using held_type = held_submit<operation_type, Function, Arguments>;
+    held_type* held = nullptr;
+    std::uint64_t place = 0;
+    urgency next;
+    try {
+      held = held_type::memory::make(op->handler(), op, core, std::move(function), callable, std::move(options), std::move(arguments));
+      next = core->pool().hold(*held, place);
+    } catch (...) {
+      if (held) held->abandon();
+      op->result.error = std::current_exception();
+      op->complete(delivery::post);
+      return;
+    }
     core->react(next);
+    if (place != 0) held->proceed(place);
   }
 };
 

@@ -1,0 +1,43 @@
+// What waits for room: tasks are held, oldest first, until few enough are under way.
+#include "sched/scheduler_state.hpp"
+
+#include <algorithm>
+
+namespace shmpool::sched {
+
+bool scheduler::impl::has_room() const noexcept {
+  if (settings_.max_pending != 0 && tasks_.size() - held_.size() >= settings_.max_pending) return false;
+  // How much the next one brings is known when it is submitted, so the one before has to be first.
+  return settings_.max_pending_bytes == 0 || (bytes_ < settings_.max_pending_bytes && admitted_ == 0);
+}
+
+void scheduler::impl::admit_held() {
+  while (!held_.empty() && has_room()) {
+    const index_type task = held_.front();
+    held_.remove(tasks_, task);
+    tasks_[task].state = task_state::admitted;
+    ++admitted_;
+    emit(action::kind::admit, no_index, task);
+  }
+}
+
+void scheduler::impl::accept(index_type task, const task_spec& spec) {
+  task_record& record = tasks_[task];
+  record.context = spec.context;
+  record.order = ++submits_;
+  record.warm_workers = spec.warm_workers;
+  record.bytes = spec.bytes;
+  record.cost = spec.expected ? std::max(*spec.expected, duration::zero()) : duration::max();
+  record.timeout = std::max(spec.timeout, duration::zero());
+  record.attempts_left = std::max(spec.attempts, 1U);
+  record.state = task_state::queued;
+  bytes_ += record.bytes;
+  queue_.push_back(tasks_, task);
+}
+
+void scheduler::impl::forget(index_type task) noexcept {
+  bytes_ -= tasks_[task].bytes;
+  tasks_.release(task);
+}
+
+}  // namespace shmpool::sched
