@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <spawn.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -61,6 +62,8 @@ unsigned thread_count() {
 /// The one server of this process.
 class fork_server {
  public:
+  fork_server() noexcept;
+
   void remember_program(char** argv) {
     std::lock_guard lock(mutex_);
     program_ = argv;
@@ -83,6 +86,21 @@ class fork_server {
     }
     if (error != 0) throw_errno(error, "shmpool: sendmsg to the fork server");
     return std::move(ours);
+  }
+
+  // A copy of the root socket in a process that the application forks would hide from the server that the application
+  // has executed another program. The lock is held over the fork, so that the copy is not one of half a start.
+  void before_fork() noexcept {
+    if (!forking_) mutex_.lock();
+  }
+  void after_fork() noexcept {
+    if (!forking_) mutex_.unlock();
+  }
+  void after_fork_in_copy() noexcept {
+    forking_ = false;
+    root_.reset();
+    pid_ = 0;
+    mutex_.unlock();
   }
 
   ~fork_server() {
@@ -144,11 +162,14 @@ class fork_server {
     auto [ours, theirs] = seqpacket_pair(0);
     const pid_t parent = ::getpid();
     std::fflush(nullptr);  // what is buffered must not be printed twice
+    forking_ = true;       // no other thread is there to see it
     const pid_t pid = ::fork();
     if (pid < 0) {
+      forking_ = false;
       throw std::system_error(errc::fork_server, std::string("fork: ") + std::system_category().message(errno));
     }
     if (pid == 0) run_fork_server(theirs.get(), parent);
+    forking_ = false;
     pid_ = pid;
     root_ = std::move(ours);
   }
@@ -178,11 +199,18 @@ class fork_server {
   pid_t owner_ = 0;
   pid_t pid_ = 0;
   unique_fd root_;
+  bool forking_ = false;  // the fork is its own, and it holds the lock already
 };
 
 fork_server& this_process() {
   static fork_server server;
   return server;
+}
+
+fork_server::fork_server() noexcept {
+  // Where it fails (no memory), copies keep the socket as long as they live.
+  ::pthread_atfork([] { this_process().before_fork(); }, [] { this_process().after_fork(); },
+                   [] { this_process().after_fork_in_copy(); });
 }
 
 }  // namespace
