@@ -63,6 +63,7 @@ void pool_engine::on_server_message(const wire::server_message& message, unique_
   if (!about || about->state == link::stage::gone) return;
   switch (message.type) {
     case wire::server_message_type::spawned:
+      worker::server_works();
       about->pid = message.pid;
       about->process = std::move(descriptor);
       about->exit_watch.fd = about->process.get();

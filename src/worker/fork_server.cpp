@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <csignal>
@@ -23,6 +24,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -78,15 +80,17 @@ class fork_server {
     }
     auto [ours, theirs] = seqpacket_pair(SOCK_NONBLOCK);
     if (!root_) start(how);
-    int error = introduce(pool_id, theirs.get());
-    if (error == EPIPE || error == ECONNRESET) {
-      reap(1000);  // it is dead or dying: its socket goes a moment before the process does
+    int error;
+    while ((error = introduce(pool_id, theirs.get())) == EPIPE || error == ECONNRESET) {
+      refuse_the_hopeless(reap(1000));  // it is dead or dying: its socket goes a moment before the process does
       start(how);
-      error = introduce(pool_id, theirs.get());
     }
     if (error != 0) throw_errno(error, "shmpool: sendmsg to the fork server");
     return std::move(ours);
   }
+
+  /// A server has done something.
+  void works() noexcept { fruitless_ = 0; }
 
   // A copy of the root socket in a process that the application forks would hide from the server that the application
   // has executed another program. The lock is held over the fork, so that the copy is not one of half a start.
@@ -112,6 +116,21 @@ class fork_server {
   }
 
  private:
+  /// A server that ends at once would be started again for ever. It leaves by exit only when its parent has gone; else it
+  /// is a program that does not get to init, or whose libraries are not there any more.
+  void refuse_the_hopeless(std::optional<int> status) {
+    std::string end = status ? "was killed by signal " + std::to_string(WTERMSIG(*status)) : "is dead";
+    if (status && WIFEXITED(*status)) {
+      end = "left with exit code " + std::to_string(WEXITSTATUS(*status));
+    } else if (++fruitless_ < most_fruitless) {
+      return;
+    }
+    fruitless_ = 0;
+    throw std::system_error(errc::fork_server,
+                            "it is this program executed again and " + end +
+                                " before it did anything; is shmpool::init(argc, argv) the first line of main?");
+  }
+
   void start(server_start how) {
     if (program_) {
       execute();
@@ -180,18 +199,19 @@ class fork_server {
     return sent < 0 ? static_cast<int>(-sent) : 0;
   }
 
-  /// Takes note of the server's end, waiting for it at most `milliseconds`.
-  void reap(int milliseconds) noexcept {
+  /// Takes note of the server's end, waiting for it at most `milliseconds`; null if nobody can tell how it ended.
+  std::optional<int> reap(int milliseconds) noexcept {
     root_.reset();
-    if (pid_ == 0) return;
+    if (pid_ == 0) return std::nullopt;
     unique_fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
     if (process) {
       pollfd ended{process.get(), POLLIN, 0};
       while (::poll(&ended, 1, milliseconds) < 0 && errno == EINTR) {
       }
     }
-    ::waitpid(pid_, nullptr, WNOHANG);  // fails if somebody else has waited for it: fine
-    pid_ = 0;
+    int status = 0;
+    const bool known = ::waitpid(std::exchange(pid_, 0), &status, WNOHANG) > 0;  // or somebody else has waited for it
+    return known ? std::optional(status) : std::nullopt;
   }
 
   std::mutex mutex_;
@@ -199,6 +219,9 @@ class fork_server {
   pid_t owner_ = 0;
   pid_t pid_ = 0;
   unique_fd root_;
+  /// How many in a row may be killed before they do anything. That can be bad luck.
+  static constexpr int most_fruitless = 5;
+  std::atomic<int> fruitless_{0};
   bool forking_ = false;  // the fork is its own, and it holds the lock already
 };
 
@@ -217,6 +240,10 @@ fork_server::fork_server() noexcept {
 
 void remember_program(char** argv) {
   this_process().remember_program(argv);
+}
+
+void server_works() noexcept {
+  this_process().works();
 }
 
 unique_fd connect_pool(std::uint64_t pool_id, server_start how) {

@@ -1,0 +1,305 @@
+// Programs in poor surroundings: without standard streams or a working directory, with a umask that takes everything
+// away, whose file is replaced or removed while they run, or that cannot be started again.
+#include "api/pool_fixture.hpp"
+
+#include "support/pending_result.hpp"
+#include "support/processes.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace {
+
+using namespace shmpool::testing;
+using namespace std::chrono_literals;
+using shmpool::array;
+using shmpool::errc;
+
+/// A program that ends before main() can call init, as one does that prints its usage first, or whose libraries are
+/// gone. Set in the environment by the test that wants it.
+constexpr const char* ends_early = "SHMPOOL_TEST_ENDS_EARLY";
+[[maybe_unused]] const bool ended_early = [] {
+  if (const char* how = std::getenv(ends_early)) *how == 'e' ? ::_exit(3) : std::abort();
+  return false;
+}();
+
+pid_t own_pid() {
+  return ::getpid();
+}
+
+void hold(array<int>& flag) {
+  show(flag, ::getpid());
+  for (;;) ::poll(nullptr, 0, 1000);
+}
+
+void crash() {
+  std::abort();
+}
+
+array<double> twice(array<const double> values) {
+  auto result = shmpool::make_array<double>(values.size());
+  for (std::size_t i = 0; i != values.size(); ++i) result[i] = 2 * values[i];
+  return result;
+}
+
+/// The numbers of closed streams went to the pool's sockets, and those of a fork server's to its workers: what was
+/// printed was taken for messages. Prints and reads as programs do, whether or not there is anything to print to;
+/// returns what read() says.
+ssize_t talk() {
+  std::printf("printed by a worker\n");
+  std::fflush(stdout);
+  std::fprintf(stderr, "complained about by a worker\n");
+  char byte = 0;
+  for (int i = 0; i != 100; ++i) {
+    [[maybe_unused]] auto out = ::write(STDOUT_FILENO, &byte, 1);
+    [[maybe_unused]] auto error = ::write(STDERR_FILENO, &byte, 1);
+  }
+  return ::read(STDIN_FILENO, &byte, 1);
+}
+
+#define STEP(condition)                                                         \
+  if (!(condition)) {                                                           \
+    std::fprintf(stderr, "%s:%d: child: %s\n", __FILE__, __LINE__, #condition); \
+    co_return __LINE__ % 250 + 1;                                               \
+  }
+
+/// Tasks, arrays, a worker that dies, a fork server that dies.
+asio::awaitable<int> full_service() {
+  shmpool::process_pool pool(co_await asio::this_coro::executor, options());
+  const pid_t worker = co_await pool.submit(own_pid);
+  STEP(worker != ::getpid());
+  auto values = pool.make_array<double>(100'000, 21.0);
+  STEP((co_await pool.submit(twice, values))[99'999] == 42.0);
+  ::kill(worker, SIGKILL);
+  STEP((co_await pool.submit(twice, values))[0] == 42.0);
+  const pid_t server = running_fork_server_of(::getpid());
+  ::kill(server, SIGKILL);
+  STEP(happens([&] { return is_dead(server); }));
+  STEP((co_await pool.submit(twice, values))[1] == 42.0);
+  co_await pool.shutdown();
+  STEP(pool.stats().workers == 0);
+  co_return 0;
+}
+
+// ---- Standard streams.
+
+class without_standard_streams : public ::testing::TestWithParam<int> {};
+
+TEST_P(without_standard_streams, tasks_may_print_and_read_and_so_may_the_application) {
+  EXPECT_EQ(in_child([] {
+              asio::io_context io;  // has its descriptors before the numbers become free
+              const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+              for (int standard = 0; standard != 3; ++standard) {
+                if ((GetParam() >> standard & 1) != 0)
+                  ::close(standard);
+                else
+                  ::dup2(null, standard);
+              }
+              return run(io, []() -> asio::awaitable<int> {
+                shmpool::process_pool pool(co_await asio::this_coro::executor, options());
+                for (int i = 0; i != 3; ++i) {
+                  STEP(co_await pool.submit(talk) <= 0);
+                  [[maybe_unused]] auto out = ::write(STDOUT_FILENO, "", 1);
+                  [[maybe_unused]] auto error = ::write(STDERR_FILENO, "", 1);
+                }
+                STEP(pool.stats().worker_deaths == 0);
+                const pid_t server = running_fork_server_of(::getpid());
+                pending_result<void> crashed;
+                pool.submit(crash, crashed.handler());
+                co_await crashed.ended();
+                STEP(as_worker_lost(crashed.error())->signal() == SIGABRT);
+                STEP(co_await pool.submit(talk) <= 0);
+                STEP(pool.stats().worker_deaths == 1);
+                STEP(fork_server_of(::getpid()) == server);
+                co_return co_await full_service();
+              }());
+            }),
+            0);
+}
+
+INSTANTIATE_TEST_SUITE_P(which, without_standard_streams, ::testing::Range(1, 8), [](const auto& instance) {
+  std::string name;
+  for (const char* each : {"input", "output", "error"}) {
+    const int number = std::string(each) == "input" ? 0 : std::string(each) == "output" ? 1 : 2;
+    if ((instance.param >> number & 1) != 0) name += name.empty() ? each : std::string("_") + each;
+  }
+  return name;
+});
+
+// ---- Files.
+
+/// A directory that goes with all that is in it.
+class temporary_directory {
+ public:
+  temporary_directory() {
+    char name[] = "/tmp/shmpool_test_XXXXXX";
+    if (!::mkdtemp(name)) throw std::system_error(errno, std::system_category(), "mkdtemp");
+    path_ = name;
+  }
+  temporary_directory(const temporary_directory&) = delete;
+  temporary_directory& operator=(const temporary_directory&) = delete;
+  ~temporary_directory() {
+    std::error_code error;
+    std::filesystem::remove_all(path_, error);
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+TEST(surroundings, the_umask_may_take_everything_away_from_an_ordinary_user) {
+  EXPECT_EQ(in_child([] {
+              if (::geteuid() == 0 && (::setgid(65'534) != 0 || ::setuid(65'534) != 0))
+                return 1;  // root may do anything
+              ::umask(0777);
+              return run(full_service());
+            }),
+            0);
+}
+
+TEST(surroundings, a_worker_that_leaves_a_core_file_is_reported_like_any_other) {
+  const temporary_directory cores;
+  EXPECT_EQ(in_child([&] {
+              rlimit all{};
+              ::getrlimit(RLIMIT_CORE, &all);
+              all.rlim_cur = all.rlim_max;
+              if (::chdir(cores.path().c_str()) != 0 || ::setrlimit(RLIMIT_CORE, &all) != 0) return 1;
+              return run([]() -> asio::awaitable<int> {
+                shmpool::process_pool pool(co_await asio::this_coro::executor, options());
+                pending_result<void> crashed;
+                pool.submit(crash, crashed.handler());
+                co_await crashed.ended();
+                const auto lost = as_worker_lost(crashed.error());
+                STEP(lost && lost->status_known() && lost->signal() == SIGABRT);
+                co_return co_await full_service();
+              }());
+            }),
+            0);
+}
+
+// ---- The program's own file.
+
+class program_on_disk : public ::testing::TestWithParam<bool> {};
+
+TEST_P(program_on_disk, may_be_replaced_or_removed_while_it_runs) {
+  const temporary_directory bin;
+  const std::string copy = bin.path() + "/program";
+  std::filesystem::copy_file("/proc/self/exe", copy);
+  const char* test = GetParam() ? "--gtest_filter=program_on_disk.DISABLED_replaced"
+                                : "--gtest_filter=program_on_disk.DISABLED_removed";
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    if (::chdir(bin.path().c_str()) != 0) ::_exit(126);
+    ::execl("./program", "./program", test, "--gtest_also_run_disabled_tests", "--gtest_brief=1",
+            static_cast<char*>(nullptr));
+    ::_exit(127);
+  }
+  int status = -1;
+  ::waitpid(pid, &status, 0);
+  EXPECT_EQ(status, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(program, program_on_disk, ::testing::Bool(),
+                         [](const auto& instance) { return instance.param ? "replaced" : "removed"; });
+
+void outlive_the_file(bool replaced) {
+  EXPECT_EQ(run([](bool replace) -> asio::awaitable<int> {
+              const std::string file = std::filesystem::read_symlink("/proc/self/exe");
+              STEP(file.ends_with("/program"));
+              STEP(::chdir("/") == 0);  // it was started by a relative name
+              shmpool::process_pool pool(co_await asio::this_coro::executor, options());
+              const pid_t worker = co_await pool.submit(own_pid);
+              if (replace) {
+                std::ofstream(file + ".new") << "#!/bin/false\n";
+                std::filesystem::permissions(file + ".new", std::filesystem::perms::owner_all);
+                std::filesystem::rename(file + ".new", file);
+              } else {
+                std::filesystem::remove(file);
+              }
+              auto values = pool.make_array<double>(100'000, 21.0);
+              STEP((co_await pool.submit(twice, values))[0] == 42.0);  // a function that no worker has seen yet
+              ::kill(worker, SIGKILL);
+              STEP(happens([&] { return is_gone(worker); }));
+              STEP((co_await pool.submit(twice, values))[0] == 42.0);
+              co_return co_await full_service();
+            }(replaced)),
+            0);
+}
+
+TEST(program_on_disk, DISABLED_replaced) {
+  outlive_the_file(true);
+}
+
+TEST(program_on_disk, DISABLED_removed) {
+  outlive_the_file(false);
+}
+
+/// The pool asked for a new server for ever, each of which ended at once, and the task waited for ever: as with any
+/// program whose main() does something else before it calls init, and ends.
+class program_that_cannot_be_started_again : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(program_that_cannot_be_started_again, breaks_the_pool_which_says_so) {
+  EXPECT_EQ(in_child([] {
+              ::setenv(ends_early, GetParam(), 1);
+              return run([]() -> asio::awaitable<int> {
+                shmpool::process_pool pool(co_await asio::this_coro::executor, options());
+                pending_result<pid_t> first, second;
+                pool.submit(own_pid, first.handler());
+                co_await first.ended();
+                STEP(code_of(first.error()) == errc::pool_broken);
+                const char* end = *GetParam() == 'e' ? "exit code 3" : "signal 6";
+                for (const char* word : {"fork server", end, "shmpool::init", "first line of main"}) {
+                  STEP(text_of(first.error()).find(word) != std::string::npos);
+                }
+                pool.submit(own_pid, second.handler());
+                co_await second.ended();
+                STEP(code_of(second.error()) == errc::pool_broken);
+                co_await pool.shutdown();
+                ::unsetenv(ends_early);
+                co_return co_await full_service();  // of another pool, once the trouble is over
+              }());
+            }),
+            0);
+}
+
+TEST_P(program_that_cannot_be_started_again, loses_the_pool_when_the_server_is_killed_and_says_so) {
+  EXPECT_EQ(in_child([] {
+              return run([]() -> asio::awaitable<int> {
+                shmpool::process_pool pool(co_await asio::this_coro::executor, options());
+                signal_flag flag(pool);
+                pending_result<void> running;
+                pool.submit(hold, flag.memory, running.handler());
+                STEP(co_await until([&] { return flag.read() != 0; }));
+                ::setenv(ends_early, GetParam(), 1);
+                ::kill(running_fork_server_of(::getpid()), SIGKILL);
+                co_await running.ended();
+                STEP(code_of(running.error()) == errc::worker_lost || code_of(running.error()) == errc::pool_broken);
+                pending_result<pid_t> late;
+                pool.submit(own_pid, late.handler());
+                co_await late.ended();
+                STEP(code_of(late.error()) == errc::pool_broken);
+                co_await pool.shutdown();
+                STEP(is_dead(flag.read()));
+                co_return 0;
+              }());
+            }),
+            0);
+}
+
+INSTANTIATE_TEST_SUITE_P(each_way, program_that_cannot_be_started_again, ::testing::Values("exits", "aborts"),
+                         [](const auto& instance) { return std::string(instance.param); });
+
+}  // namespace
