@@ -3,6 +3,7 @@
 #include "unmap_list.hpp"
 #include "worker/code_ref.hpp"
 #include "worker/fork_server.hpp"
+#include "worker/hygiene.hpp"
 
 #include <poll.h>
 #include <sched.h>
@@ -127,6 +128,7 @@ pool_engine::pool_engine(const pool_options& options) : options_(options) {
   settings_ = settings_of(options);
   hello_ = hello_of(options, false);
   lasting_hello_ = hello_of(options, true);
+  worker::occupy_standard_streams();
   queue_ = loop::make_completion_queue(options.backend);
   store_ = shm::store::open(store_options_of(options));
   unmapped_ = std::make_shared<unmap_list>();

@@ -4,6 +4,7 @@
 #include "unmap_list.hpp"
 #include "wire/fd_passing.hpp"
 #include "worker/fork_server.hpp"
+#include "worker/hygiene.hpp"
 
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -70,6 +71,7 @@ void pool_engine::admit(task& what, sched::task_id id) {
 
 void pool_engine::start_worker(sched::worker_id id, bool lasting) {
   const auto now = clock::now();
+  worker::occupy_standard_streams();  // the application may have closed them since
   try {
     auto made = std::make_unique<link>(id);
     link& to = *links_.emplace(id, std::move(made)).first->second;

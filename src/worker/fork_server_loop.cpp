@@ -234,6 +234,7 @@ class server {
 void run_fork_server(int root, pid_t parent) noexcept {
   ::prctl(PR_SET_NAME, "shmpool-server");
   close_descriptors_except({root});
+  occupy_standard_streams();
   reset_signals();
   // It has to outlive the parent for a moment, to clean up: signals for the whole process group or session are not for it.
   for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE}) ::signal(number, SIG_IGN);

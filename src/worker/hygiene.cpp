@@ -40,6 +40,14 @@ void close_descriptors_except(std::initializer_list<int> keep) noexcept {
   ::syscall(SYS_close_range, first, ~0U, 0);
 }
 
+void occupy_standard_streams() noexcept {
+  for (int standard = STDIN_FILENO; standard <= STDERR_FILENO; ++standard) {
+    if (::fcntl(standard, F_GETFD) >= 0) continue;
+    const int opened = ::open("/dev/null", O_RDWR);  // the lowest number that is free
+    if (opened != standard && opened >= 0) ::close(opened);  // another thread was faster
+  }
+}
+
 namespace {
 
 void read_dev_null() noexcept {

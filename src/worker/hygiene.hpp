@@ -15,6 +15,10 @@ void reset_signals() noexcept;
 /// Closes every descriptor above 2 except `keep`.
 void close_descriptors_except(std::initializer_list<int> keep) noexcept;
 
+/// Opens the standard streams that are closed, on /dev/null. Else descriptors of this library take their numbers, and
+/// what somebody prints goes into a socket.
+void occupy_standard_streams() noexcept;
+
 /// The call that failed, and its error; null if none did.
 struct setup_failure {
   const char* call = nullptr;
