@@ -299,8 +299,12 @@ urgency pool_engine::cancel(std::uint64_t cancel_key, cancel_kind kind) {
 }
 
 urgency pool_engine::shutdown(operation& op) {
+  if (made_here_.inherited()) {
+    op.complete(delivery::post);  // nothing here is its to end, and take_completed() is for the original
+    return urgency::none;
+  }
   std::lock_guard lock(mutex_);
-  if (closed_ || drained_ || made_here_.inherited()) {
+  if (closed_ || drained_) {
     completed_.push(op);
     return urgency::none;
   }
@@ -385,12 +389,14 @@ completion_list pool_engine::take_completed() noexcept {
 
 clear_result pool_engine::clear_shm() {
   const clear_result result = store_->clear();
+  if (made_here_.inherited()) return result;
   std::lock_guard lock(mutex_);
-  if (!closed_ && !made_here_.inherited()) submit_to_loop();  // tells the workers to unmap what was freed
+  if (!closed_) submit_to_loop();  // tells the workers to unmap what was freed
   return result;
 }
 
 pool_stats pool_engine::stats() const {
+  if (made_here_.inherited()) return {};  // the lock may be another thread's, which the copy does not have
   std::lock_guard lock(mutex_);
   const sched::counts tasks = scheduler_->count();
   const shm::store_stats memory = store_->stats();

@@ -8,9 +8,11 @@
 
 #include <sys/wait.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <optional>
 #include <string>
+#include <thread>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -136,6 +138,76 @@ TEST_F(inert_fork, that_submits_is_told_that_the_pool_is_not_its_own) {
             }),
             0);
   expect_untouched();
+}
+
+/// Its completion was put where only the parent takes completions from.
+TEST_F(inert_fork, that_shuts_its_copy_of_the_pool_down_is_done_at_once) {
+  EXPECT_EQ(in_child([&] {
+              io.notify_fork(asio::execution_context::fork_child);
+              const watchdog guard;
+              pending_result<void> down;
+              pool->shutdown(down.handler());
+              if (down.done()) return 1;  // not from inside
+              io.run();
+              return down.succeeded() ? 0 : 2;
+            }),
+            0);
+  expect_untouched();
+}
+
+TEST_F(inert_fork, that_forks_again_makes_inert_copies_too) {
+  EXPECT_EQ(in_child([&] {
+              return in_child([&] {
+                pool->stop();
+                if (pool->clear_shm().freed != 0) return 1;
+                pool.reset();
+                values = {};
+                asio::io_context own;
+                shmpool::process_pool second(own, chosen());
+                auto result = second.submit(own_pid, asio::use_future);
+                own.run();
+                return result.get() != worker ? 0 : 2;
+              });
+            }),
+            0);
+  expect_untouched();
+}
+
+/// Locks that other threads hold at the moment of the fork are locked for ever in the copy, which hung in stats() or in
+/// the destructor.
+TEST_F(inert_fork, of_a_pool_that_other_threads_are_using_can_be_looked_at_and_destroyed) {
+  const watchdog guard;
+  std::atomic<bool> enough{false};
+  auto work = asio::make_work_guard(io);
+  std::vector<std::thread> others;
+  for (int i = 0; i != 2; ++i) {
+    others.emplace_back([&] { io.run(); });
+    others.emplace_back([&] {
+      while (!enough) {
+        pool->submit(own_pid, [](std::exception_ptr, pid_t) {});
+        static_cast<void>(pool->stats());
+        static_cast<void>(pool->clear_shm());
+      }
+    });
+  }
+  for (int round = 0; round != 100; ++round) {
+    const int status = in_child(
+        [&] {
+          static_cast<void>(pool->stats());
+          if (pool->clear_shm().freed != 0) return 1;
+          pool->stop();
+          pool.reset();
+          return 0;
+        },
+        20s);
+    EXPECT_EQ(status, 0);
+    if (status != 0) break;
+  }
+  enough = true;
+  work.reset();
+  for (auto& each : others) each.join();
+  io.restart();
+  EXPECT_EQ(submit(own_pid), worker);
 }
 
 TEST_F(inert_fork, that_leaves_by_exit_takes_no_fork_server_with_it) {

@@ -110,6 +110,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   void cancel(std::uint64_t key, cancel_kind kind) { react(engine_->cancel(key, kind)); }
 
   void stop() {
+    if (owner_ != ::getpid()) return;
     engine_->stop();
     react(urgency::now);
   }
@@ -117,7 +118,9 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   /// The pool object is gone: nothing of it is left when this returns, but posted handlers.
   void close() noexcept {
     {
-      std::lock_guard lock(mutex_);
+      // In a process that the application has forked it may be the lock of a thread that is not there.
+      std::unique_lock lock(mutex_, std::defer_lock);
+      if (owner_ == ::getpid()) lock.lock();
       drop_descriptor();
     }
     engine_->close();
@@ -228,7 +231,8 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   void context_destroyed() noexcept override {
     context_gone_.store(true, std::memory_order_release);
     {
-      std::lock_guard lock(mutex_);
+      std::unique_lock lock(mutex_, std::defer_lock);
+      if (owner_ == ::getpid()) lock.lock();
       drop_descriptor();
     }
     engine_->close();
