@@ -181,6 +181,7 @@ void pool_engine::exited(link& which, clock::time_point now) {
   } else {
     last_death_ = "nobody could learn how it ended";
   }
+  if (!scheduler_->broken() && !which.ready) last_death_ += options_.initializer ? ", in pool_options::initializer" : ", while it started";
   which.state = link::stage::gone;
   account(which);
   // First, as the end of the last worker may be that of the pool, which clears what nobody holds.
