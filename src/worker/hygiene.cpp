@@ -25,7 +25,21 @@ void reset_signals() noexcept {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-void close_descriptors_except(std::initializer_list<int> keep) noexcept {
+namespace {
+
+/// Closes [first, last]; 0 or an errno.
+int close_range(unsigned first, unsigned last) noexcept {
+  if (first > last || ::syscall(SYS_close_range, first, last, 0) == 0) return 0;
+  // A sandbox may not know the call. One by one, then, which takes a while where the limit is high.
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return errno;
+  for (auto fd = rlim_t{first}; fd <= last && fd < std::min<rlim_t>(limit.rlim_cur, 1U << 20); ++fd) ::close(static_cast<int>(fd));
+  return 0;
+}
+
+}  // namespace
+
+int close_descriptors_except(std::initializer_list<int> keep) noexcept {
   std::array<int, 8> sorted{};
   const std::size_t count = std::min(keep.size(), sorted.size());
   std::copy_n(keep.begin(), count, sorted.begin());
@@ -34,10 +48,12 @@ void close_descriptors_except(std::initializer_list<int> keep) noexcept {
   for (std::size_t i = 0; i != count; ++i) {
     if (sorted[i] < 3) continue;
     const auto kept = static_cast<unsigned>(sorted[i]);
-    if (kept > first) ::syscall(SYS_close_range, first, kept - 1, 0);
+    if (kept > first) {
+      if (const int error = close_range(first, kept - 1)) return error;
+    }
     first = kept + 1;
   }
-  ::syscall(SYS_close_range, first, ~0U, 0);
+  return close_range(first, ~0U);
 }
 
 void occupy_standard_streams() noexcept {
@@ -50,11 +66,18 @@ void occupy_standard_streams() noexcept {
 
 namespace {
 
-void read_dev_null() noexcept {
-  const int null = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
-  if (null < 0) return;
-  ::dup2(null, STDIN_FILENO);
-  if (null != STDIN_FILENO) ::close(null);
+/// The input of the application is not for workers.
+bool read_dev_null() noexcept {
+  const auto again = [](auto call) {
+    int result;
+    do {
+      result = call();
+    } while (result < 0 && errno == EINTR);
+    return result;
+  };
+  unique_fd null(again([] { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); }));
+  if (null.get() == STDIN_FILENO) return null.release() == STDIN_FILENO;
+  return null && again([&] { return ::dup2(null.get(), STDIN_FILENO); }) == STDIN_FILENO;
 }
 
 void reseed() noexcept {
@@ -74,11 +97,11 @@ void raise_oom_score() noexcept {
 }  // namespace
 
 setup_failure become_worker(pid_t server, const wire::worker_settings& settings, std::initializer_list<int> keep) noexcept {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return {"prctl(PR_SET_PDEATHSIG)", errno};
   if (::getppid() != server) ::_exit(0);  // it died before the line above
   ::prctl(PR_SET_NAME, "shmpool-worker");
-  close_descriptors_except(keep);
-  read_dev_null();
+  if (const int error = close_descriptors_except(keep)) return {"close_range", error};
+  if (!read_dev_null()) return {"opening /dev/null as standard input", errno};
   reset_signals();
   ::signal(SIGINT, SIG_IGN);
   reseed();

@@ -12,8 +12,8 @@ namespace shmpool::worker {
 /// Default dispositions for all signals, then an empty mask.
 void reset_signals() noexcept;
 
-/// Closes every descriptor above 2 except `keep`.
-void close_descriptors_except(std::initializer_list<int> keep) noexcept;
+/// Closes every descriptor above 2 except `keep`. 0 or an errno.
+int close_descriptors_except(std::initializer_list<int> keep) noexcept;
 
 /// Opens the standard streams that are closed, on /dev/null. Else descriptors of this library take their numbers, and
 /// what somebody prints goes into a socket.
