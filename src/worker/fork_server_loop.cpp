@@ -30,6 +30,13 @@ namespace shmpool::worker {
 
 namespace {
 
+/// How often in a row, 5 ms apart, the kernel may be short of what a call needs.
+constexpr unsigned most_failures = 400;
+
+bool is_shortage(ssize_t result) noexcept {
+  return result == -ENOMEM || result == -ENOBUFS || result == -ETOOMANYREFS;
+}
+
 int pidfd_open(pid_t pid) noexcept {
   return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
 }
@@ -43,6 +50,7 @@ class server {
     ::sigprocmask(SIG_BLOCK, &children, nullptr);
     signals_ = unique_fd(::signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK));
     parent_process_ = unique_fd(pidfd_open(parent));
+    parent_ = parent;
     // The pid may be of somebody else by now; but our parent is ours for as long as it lives.
     if (::getppid() != parent) parent_gone_ = true;
   }
@@ -65,6 +73,7 @@ class server {
       unique_fd descriptor;
     };
     std::deque<unsent> outbox;
+    unsigned failures = 0;  // of sending to it, since it worked last
   };
 
   struct child {
@@ -76,20 +85,41 @@ class server {
   void wait_and_serve() {
     std::vector<pollfd> wait{{root_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}, {parent_process_.get(), POLLIN, 0}};
     for (const auto& each : pools_) {
-      wait.push_back({each->channel.get(), static_cast<short>(POLLIN | (each->outbox.empty() ? 0 : POLLOUT)), 0});
+      wait.push_back({each->channel.get(), static_cast<short>(POLLIN | (each->outbox.empty() || each->failures != 0 ? 0 : POLLOUT)), 0});
     }
-    if (::poll(wait.data(), wait.size(), -1) < 0) return;  // EINTR; the descriptors are good
+    // What cannot be waited for is looked at now and then.
+    const bool blind = !signals_ || !parent_process_;
+    const bool stuck = std::any_of(pools_.begin(), pools_.end(), [](const auto& each) { return each->failures != 0; });
+    if (::poll(wait.data(), wait.size(), stuck ? 5 : blind ? 50 : -1) < 0) {
+      if (errno != EINTR) pause_or_leave(poll_failures_);
+      return;
+    }
+    poll_failures_ = 0;
+    if (blind) {
+      if (::getppid() != parent_) parent_gone_ = true;
+      reap();
+    }
     if (wait[2].revents != 0) {
       parent_gone_ = true;
       return;
     }
     if (wait[1].revents != 0) reap();
     for (std::size_t i = 3; i != wait.size(); ++i) {
-      if ((wait[i].revents & POLLOUT) != 0) flush(*pools_[i - 3]);
+      if ((wait[i].revents & POLLOUT) != 0 || pools_[i - 3]->failures != 0) flush(*pools_[i - 3]);
       if ((wait[i].revents & (POLLIN | POLLHUP | POLLERR)) != 0) serve(*pools_[i - 3]);
     }
     std::erase_if(pools_, [](const auto& each) { return !each->channel; });
     if (wait[0].revents != 0) accept_pool();
+  }
+
+  /// The system cannot let it wait: without waiting it is of no use. The parent notices and starts another.
+  void pause_or_leave(unsigned& failures) {
+    if (++failures < most_failures) {
+      ::usleep(5000);
+      return;
+    }
+    for (const child& each : children_) ::kill(each.pid, SIGKILL);
+    ::_exit(1);
   }
 
   void accept_pool() {
@@ -97,6 +127,8 @@ class server {
     std::vector<unique_fd> fds;
     const ssize_t received = wire::receive_with_fds(root_.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
     if (received == -EAGAIN) return;
+    if (is_shortage(received)) return pause_or_leave(receive_failures_);
+    receive_failures_ = 0;
     if (received == -EMFILE || received == -ENFILE) return;  // the pool sees its socket closed
     if (received <= 0) {
       parent_gone_ = true;  // ended, or executed another program
@@ -114,6 +146,8 @@ class server {
       const ssize_t received =
           wire::receive_with_fds(from.channel.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
       if (received == -EAGAIN) return;
+      if (is_shortage(received)) return pause_or_leave(receive_failures_);
+      receive_failures_ = 0;
       if (received == -EMFILE) {
         report_failure(from, message.head.worker, EMFILE, wire::failed_call::receive_descriptors);
         continue;
@@ -207,6 +241,9 @@ class server {
       const ssize_t sent = wire::send_with_fds(to.channel.get(), std::as_bytes(std::span(&message, 1)),
                                                std::span(&fd, descriptor ? 1U : 0U), MSG_DONTWAIT);
       if (sent == -EAGAIN) return;
+      if (is_shortage(sent) && ++to.failures < most_failures) return;  // again in a moment
+      if (is_shortage(sent)) return close(to);  // the pool sees that, and tries with another socket
+      to.failures = 0;
       to.outbox.pop_front();  // sent; or the pool is gone, which serve() will notice
     }
   }
@@ -221,7 +258,8 @@ class server {
     gone.channel.reset();
   }
 
-  pid_t self_;
+  pid_t self_, parent_ = 0;
+  unsigned poll_failures_ = 0, receive_failures_ = 0;  // in a row
   unique_fd root_, signals_, parent_process_;
   std::vector<std::unique_ptr<pool>> pools_;
   std::vector<child> children_;
@@ -233,7 +271,7 @@ class server {
 
 void run_fork_server(int root, pid_t parent) noexcept {
   ::prctl(PR_SET_NAME, "shmpool-server");
-  close_descriptors_except({root});
+  if (close_descriptors_except({root}) != 0) ::_exit(1);  // it would keep open what the application has closed
   occupy_standard_streams();
   reset_signals();
   // It has to outlive the parent for a moment, to clean up: signals for the whole process group or session are not for it.
