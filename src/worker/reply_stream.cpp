@@ -9,6 +9,12 @@
 
 namespace shmpool::worker {
 
+bool shortage_pause::passes(int error) noexcept {
+  if ((error != ENOMEM && error != ENOBUFS) || ++pauses_ > 50) return false;
+  ::usleep(5000);
+  return true;
+}
+
 void reply_stream::append(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
                           std::span<const std::byte> body) {
   scratch_.clear();
@@ -41,10 +47,10 @@ void reply_stream::flush() noexcept {
 }
 
 void reply_stream::send_all(std::span<const std::byte> bytes) noexcept {
-  while (!bytes.empty()) {
+  for (shortage_pause pause; !bytes.empty();) {
     const ssize_t sent = ::send(socket_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (sent < 0) {
-      if (errno == EINTR) continue;
+      if (errno == EINTR || pause.passes(errno)) continue;
       ::_exit(0);  // nobody is there to hear it
     }
     bytes = bytes.subspan(static_cast<std::size_t>(sent));

@@ -14,6 +14,16 @@
 
 namespace shmpool::worker {
 
+/// Of one transfer: waits a moment where the kernel was short of memory for it, which passes, or not.
+class shortage_pause {
+ public:
+  /// False if the error is another one, or it has lasted for a quarter of a second.
+  bool passes(int error) noexcept;
+
+ private:
+  unsigned pauses_ = 0;
+};
+
 class reply_stream {
  public:
   reply_stream(int socket, wire::control_page& page) noexcept : socket_(socket), page_(page) {}

@@ -97,8 +97,11 @@ class worker final : lease_source, progress_sink {
 
   /// False if nothing has come for the idle timeout.
   bool receive() {
-    const ssize_t received = wire::receive_with_fds(socket_.get(), reader_.prepare(), descriptors_, 0);
-    if (received == -EAGAIN) return false;
+    ssize_t received = 0;
+    for (shortage_pause pause; (received = wire::receive_with_fds(socket_.get(), reader_.prepare(), descriptors_, 0)) < 0;) {
+      if (received == -EAGAIN) return false;
+      if (!pause.passes(static_cast<int>(-received))) break;
+    }
     if (received <= 0) leave();  // the parent has closed it
     reader_.commit(static_cast<std::size_t>(received));
     return true;
