@@ -291,10 +291,12 @@ urgency pool_engine::cancel(std::uint64_t cancel_key, cancel_kind kind) {
   std::lock_guard lock(mutex_);
   const auto found = cancel_keys_.find(cancel_key);
   if (found == cancel_keys_.end() || closed_) return urgency::none;
-  const auto now = clock::now();
-  scheduler_->cancel(found->second, static_cast<sched::cancel_kind>(kind), now);
-  run_actions(now);
-  arm_timer();
+  guarded([&] {
+    const auto now = clock::now();
+    scheduler_->cancel(found->second, static_cast<sched::cancel_kind>(kind), now);
+    run_actions(now);
+    arm_timer();
+  });
   return urgency::now;
 }
 
@@ -310,9 +312,11 @@ urgency pool_engine::shutdown(operation& op) {
   }
   shutdown_waiters_.push(op);
   closing_ = true;
-  const auto now = clock::now();
-  scheduler_->shutdown(now);
-  run_actions(now);
+  guarded([this] {
+    const auto now = clock::now();
+    scheduler_->shutdown(now);
+    run_actions(now);
+  });
   return urgency::now;
 }
 
@@ -321,9 +325,11 @@ void pool_engine::stop() noexcept {
   std::lock_guard lock(mutex_);
   if (closed_ || drained_) return;
   closing_ = true;
-  const auto now = clock::now();
-  scheduler_->stop(now);
-  run_actions(now);
+  guarded([this] {
+    const auto now = clock::now();
+    scheduler_->stop(now);
+    run_actions(now);
+  });
 }
 
 void pool_engine::close() noexcept {
@@ -345,6 +351,9 @@ void pool_engine::close() noexcept {
   }
   queue_->cancel_all();
   server_.reset();
+  if (refused_since_) {
+    for (auto& [id, each] : links_) outlast_loop_.push_back(std::move(each));
+  }
   links_.clear();
   store_->close();
   completion_list waiters = std::move(shutdown_waiters_);
@@ -355,24 +364,27 @@ void pool_engine::flush() {
   if (made_here_.inherited()) return;
   std::lock_guard lock(mutex_);
   if (closed_) return;
-  cycle(clock::now());
+  guarded([this] { cycle(clock::now()); });
 }
 
 void pool_engine::drain() {
   if (made_here_.inherited()) return;
   std::lock_guard lock(mutex_);
   if (closed_) return;
-  const auto now = clock::now();
-  reap(now);
-  if (now >= timer_due_) {
-    timer_due_ = clock::time_point::max();
-    scheduler_->tick(now);
-    check_exits(now);
-    run_actions(now);
-  }
-  store_->trim(now);
-  arm_timer();
-  cycle(now);
+  guarded([this] {
+    const auto now = clock::now();
+    reap(now);
+    if (now >= timer_due_) {
+      timer_due_ = clock::time_point::max();
+      scheduler_->tick(now);
+      check_exits(now);
+      retry_transfers(now);
+      run_actions(now);
+    }
+    store_->trim(now);
+    arm_timer();
+    cycle(now);
+  });
 }
 
 std::vector<notice> pool_engine::take_notices() {

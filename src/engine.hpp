@@ -1,7 +1,7 @@
 // The engine of one pool: owns the scheduler, the store, the loop's queue and the links to the workers, and turns what the
 // scheduler decides into frames, forks and kills. Sources: engine.cpp (the calls from above), engine_actions.cpp (what the
 // scheduler wants done), engine_events.cpp (what the loop and the workers report), engine_processes.cpp (what becomes
-// of the worker processes).
+// of the worker processes), engine_failures.cpp (what it does when the kernel refuses it something).
 //
 // Thread safety: public members may be called from any thread; one mutex guards everything below.
 #pragma once
@@ -51,6 +51,7 @@ class pool_engine final : public engine, sched::claims {
   void close() noexcept override;
   void flush() override;
   void drain() override;
+  std::chrono::milliseconds retry_after() const noexcept override;
   completion_list take_completed() noexcept override;
   std::vector<notice> take_notices() override;
   clear_result clear_shm() override;
@@ -126,6 +127,24 @@ class pool_engine final : public engine, sched::claims {
   void violated(link& from, const char* what, clock::time_point now);
   void break_pool(std::string why, std::exception_ptr cause, clock::time_point now);
 
+  // ---- engine_failures.cpp
+  /// Runs what must not stop half-way: an exception (memory has run out, say) breaks the pool and goes to all its tasks.
+  template <class Body>
+  void guarded(Body body) noexcept {
+    try {
+      body();
+    } catch (...) {
+      collapse(std::current_exception());
+    }
+  }
+  void collapse(const std::exception_ptr& cause) noexcept;
+  /// The queue has kept what the kernel would not take: it is tried again, and in the end given up.
+  void loop_refused(const std::error_code& error);
+  /// Gives it up if it has refused for too long.
+  void heed_refusal(clock::time_point now);
+  void retry_transfers(clock::time_point now);
+  void connect_server(clock::time_point now);
+
   // ---- engine_processes.cpp
   void on_server_readable(clock::time_point now);
   void on_server_message(const wire::server_message& message, unique_fd descriptor, clock::time_point now);
@@ -143,6 +162,7 @@ class pool_engine final : public engine, sched::claims {
   mutable std::mutex mutex_;
   std::shared_ptr<shm::store> store_;
   std::shared_ptr<unmap_list> unmapped_;
+  std::vector<std::unique_ptr<link>> outlast_loop_;  // of a ring that failed: it may write into their buffers until it is closed
   std::unique_ptr<loop::completion_queue> queue_;
   std::optional<sched::scheduler> scheduler_;
   function_table functions_;
@@ -170,6 +190,11 @@ class pool_engine final : public engine, sched::claims {
   bool closing_ = false;   // shutdown() or stop() was called
   bool drained_ = false;   // and all workers are gone
   bool closed_ = false;    // close() was called
+  std::optional<clock::time_point> refused_since_;  // the loop has something that the kernel would not take
+  std::error_code refusal_;
+  bool loop_lost_ = false;                          // it never did: nothing can be waited for any more
+  std::optional<clock::time_point> server_due_;     // when to try again to start the fork server
+  unsigned server_attempts_ = 0;                    // since it was heard of last
   bool idle_output_ = false;  // an idle worker has been given something that is not sent yet
   std::string broken_why_;
   std::exception_ptr broken_cause_;

@@ -114,10 +114,14 @@ void pool_engine::send_to_server() {
       return;
     }
     if (sent == -EPIPE || sent == -ECONNRESET) return;  // the server is dead; its socket tells, and the next one is sent this
+    if (sent < 0 && !spawn) {  // a worker that is not killed would keep its task for ever
+      about->failed("sendmsg to the fork server", static_cast<int>(-sent));
+      return;
+    }
     unsent_.pop_front();
     if (sent < 0) {
       // ETOOMANYREFS, say: descriptors in flight count against the limit.
-      if (spawn) start_failed(*about, "sendmsg to the fork server: " + std::system_category().message(static_cast<int>(-sent)), clock::now());
+      start_failed(*about, "sendmsg to the fork server: " + std::system_category().message(static_cast<int>(-sent)), clock::now());
       continue;
     }
     if (spawn) {
@@ -198,7 +202,7 @@ wire::segment_ref pool_engine::reference(link& to, const attachment& what) {
       introduced.flags |= wire::flag_with_fd;
       wire::frame_header header;
       header.type = wire::frame_type::segment;
-      to.queue_descriptor(segment.descriptor());
+      to.queue_descriptor(segment.descriptor(), what.handle);
       to.queue_frame(header, {&introduced, 1}, {});
     }
   }
@@ -218,8 +222,8 @@ void pool_engine::kill(link& which) noexcept {
   if (which.state == link::stage::gone) return;
   which.state = link::stage::leaving;
   if (which.process) {
-    ::syscall(SYS_pidfd_send_signal, which.process.get(), SIGKILL, nullptr, 0);
-    return;
+    if (::syscall(SYS_pidfd_send_signal, which.process.get(), SIGKILL, nullptr, 0) == 0 || errno == ESRCH) return;
+    // A sandbox may forbid it; the fork server can do without.
   }
   wire::spawn_message message{};
   message.head.type = wire::server_message_type::kill;
@@ -354,12 +358,11 @@ void pool_engine::tell_unmapped() {
 }
 
 void pool_engine::submit_to_loop() {
+  if (loop_lost_) return;
   tell_unmapped();
   for (const auto& [id, each] : links_) each->start_sending(*queue_);
-  const std::error_code error = queue_->submit();
-  // The kernel is short of something: the queue has kept everything and tries again with the next call.
-  if (error == std::errc::resource_unavailable_try_again || error == std::errc::device_or_resource_busy) return;
-  if (error) throw std::system_error(error, "shmpool: submitting to the loop");
+  if (const std::error_code error = queue_->submit()) loop_refused(error);
+  else refused_since_.reset();
 }
 
 void pool_engine::cycle(clock::time_point now) {
@@ -368,16 +371,19 @@ void pool_engine::cycle(clock::time_point now) {
   constexpr int bound = 4;
   for (int i = 0; i != bound; ++i) {
     submit_to_loop();
-    if (!reap(now)) return;
+    if (!reap(now)) break;
+    if (i == bound - 1) submit_to_loop();
   }
-  submit_to_loop();
+  heed_refusal(now);
 }
 
 bool pool_engine::arm_timer() {
   auto due = scheduler_->next_deadline().value_or(clock::time_point::max());
   for (const auto& [id, each] : links_) {
     if (each->status_due && !each->wait_status) due = std::min(due, *each->status_due);
+    if (each->retry_due) due = std::min(due, *each->retry_due);
   }
+  if (server_due_) due = std::min(due, *server_due_);
   if (due < timer_due_) {  // a timer that is early does no harm
     timer_due_ = due;
     const auto since_epoch = std::max(std::chrono::nanoseconds(1), std::chrono::nanoseconds(due.time_since_epoch()));

@@ -32,13 +32,14 @@ bool pool_engine::reap(clock::time_point now) {
       if (::read(timer_.get(), &expirations, sizeof expirations) > 0) timer_due_ = clock::time_point::max();
       scheduler_->tick(now);
       check_exits(now);
+      retry_transfers(now);
     } else {
       link& about = *static_cast<link*>(op->owner);
       if (op == &about.receive) {
         on_received(about, now);
       } else if (op == &about.send) {
         // A stream that cannot be written is that of a worker that has died; its end is noticed by its other operations.
-        if (about.state != link::stage::gone) (void)about.sent(*queue_);
+        if (about.state != link::stage::gone) about.sent(*queue_);
       } else if (about.state != link::stage::gone && op->result >= 0) {
         about.process_ended = true;
         about.status_due = now + status_patience;
@@ -68,6 +69,8 @@ void pool_engine::on_received(link& from, clock::time_point now) {
   if (!from.violation.empty()) return;
   if (from.receive.result > 0 || from.receive.result == -ECANCELED) {
     from.start_receiving(*queue_);
+  } else if (from.receive.result < 0 && !link::is_end(-from.receive.result)) {
+    from.failed("recv", -from.receive.result);
   } else if (from.state != link::stage::leaving) {
     kill(from);  // it has closed its socket: of no use, if it is not dying anyway
   }
@@ -266,7 +269,7 @@ bool pool_engine::on_need(link& from, const wire::frame& in) {
     header.type = wire::frame_type::grant;
     if (segment.descriptor() >= 0) {
       ref.flags = wire::flag_memfd | wire::flag_with_fd;
-      from.queue_descriptor(segment.descriptor());
+      from.queue_descriptor(segment.descriptor(), leased);
     } else if (!segment.created()) {
       ref.flags = wire::flag_fresh;
     }

@@ -41,7 +41,7 @@ void pool_engine::on_server_readable(clock::time_point now) {
     std::vector<unique_fd> fds;
     const ssize_t received =
         wire::receive_with_fds(server_.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
-    if (received == -EAGAIN) break;
+    if (received == -EAGAIN || received == -ENOMEM || received == -ENOBUFS) break;
     if (received == -EMFILE) {
       // The descriptor of a new worker could not be taken in: it cannot be controlled, so it has to go.
       if (link* about = find(message.worker); about && message.type == wire::server_message_type::spawned) {
@@ -60,6 +60,7 @@ void pool_engine::on_server_readable(clock::time_point now) {
 
 void pool_engine::on_server_message(const wire::server_message& message, unique_fd descriptor, clock::time_point now) {
   link* const about = find(message.worker);
+  server_attempts_ = 0;
   if (!about || about->state == link::stage::gone) return;
   switch (message.type) {
     case wire::server_message_type::spawned:
@@ -97,13 +98,7 @@ void pool_engine::on_server_lost(clock::time_point now) {
     else if (!each->worker_end) each->process_ended = true;
   }
   std::erase_if(unsent_, [](const auto& each) { return each.head.type != wire::server_message_type::spawn; });
-  try {
-    server_ = worker::connect_pool(store_->pool_id(), worker::server_start::only_executing);
-    watch_server();
-    send_to_server();
-  } catch (const std::exception& error) {
-    break_pool(std::string("the fork server died and cannot be started again: ") + error.what(), nullptr, now);
-  }
+  connect_server(now);
   check_exits(now);
 }
 

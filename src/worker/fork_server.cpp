@@ -71,6 +71,11 @@ class fork_server {
     program_ = argv;
   }
 
+  bool can_execute() {
+    std::lock_guard lock(mutex_);
+    return program_ != nullptr;
+  }
+
   unique_fd connect(std::uint64_t pool_id, server_start how) {
     std::lock_guard lock(mutex_);
     // A copy of this object in a process that the application forked speaks for another process's server: leave it.
@@ -244,6 +249,10 @@ void remember_program(char** argv) {
 
 void server_works() noexcept {
   this_process().works();
+}
+
+bool can_execute_server() noexcept {
+  return this_process().can_execute();
 }
 
 unique_fd connect_pool(std::uint64_t pool_id, server_start how) {

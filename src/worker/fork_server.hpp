@@ -29,6 +29,9 @@ unique_fd connect_pool(std::uint64_t pool_id, server_start how = server_start::a
 /// Notes that the server has answered a pool: if it dies, another one will do better than to die at once.
 void server_works() noexcept;
 
+/// True if a server can be started at any time, because the program has called init.
+bool can_execute_server() noexcept;
+
 /// The loop of the server; never returns. `root` is its end of the root socket, `parent` the process that it serves.
 [[noreturn]] void run_fork_server(int root, pid_t parent) noexcept;
 

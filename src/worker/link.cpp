@@ -83,10 +83,12 @@ void link::queue_frame(const wire::frame_header& header, std::span<const wire::s
 }
 
 void link::start_sending(loop::completion_queue& queue) {
-  if (out_.empty() || send.pending || state == stage::gone) return;
-  if (!descriptors_.empty()) return send_with_descriptors(queue);
-  std::swap(out_, sending_);
-  out_.clear();
+  if (send.pending || retry_due || state == stage::gone) return;
+  if (sending_.empty()) {  // or else it is what was left when the kernel was short of something
+    if (out_.empty()) return;
+    if (!descriptors_.empty()) return send_with_descriptors(queue);
+    std::swap(out_, sending_);
+  }
   send.what = loop::operation::kind::send;
   send.data = sending_.data();
   send.size = sending_.size();
@@ -98,15 +100,20 @@ void link::start_sending(loop::completion_queue& queue) {
 void link::send_with_descriptors(loop::completion_queue& queue) {
   std::size_t sent = 0;
   while (!descriptors_.empty()) {
-    const auto [position, fd] = descriptors_.front();
+    const std::size_t position = descriptors_.front().position;
+    const int fd = descriptors_.front().fd;
     const bool at_frame = position == sent;
     // One message must not reach into the next frame that has a descriptor.
-    const std::size_t until = !at_frame ? position : descriptors_.size() > 1 ? descriptors_[1].first : out_.size();
+    const std::size_t until = !at_frame ? position : descriptors_.size() > 1 ? descriptors_[1].position : out_.size();
     const ssize_t result = wire::send_with_fds(socket_.get(), std::span(out_).subspan(sent, until - sent),
                                                std::span(&fd, at_frame ? 1U : 0U), MSG_DONTWAIT);
     if (result == -EAGAIN) {
       send.what = loop::operation::kind::poll_out;
       queue.start(send);
+      break;
+    }
+    if (result < 0 && !is_end(static_cast<int>(-result))) {
+      failed("sendmsg", static_cast<int>(-result));
       break;
     }
     // The worker is dead or dying; its exit is on the way, and with it the end of its tasks.
@@ -119,17 +126,35 @@ void link::send_with_descriptors(loop::completion_queue& queue) {
     if (at_frame) descriptors_.pop_front();
   }
   out_.erase(out_.begin(), out_.begin() + static_cast<std::ptrdiff_t>(sent));
-  for (auto& each : descriptors_) each.first -= sent;
+  for (auto& each : descriptors_) each.position -= sent;
   if (descriptors_.empty() && !send.pending) start_sending(queue);
 }
 
-bool link::sent(loop::completion_queue& queue) {
+void link::sent(loop::completion_queue& queue) {
   if (send.what == loop::operation::kind::send) {
-    if (send.result < 0) return false;
+    if (send.result < 0) {
+      sending_.erase(sending_.begin(), sending_.begin() + static_cast<std::ptrdiff_t>(send.done));
+      if (!is_end(-send.result)) return failed("send", -send.result);
+      // The worker is dead or dying, as above.
+      out_.clear();
+      descriptors_.clear();
+    }
+    sending_.clear();
     if (sending_.capacity() > 1024 * 1024) std::vector<std::byte>().swap(sending_);
   }
   start_sending(queue);
-  return true;
+}
+
+bool link::is_end(int error) noexcept {
+  return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == ECANCELED || error == EBADF;
+}
+
+void link::failed(const char* call, int error) {
+  const auto now = std::chrono::steady_clock::now();
+  if (now - last_failure > std::chrono::milliseconds(200)) failing_since = now;  // it has worked since
+  last_failure = now;
+  retry_due = now + std::chrono::milliseconds(2);
+  failure = std::string(call) + ": " + std::system_category().message(error);
 }
 
 void link::start_receiving(loop::completion_queue& queue) {

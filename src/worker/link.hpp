@@ -108,13 +108,23 @@ class link {
   // ---- Outgoing.
 
   void queue_frame(const wire::frame_header& header, std::span<const wire::segment_ref> segments, std::span<const std::byte> body);
-  /// Attaches a descriptor (not owned; it must stay open until the frame is sent) to the frame that is queued next.
-  void queue_descriptor(int fd) { descriptors_.push_back({out_.size(), fd}); }
+  /// Attaches the descriptor of a segment, which is held until it is sent, to the frame that is queued next.
+  void queue_descriptor(int fd, shm_handle segment) { descriptors_.push_back({out_.size(), fd, std::move(segment)}); }
   bool has_output() const noexcept { return !out_.empty(); }
   /// Starts to send what is queued, if nothing is on the way.
   void start_sending(loop::completion_queue& queue);
-  /// After `send` was reaped. False if the stream is broken.
-  bool sent(loop::completion_queue& queue);
+  /// After `send` was reaped.
+  void sent(loop::completion_queue& queue);
+
+  // ---- What the kernel would not do for a moment: it is short of memory or of descriptors, say.
+
+  /// True for the errors of a stream whose other end is gone. Its process tells the rest.
+  static bool is_end(int error) noexcept;
+  /// Notes that a transfer failed otherwise, which is to be tried again.
+  void failed(const char* call, int error);
+  std::optional<std::chrono::steady_clock::time_point> retry_due;  ///< when to try again
+  std::chrono::steady_clock::time_point failing_since{}, last_failure{};
+  std::string failure;  ///< the call and its error
 
   // ---- Incoming.
 
@@ -134,7 +144,12 @@ class link {
   std::array<std::uint64_t, wire::slot_count> slots_{};
   std::uint64_t free_slots_ = ~std::uint64_t{0};
   std::vector<std::byte> out_, sending_;
-  std::deque<std::pair<std::size_t, int>> descriptors_;  // position in out_ of the frame, and the descriptor
+  struct attached {
+    std::size_t position;  // in out_, of the frame
+    int fd;
+    shm_handle segment;
+  };
+  std::deque<attached> descriptors_;
 };
 
 }  // namespace shmpool::worker

@@ -136,6 +136,9 @@ class engine {
   virtual void flush() = 0;
   /// Takes note of everything that has happened. Never blocks.
   virtual void drain() = 0;
+  /// Not zero if the kernel has refused what flush() or drain() had for it: drain() is to be called after this time then,
+  /// whatever the descriptor says.
+  virtual std::chrono::milliseconds retry_after() const noexcept = 0;
   /// Operations that have ended since the last call.
   virtual completion_list take_completed() noexcept = 0;
   /// What there is to tell since the last call, oldest first.

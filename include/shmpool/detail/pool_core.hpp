@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <system_error>
@@ -90,6 +91,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   void react(urgency what) {
     if (what == urgency::now) {
       engine_->flush();
+      retry_if_refused();
       watch(expect::ends);
       deliver(delivery::post);
     } else {
@@ -137,6 +139,8 @@ class pool_core final : public context_listener, public std::enable_shared_from_
 
  private:
   using descriptor = net::posix::basic_stream_descriptor<net::any_io_executor>;
+  using timer = net::basic_waitable_timer<std::chrono::steady_clock, net::wait_traits<std::chrono::steady_clock>,
+                                          net::any_io_executor>;
 
   pool_core(net::any_io_executor executor, const pool_options& options)
       : executor_(std::move(executor)), engine_(make_engine(options)) {
@@ -169,8 +173,18 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     void operator()() const {
       core->flush_posted_.store(false, std::memory_order_release);
       core->engine_->flush();
+      core->retry_if_refused();
       core->watch(expect::ends);
       core->deliver(delivery::dispatch);
+    }
+  };
+  /// Handler of the timer that retry_if_refused() sets, which it keeps.
+  struct on_retry {
+    std::shared_ptr<pool_core> core;
+    std::shared_ptr<timer> due;
+    void operator()(const net_error_code&) const {
+      core->retry_set_.store(false, std::memory_order_release);
+      core->drain();
     }
   };
 
@@ -198,10 +212,33 @@ class pool_core final : public context_listener, public std::enable_shared_from_
       waiting_ = false;
       if (!descriptor_) return;
     }
-    if (!cancelled) engine_->drain();
+    if (cancelled) {
+      watch(expect::ends);
+      deliver(delivery::dispatch);
+    } else {
+      drain();
+    }
+  }
+
+  void drain() {
+    engine_->drain();
+    retry_if_refused();
     // Before the handlers: while they run, another thread of the context can drain.
     watch(expect::ends);
     deliver(delivery::dispatch);
+  }
+
+  /// Of what the kernel was too short of memory for, say, nothing will make the descriptor readable.
+  void retry_if_refused() {
+    const auto delay = engine_->retry_after();
+    if (delay == delay.zero() || context_gone() || retry_set_.exchange(true, std::memory_order_acq_rel)) return;
+    try {
+      const auto due = std::make_shared<timer>(executor_, delay);
+      due->async_wait(on_retry{shared_from_this(), due});
+    } catch (...) {
+      retry_set_.store(false, std::memory_order_release);
+      throw;
+    }
   }
 
   void flush_soon() {
@@ -246,6 +283,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   std::unique_ptr<descriptor> descriptor_;
   bool waiting_ = false;
   std::atomic<bool> flush_posted_{false};
+  std::atomic<bool> retry_set_{false};
   std::atomic<bool> context_gone_{false};
 };
 

@@ -1,0 +1,129 @@
+// What the engine does when the kernel refuses it something: try again what may pass, and break the pool, with an error
+// that names the call, where it does not.
+#include "engine.hpp"
+
+#include "worker/fork_server.hpp"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string>
+#include <system_error>
+
+namespace shmpool::detail {
+
+namespace {
+
+/// How long the kernel may go on refusing what it can be expected to do before the pool is given up.
+constexpr auto patience = std::chrono::seconds(2);
+
+/// How often the fork server is started in vain.
+constexpr unsigned most_server_attempts = 8;
+
+}  // namespace
+
+std::chrono::milliseconds pool_engine::retry_after() const noexcept {
+  if (made_here_.inherited()) return {};
+  std::lock_guard lock(mutex_);
+  if (closed_ || !refused_since_) return {};
+  const auto waited = std::chrono::duration_cast<std::chrono::milliseconds>(clock::now() - *refused_since_);
+  return std::clamp<std::chrono::milliseconds>(waited / 4, std::chrono::milliseconds(1), std::chrono::milliseconds(50));
+}
+
+/// Something has stopped half-way, and nobody knows what was left undone: every task ends here.
+void pool_engine::collapse(const std::exception_ptr& cause) noexcept {
+  const auto now = clock::now();
+  std::string why;
+  try {
+    try {
+      std::rethrow_exception(cause);
+    } catch (const std::exception& error) {
+      why = std::string("the pool cannot go on: ") + error.what();
+    }
+  } catch (...) {
+    // Not even memory for the text.
+  }
+  if (!scheduler_->broken()) break_pool(std::move(why), cause, now);
+  // An action that fails for want of memory is off the list: the others are still to be done.
+  for (bool done = false; !done;) {
+    try {
+      run_actions(now);
+      done = true;
+    } catch (...) {
+    }
+  }
+}
+
+void pool_engine::loop_refused(const std::error_code& error) {
+  refusal_ = error;
+  if (!refused_since_) refused_since_ = clock::now();
+}
+
+void pool_engine::heed_refusal(clock::time_point now) {
+  if (!refused_since_ || now - *refused_since_ < patience) return;
+  refused_since_.reset();
+  loop_lost_ = true;
+  break_pool(std::string("the system does not take what is to be waited for (") + queue_->name() + "): " + refusal_.message(),
+             nullptr, now);
+  run_actions(now);
+  // The end of the workers cannot be waited for through the loop, so it is seen to here.
+  const auto deadline = clock::now() + patience;
+  meet_last_workers(deadline);
+  for (const auto& [id, each] : links_) {
+    if (!each->process) continue;
+    pollfd ended{each->process.get(), POLLIN, 0};
+    for (;;) {
+      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - clock::now()).count();
+      if (::poll(&ended, 1, static_cast<int>(std::max<long>(left, 0))) >= 0 || errno != EINTR) break;
+    }
+  }
+  queue_->cancel_all();
+  server_.reset();
+  for (const auto& [id, each] : links_) {
+    if (each->state != link::stage::gone) exited(*each, now);
+  }
+  for (auto& [id, each] : links_) outlast_loop_.push_back(std::move(each));
+  links_.clear();
+}
+
+/// Tries again what has failed on the sockets of workers and of the fork server.
+void pool_engine::retry_transfers(clock::time_point now) {
+  std::string why;
+  for (const auto& [id, each] : links_) {
+    if (!each->retry_due || now < *each->retry_due) continue;
+    each->retry_due.reset();
+    if (each->state == link::stage::gone) continue;
+    if (now - each->failing_since >= patience) why = each->failure;
+    if (!each->receive.pending && each->violation.empty()) each->start_receiving(*queue_);
+  }
+  if (!why.empty()) break_pool("a worker cannot be talked to: " + why, nullptr, now);
+  if (server_due_ && now >= *server_due_) {
+    server_due_.reset();
+    connect_server(now);
+  }
+  send_to_server();
+}
+
+/// Connects to the fork server anew, which starts one if need be. Tried again for a while: descriptors or memory may be
+/// short now, and a server that dies at once may find what it needs the next time.
+void pool_engine::connect_server(clock::time_point now) {
+  if (scheduler_->broken() || drained_) return;
+  const char* const what = "the fork server died and cannot be started again: ";
+  if (++server_attempts_ > most_server_attempts) {
+    return break_pool(std::string(what) + "it dies each time before it answers", nullptr, now);
+  }
+  try {
+    server_ = worker::connect_pool(store_->pool_id(), worker::server_start::only_executing);
+    watch_server();
+  } catch (const std::exception& error) {
+    if (!worker::can_execute_server() || server_attempts_ == most_server_attempts) {
+      return break_pool(what + std::string(error.what()), nullptr, now);
+    }
+    server_due_ = now + std::chrono::milliseconds(5) * (1U << server_attempts_);
+    return;
+  }
+  send_to_server();
+}
+
+}  // namespace shmpool::detail
