@@ -1,0 +1,106 @@
+// All interleavings of parent, worker and death over the slots and the reply ring keep what docs/control-page.md
+// promises, and a protocol that is wrong in any of the ways that one could think of does not.
+#include "model/slot_protocol_model.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstddef>
+#include <functional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+namespace shmpool::model {
+namespace {
+
+struct by_bytes {
+  std::size_t operator()(const state& of) const noexcept { return std::hash<std::string_view>{}(of.bytes()); }
+  bool operator()(const state& a, const state& b) const noexcept { return a.bytes() == b.bytes(); }
+};
+
+struct walk {
+  std::size_t states = 0;
+  std::set<breach> breaches;
+  // That the walk has been where it matters.
+  bool lost = false, run_by_second = false, saw_stop = false, slot_used_again = false, two_replies_wait = false;
+};
+
+/// Visits every state that can be reached; goes no further from one that is broken.
+walk walk_all(flaw which) {
+  const protocol rules(which);
+  std::unordered_set<state, by_bytes, by_bytes> seen{state{}};
+  std::vector<state> todo{state{}};
+  walk result;
+  while (!todo.empty()) {
+    const state from = todo.back();
+    todo.pop_back();
+    if (from.broken != breach::none) {
+      result.breaches.insert(from.broken);
+      continue;
+    }
+    for (const state& next : rules.successors(from)) {
+      if (seen.insert(next).second) todo.push_back(next);
+    }
+    result.two_replies_wait |= from.reply_end - from.sent == 2;
+    result.slot_used_again |= from.in_slot[0] > 2;
+    for (const auto& task : from.tasks) {
+      result.lost |= task.ended != 0 && task.runs != 0 && !task.published;
+      result.run_by_second |= from.worker == 2 && task.taken_back && task.runs == 0;
+      result.saw_stop |= task.saw_stop;
+    }
+  }
+  result.states = seen.size();
+  return result;
+}
+
+TEST(slot_protocol, keeps_every_promise_in_all_interleavings) {
+  const walk all = walk_all(flaw::none);
+  EXPECT_TRUE(all.breaches.empty()) << "breach number " << static_cast<int>(*all.breaches.begin());
+  RecordProperty("states", std::to_string(all.states));
+  // The walk is worth nothing if it did not get around.
+  EXPECT_GT(all.states, 100'000u);
+  EXPECT_TRUE(all.lost);
+  EXPECT_TRUE(all.run_by_second);
+  EXPECT_TRUE(all.saw_stop);
+  EXPECT_TRUE(all.slot_used_again);
+  EXPECT_TRUE(all.two_replies_wait);
+}
+
+struct wrong_way {
+  const char* name;
+  flaw what;
+  std::set<breach> found;  ///< by these, and by no others
+};
+
+class slot_protocol_with : public ::testing::TestWithParam<wrong_way> {};
+
+TEST_P(slot_protocol_with, is_found_out) {
+  const walk all = walk_all(GetParam().what);
+  EXPECT_EQ(all.breaches, GetParam().found) << [&] {
+    std::string numbers;
+    for (const breach each : all.breaches) numbers += ' ' + std::to_string(static_cast<int>(each));
+    return "breaches:" + numbers;
+  }();
+}
+
+const wrong_way wrong_ways[] = {
+    {"a_claim_that_does_not_compare", flaw::claim_without_compare, {breach::runs_though_taken_back}},
+    {"a_take_back_that_does_not_compare", flaw::take_back_without_compare,
+     {breach::taken_back_though_started, breach::counts_as_waiting_though_started}},
+    {"words_that_do_not_name_the_task", flaw::word_without_task, {breach::runs_though_taken_back}},
+    {"stop_requests_that_do_not_name_the_task", flaw::stop_without_task, {breach::stopped_by_mistake}},
+    {"tasks_marked_when_they_have_run", flaw::started_after_run,
+     {breach::taken_back_though_started, breach::counts_as_waiting_though_started}},
+    {"ends_published_before_the_bytes", flaw::end_before_bytes, {breach::reply_of_no_task}},
+    {"ends_published_after_sending", flaw::end_after_send, {breach::reply_lost}},
+    {"the_ring_read_before_the_socket", flaw::ring_before_socket, {breach::reply_of_no_task}},
+    {"the_ring_not_read", flaw::ring_not_read, {breach::reply_lost}},
+};
+
+INSTANTIATE_TEST_SUITE_P(flaw, slot_protocol_with, ::testing::ValuesIn(wrong_ways),
+                         [](const auto& instance) { return std::string(instance.param.name); });
+
+}  // namespace
+}  // namespace shmpool::model
