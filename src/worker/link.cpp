@@ -3,6 +3,8 @@
 #include "wire/fd_passing.hpp"
 
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -165,12 +167,17 @@ void link::start_receiving(loop::completion_queue& queue) {
 }
 
 void link::collect_last_words() {
-  for (;;) {
+  // What is there now and no more: a process that the worker has left behind may hold its socket and go on writing.
+  int in_socket = 0;
+  if (::ioctl(socket_.get(), SIOCINQ, &in_socket) != 0) in_socket = 0;
+  while (in_socket > 0) {
     const auto room = reader.prepare();
-    const ssize_t result = ::recv(socket_.get(), room.data(), room.size(), MSG_DONTWAIT);
+    const ssize_t result =
+        ::recv(socket_.get(), room.data(), std::min(room.size(), static_cast<std::size_t>(in_socket)), MSG_DONTWAIT);
     if (result > 0) {
       reader.commit(static_cast<std::size_t>(result));
       received += static_cast<std::uint64_t>(result);
+      in_socket -= static_cast<int>(result);
     } else if (result == 0 || (errno != EINTR && errno != ECONNRESET)) {
       // ECONNRESET is reported once, when it died with unread input; what it had written is still there.
       break;
