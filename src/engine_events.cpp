@@ -17,6 +17,9 @@ namespace {
 /// How long the fork server may take to say how a dead worker ended.
 constexpr auto status_patience = std::chrono::milliseconds(200);
 
+/// How many segments one task may ask for. Its reply has to name all that it made and all that it returns.
+constexpr std::size_t most_leases = wire::max_segments / 2;
+
 }  // namespace
 
 bool pool_engine::reap(clock::time_point now) {
@@ -116,7 +119,7 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
       if (!on_result(from, in, now)) return violated(from, "it sent a result that makes no sense", now), false;
       return true;
     case wire::frame_type::need:
-      if (!on_need(from, in)) return violated(from, "it asked for memory without a task", now), false;
+      if (!on_need(from, in)) return violated(from, "it asked for memory without a task, or before it had its answer", now), false;
       return true;
     case wire::frame_type::progress: {
       const auto* which = static_cast<task*>(scheduler_->assigned_context(from.id, in.header.task));
@@ -246,6 +249,8 @@ bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point
 }
 
 bool pool_engine::on_need(link& from, const wire::frame& in) {
+  // A worker waits for its answer. One that asks on and does not read would make the parent keep all the answers.
+  if (from.answer_waits) return false;
   task* which = nullptr;
   if (in.header.task != 0) {
     which = static_cast<task*>(scheduler_->assigned_context(from.id, in.header.task));
@@ -255,7 +260,11 @@ bool pool_engine::on_need(link& from, const wire::frame& in) {
   }
   wire::frame_header header;
   header.task = in.header.task;
+  auto& leases = which ? which->leases : from.initializer_leases;
   try {
+    if (leases.size() >= most_leases) {
+      throw std::system_error(errc::shm_exhausted, "a task may have " + std::to_string(most_leases) + " segments of its own");
+    }
     shm_handle leased = store_->lease(static_cast<std::size_t>(in.header.value), from.id, in.header.slot != 0);
     auto& segment = static_cast<shm::pool_segment&>(*leased.get());
     from.known_segments.insert(segment.id());
@@ -274,13 +283,14 @@ bool pool_engine::on_need(link& from, const wire::frame& in) {
       ref.flags = wire::flag_fresh;
     }
     from.queue_frame(header, {&ref, 1}, {});
-    (which ? which->leases : from.initializer_leases).push_back(std::move(leased));
+    leases.push_back(std::move(leased));
   } catch (const std::system_error& error) {
     header.type = wire::frame_type::refuse;
     header.value = static_cast<std::uint64_t>(errc::shm_exhausted);
     const std::string_view text = error.what();
     from.queue_frame(header, {}, std::as_bytes(std::span(text)));
   }
+  from.answer_waits = true;
   return true;
 }
 

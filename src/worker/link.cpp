@@ -90,6 +90,7 @@ void link::start_sending(loop::completion_queue& queue) {
     if (out_.empty()) return;
     if (!descriptors_.empty()) return send_with_descriptors(queue);
     std::swap(out_, sending_);
+    answer_waits = false;
   }
   send.what = loop::operation::kind::send;
   send.data = sending_.data();
@@ -128,6 +129,7 @@ void link::send_with_descriptors(loop::completion_queue& queue) {
     if (at_frame) descriptors_.pop_front();
   }
   out_.erase(out_.begin(), out_.begin() + static_cast<std::ptrdiff_t>(sent));
+  if (sent != 0) answer_waits = false;
   for (auto& each : descriptors_) each.position -= sent;
   if (descriptors_.empty() && !send.pending) start_sending(queue);
 }

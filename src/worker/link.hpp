@@ -111,6 +111,8 @@ class link {
   /// Attaches the descriptor of a segment, which is held until it is sent, to the frame that is queued next.
   void queue_descriptor(int fd, shm_handle segment) { descriptors_.push_back({out_.size(), fd, std::move(segment)}); }
   bool has_output() const noexcept { return !out_.empty(); }
+  /// Its request for memory has been answered, and nothing has been sent since: it cannot have read the answer.
+  bool answer_waits = false;
   /// Starts to send what is queued, if nothing is on the way.
   void start_sending(loop::completion_queue& queue);
   /// After `send` was reaped.

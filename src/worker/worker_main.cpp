@@ -233,6 +233,9 @@ class worker final : lease_source, progress_sink {
       detail::invocation call{arguments, result, fn.target};
       fn.entry(call);
       if (result.bytes().size() > wire::max_body) throw std::system_error(errc::message_too_large);
+      if (result.attachments().size() > wire::max_segments / 2) {
+        throw std::system_error(errc::message_too_large, "too many arrays in one result");
+      }
       header.type = wire::frame_type::value;
     } catch (...) {
       result.attachments().clear();

@@ -38,6 +38,41 @@ int stop_listening(int value) {
   return value;
 }
 
+wire::frame_header need(std::uint64_t bytes) {
+  wire::frame_header header = answer(wire::frame_type::need);
+  header.value = bytes;
+  return header;
+}
+
+/// Asks for memory again and again without looking at the answers.
+void ask_without_reading(int times) {
+  std::vector<std::byte> bytes;
+  for (int i = 0; i != 1000; ++i) wire::append_frame(bytes, need(1), {}, {});
+  const int socket = own_socket();
+  for (int i = 0; i < times; i += 1000) {
+    if (::send(socket, bytes.data(), bytes.size(), MSG_NOSIGNAL) < 0) ::_exit(0);
+  }
+}
+
+/// Asks for memory, one piece after the other, until there is no more; says how many it got.
+int ask_until_refused(int most) {
+  const int socket = own_socket();
+  const wire::frame_header ask = need(1);
+  wire::frame_reader answers;
+  for (int got = 0; got != most; ++got) {
+    if (::send(socket, &ask, sizeof ask, MSG_NOSIGNAL) != sizeof ask) ::_exit(1);
+    wire::frame next;
+    while (answers.next(next) != wire::frame_reader::status::frame) {
+      const auto room = answers.prepare();
+      const ssize_t size = ::recv(socket, room.data(), room.size(), 0);  // descriptors that come along are dropped
+      if (size <= 0) ::_exit(2);
+      answers.commit(static_cast<std::size_t>(size));
+    }
+    if (next.header.type != wire::frame_type::grant) return got;
+  }
+  return most;
+}
+
 /// Dies, and leaves processes behind that have its socket and say what is in order for as long as somebody listens.
 void leave_talkers_behind() {
   const int socket = own_socket();
@@ -57,6 +92,13 @@ void leave_talkers_behind() {
 }
 
 // ---- The test's side.
+
+std::size_t own_memory() {
+  std::ifstream statm("/proc/self/statm");
+  std::size_t size = 0, resident = 0;
+  statm >> size >> resident;
+  return resident * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+}
 
 shmpool::pool_options one_worker() {
   auto chosen = options();
@@ -84,6 +126,43 @@ TEST(worker_that_has_stopped_listening, is_replaced_when_it_is_sent_a_descriptor
     EXPECT_EQ(co_await pool.submit(stop_listening, 1), 1);
     EXPECT_EQ(co_await pool.submit(first_of, values), 7);
     co_await pool.shutdown();
+  }());
+}
+
+// Each request was answered, and the answers piled up in the parent, with a segment for each: 200 bytes of the parent's
+// memory, or a descriptor, for 32 bytes of the worker's.
+TEST(worker_that_asks_and_does_not_read, is_stopped_before_the_answers_pile_up) {
+  run([]() -> asio::awaitable<void> {
+    auto chosen = one_worker();
+    shmpool::process_pool pool(co_await asio::this_coro::executor, chosen);
+    EXPECT_EQ(co_await pool.submit(add, 40, 2), 42);
+    const std::size_t before = own_memory();
+    pending_result<void> asking;
+    pool.submit(ask_without_reading, 500'000, asking.handler());
+    co_await asking.ended();
+    EXPECT_EQ(code_of(asking.error()), errc::protocol_violation) << text_of(asking.error());
+    EXPECT_LT(pool.stats().peak_bytes, 64u * 1024 * 1024);
+    EXPECT_LT(own_memory(), before + 32 * 1024 * 1024);
+    EXPECT_EQ(co_await pool.submit(add, 40, 2), 42);
+    co_await pool.shutdown();
+    EXPECT_EQ(pool.stats().live_segments, 0u);
+  }());
+}
+
+// A task could have as many segments as it asked for; each takes memory of the parent, and more than 16,384 of them could
+// not even be reported in the task's reply, which then was one that makes no sense.
+TEST(task_that_asks_for_memory_without_end, is_refused_at_some_point) {
+  run([]() -> asio::awaitable<void> {
+    auto chosen = one_worker();
+    chosen.backing = shmpool::backing::posix;  // memfds would be refused for want of descriptors
+    if (::access("/dev/shm", W_OK) != 0) co_return;
+    shmpool::process_pool pool(co_await asio::this_coro::executor, chosen);
+    const int got = co_await pool.submit(ask_until_refused, 20'000);
+    EXPECT_GT(got, 4000);
+    EXPECT_LE(got, 8192);
+    EXPECT_EQ(co_await pool.submit(add, 40, 2), 42);
+    co_await pool.shutdown();
+    EXPECT_EQ(pool.stats().live_segments, 0u);
   }());
 }
 
