@@ -378,6 +378,7 @@ void pool_engine::drain() {
       timer_due_ = clock::time_point::max();
       scheduler_->tick(now);
       check_exits(now);
+      check_unstarted(now);
       retry_transfers(now);
       run_actions(now);
     }

@@ -153,6 +153,7 @@ class pool_engine final : public engine, sched::claims {
   /// Takes in the workers that the fork server is starting at the end of the pool, so that their death can be waited for.
   void meet_last_workers(clock::time_point deadline) noexcept;
   void check_exits(clock::time_point now);
+  void check_unstarted(clock::time_point now);
   void exited(link& which, clock::time_point now);
   /// Counts a worker that is gone, and tells whoever asked to be told.
   void account(const link& which);

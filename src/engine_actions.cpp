@@ -156,7 +156,10 @@ std::vector<sched::task_id> pool_engine::strip(link& which) {
 }
 
 void pool_engine::assign(link& to, task& what, clock::time_point now) {
-  if (!to.has_tasks()) idle_output_ = true;
+  if (!to.has_tasks()) {
+    idle_output_ = true;
+    to.found_busy(now);
+  }
   introduce_function(to, what.function);
   std::vector<wire::segment_ref> refs;
   for (const attachment& each : what.attachments) refs.push_back(reference(to, each));
@@ -382,6 +385,7 @@ bool pool_engine::arm_timer() {
   for (const auto& [id, each] : links_) {
     if (each->status_due && !each->wait_status) due = std::min(due, *each->status_due);
     if (each->retry_due) due = std::min(due, *each->retry_due);
+    due = std::min(due, each->look_due());
   }
   if (server_due_) due = std::min(due, *server_due_);
   if (due < timer_due_) {  // a timer that is early does no harm

@@ -35,6 +35,7 @@ bool pool_engine::reap(clock::time_point now) {
       if (::read(timer_.get(), &expirations, sizeof expirations) > 0) timer_due_ = clock::time_point::max();
       scheduler_->tick(now);
       check_exits(now);
+      check_unstarted(now);
       retry_transfers(now);
     } else {
       link& about = *static_cast<link*>(op->owner);
@@ -43,6 +44,7 @@ bool pool_engine::reap(clock::time_point now) {
       } else if (op == &about.send) {
         // A stream that cannot be written is that of a worker that has died; its end is noticed by its other operations.
         if (about.state != link::stage::gone) about.sent(*queue_);
+        about.found_busy(now);
       } else if (about.state != link::stage::gone && op->result >= 0) {
         about.process_ended = true;
         about.status_due = now + status_patience;
@@ -97,6 +99,7 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
     case wire::frame_type::ready:
       if (from.ready) return violated(from, "it was ready twice", now), false;
       from.ready = true;
+      from.found_busy(now);
       from.told_pid(in.header.task);
       if (!on_account(from, nullptr, in)) return violated(from, "it reported memory that it was not given", now), false;
       from.initializer_leases.clear();
@@ -228,6 +231,7 @@ bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point
     }
   }
   if (!scheduler_->replied(from.id, in.header.task, run, now)) return false;
+  from.found_busy(now);
   functions_.ran(which->function, run);
   result.run = run;
   result.worker_pid = from.pid;

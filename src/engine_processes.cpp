@@ -161,6 +161,23 @@ void pool_engine::account(const link& which) {
   if (options_.on_worker_exit) notices_.push_back([call = options_.on_worker_exit, how] { call(how); });
 }
 
+/// A worker begins a task as soon as it has it and is done with the one before. One that has its tasks and begins none is
+/// stopped, or damaged: it may have said that a task was done and be at it yet. Nothing else would ever end those tasks,
+/// as their deadlines count from their start; killed, it gives them back. If it only was slow, they have lost nothing but
+/// time. Twice, so that a machine (or a group of processes) that was halted for a while does not look like this.
+void pool_engine::check_unstarted(clock::time_point now) {
+  for (const auto& [id, each] : links_) {
+    if (now < each->look_due()) continue;
+    const unsigned found_quiet = each->times_found_quiet + 1;
+    each->found_busy(now);
+    if (!each->all_sent() || each->started_tasks() != 0) continue;
+    each->times_found_quiet = found_quiet;
+    if (found_quiet != 2) continue;
+    each->why_it_left = worker_exit::reason::killed;
+    kill(*each);
+  }
+}
+
 void pool_engine::exited(link& which, clock::time_point now) {
   if (which.violation.empty()) {
     which.collect_last_words();

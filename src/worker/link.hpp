@@ -104,6 +104,19 @@ class link {
   bool has_tasks() const noexcept { return ~free_slots_ != 0; }
   /// How many of its tasks it has begun.
   std::size_t started_tasks() const noexcept;
+  /// When it was last seen to do something, and how often it was found not to since; see pool_engine::check_unstarted.
+  std::chrono::steady_clock::time_point quiet_since{};
+  unsigned times_found_quiet = 0;
+  void found_busy(std::chrono::steady_clock::time_point now) noexcept {
+    quiet_since = now;
+    times_found_quiet = 0;
+  }
+  /// When to look whether it has begun what it was given.
+  std::chrono::steady_clock::time_point look_due() const noexcept {
+    constexpr auto patience = std::chrono::seconds(1);
+    const bool should_begin = state == stage::running && ready && has_tasks();
+    return should_begin ? quiet_since + patience : std::chrono::steady_clock::time_point::max();
+  }
 
   // ---- Outgoing.
 
@@ -111,6 +124,8 @@ class link {
   /// Attaches the descriptor of a segment, which is held until it is sent, to the frame that is queued next.
   void queue_descriptor(int fd, shm_handle segment) { descriptors_.push_back({out_.size(), fd, std::move(segment)}); }
   bool has_output() const noexcept { return !out_.empty(); }
+  /// All that was queued has been taken by the socket.
+  bool all_sent() const noexcept { return out_.empty() && sending_.empty(); }
   /// Its request for memory has been answered, and nothing has been sent since: it cannot have read the answer.
   bool answer_waits = false;
   /// Starts to send what is queued, if nothing is on the way.

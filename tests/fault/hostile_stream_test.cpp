@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdint>
 #include <fstream>
 #include <string>
@@ -18,6 +19,7 @@ namespace {
 
 using namespace shmpool::testing;
 using namespace shmpool::testing::hostile;
+using namespace std::chrono_literals;
 using shmpool::array;
 using shmpool::errc;
 namespace wire = shmpool::wire;
@@ -91,6 +93,16 @@ void leave_talkers_behind() {
   ::_exit(7);
 }
 
+/// Says that it is done, and never is.
+void end_early_and_stay_away() {
+  say(answer(wire::frame_type::value));
+  for (;;) ::pause();
+}
+
+int own_pid() {
+  return ::getpid();
+}
+
 // ---- The test's side.
 
 std::size_t own_memory() {
@@ -125,6 +137,28 @@ TEST(worker_that_has_stopped_listening, is_replaced_when_it_is_sent_a_descriptor
     auto values = pool.make_array<int>(10'000, shmpool::fill(7));
     EXPECT_EQ(co_await pool.submit(stop_listening, 1), 1);
     EXPECT_EQ(co_await pool.submit(first_of, values), 7);
+    co_await pool.shutdown();
+  }());
+}
+
+// The task that a worker was given next was never begun and never ended, and its deadline, which counts from its start,
+// never came.
+TEST(worker_that_says_too_early_that_it_is_done, gives_back_what_it_does_not_begin) {
+  run([]() -> asio::awaitable<void> {
+    shmpool::process_pool pool(co_await asio::this_coro::executor, one_worker());
+    co_await pool.submit(end_early_and_stay_away);
+    EXPECT_EQ(co_await pool.submit(shmpool::task_options{.timeout = 10s}, add, 40, 2), 42);
+    co_await pool.shutdown();
+  }());
+}
+
+// The same story without malice: a worker that is stopped while it has nothing to do.
+TEST(worker_that_is_stopped_while_idle, gives_back_what_it_does_not_begin) {
+  run([]() -> asio::awaitable<void> {
+    shmpool::process_pool pool(co_await asio::this_coro::executor, one_worker());
+    const int stopped = co_await pool.submit(own_pid);
+    ::kill(stopped, SIGSTOP);
+    EXPECT_NE(co_await pool.submit(own_pid), stopped);
     co_await pool.shutdown();
   }());
 }
