@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <memory>
 #include <mutex>
 #include <system_error>
@@ -188,6 +189,23 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     }
   };
 
+  /// Counts a notice for as long as it is on its way.
+  class on_its_way {
+   public:
+    explicit on_its_way(std::shared_ptr<std::atomic<std::size_t>> all) : all_(std::move(all)) {
+      all_->fetch_add(1, std::memory_order_relaxed);
+    }
+    on_its_way(on_its_way&&) noexcept = default;
+    on_its_way(const on_its_way& other) : on_its_way(other.all_) {}
+    on_its_way& operator=(on_its_way) = delete;
+    ~on_its_way() {
+      if (all_) all_->fetch_sub(1, std::memory_order_release);
+    }
+
+   private:
+    std::shared_ptr<std::atomic<std::size_t>> all_;
+  };
+
   enum class expect : bool { starts, ends };
 
   /// Waits for the descriptor while somebody waits for a completion, and no longer: an idle pool lets io_context::run()
@@ -250,9 +268,10 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   /// it runs: it may throw, or block until another thread that runs the context has called them. So each exception also
   /// leaves run() on its own.
   void deliver(delivery how) {
-    for (notice& each : engine_->take_notices()) net::post(executor_, std::move(each));
     completion_list ended = engine_->take_completed();
     completion_list first;
+    // What a task has said is heard before its end: by now the engine has all of it.
+    if (tell() != 0) how = delivery::post;
     if (how == delivery::dispatch) {
       if (operation* op = ended.pop()) first.push(*op);
     }
@@ -263,6 +282,16 @@ class pool_core final : public context_listener, public std::enable_shared_from_
       net::post(executor_, std::move(later));
     }
     if (operation* op = first.pop()) op->complete(delivery::dispatch);
+  }
+
+  /// Posts what there is to tell; returns how many notices are on their way to be heard.
+  std::size_t tell() {
+    // Held until they are posted, so that another thread that finds none to take comes after them.
+    std::lock_guard lock(notices_mutex_);
+    for (notice& each : engine_->take_notices()) {
+      net::post(executor_, [call = std::move(each), heard = on_its_way(notices_)] { call(); });
+    }
+    return notices_->load(std::memory_order_acquire);
   }
 
   void context_destroyed() noexcept override {
@@ -285,6 +314,8 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   std::atomic<bool> flush_posted_{false};
   std::atomic<bool> retry_set_{false};
   std::atomic<bool> context_gone_{false};
+  std::mutex notices_mutex_;  // taken before the engine's, and alone
+  std::shared_ptr<std::atomic<std::size_t>> notices_ = std::make_shared<std::atomic<std::size_t>>(0);  // not heard yet
 };
 
 }  // namespace SHMPOOL_ASIO_ABI
