@@ -1,5 +1,6 @@
 #include "engine.hpp"
 
+#include "fault_point.hpp"
 #include "unmap_list.hpp"
 #include "worker/code_ref.hpp"
 #include "worker/fork_server.hpp"
@@ -134,6 +135,7 @@ pool_engine::pool_engine(const pool_options& options) : options_(options) {
   unmapped_ = std::make_shared<unmap_list>();
   store_->subscribe(unmapped_);
   server_ = worker::connect_pool(store_->pool_id());
+  SHMPOOL_FAULT_POINT("parent.connected");
   timer_ = unique_fd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
   if (!timer_) throw std::system_error(errno, std::system_category(), "shmpool: timerfd_create");
   scheduler_.emplace(scheduler_options_of(options), static_cast<sched::claims&>(*this));
@@ -338,6 +340,7 @@ void pool_engine::close() noexcept {
   std::lock_guard lock(mutex_);
   if (std::exchange(closed_, true)) return;
   // From here no worker writes into memory that a user may still hold.
+  SHMPOOL_FAULT_POINT("parent.closing");
   const auto deadline = clock::now() + std::chrono::seconds(2);
   meet_last_workers(deadline);
   for (const auto& [id, each] : links_) {

@@ -1,6 +1,7 @@
 // What the scheduler wants done, done: workers started and killed, tasks sent, operations completed.
 #include "engine.hpp"
 
+#include "fault_point.hpp"
 #include "unmap_list.hpp"
 #include "wire/fd_passing.hpp"
 #include "worker/fork_server.hpp"
@@ -125,6 +126,7 @@ void pool_engine::send_to_server() {
       continue;
     }
     if (spawn) {
+      SHMPOOL_FAULT_POINT("parent.worker_asked");
       ++workers_started_;  // now, as its first reply may overtake the server's
       about->worker_end.reset();
       about->control.forget_descriptor();
@@ -337,6 +339,7 @@ std::exception_ptr pool_engine::failure_of(sched::failure why, sched::worker_id 
 }
 
 void pool_engine::finish_shutdown() {
+  SHMPOOL_FAULT_POINT("parent.drained");
   drained_ = true;
   store_->clear();
   server_watch_.owner = nullptr;

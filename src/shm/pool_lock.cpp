@@ -2,6 +2,8 @@
 // file is still the one under its name, and takes another id if it is not.
 #include "shm/pool_lock.hpp"
 
+#include "fault_point.hpp"
+
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/file.h>
@@ -113,7 +115,9 @@ std::unique_ptr<pool_lock> pool_lock::acquire(std::error_code& error) {
     unique_fd fd = create_named(name, 0, error);
     if (error == std::errc::file_exists) continue;
     if (error) return nullptr;
+    SHMPOOL_FAULT_POINT("parent.lock_file");
     if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) {
+      SHMPOOL_FAULT_POINT("parent.locked");
       if (is_still_named(fd.get(), name, error)) return std::unique_ptr<pool_lock>{new pool_lock{id, std::move(fd)}};
     } else if (errno != EWOULDBLOCK && errno != EINTR) {
       error = {errno, std::system_category()};

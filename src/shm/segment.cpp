@@ -2,6 +2,7 @@
 // business.
 #include "shm/segment.hpp"
 
+#include "fault_point.hpp"
 #include "shm/store.hpp"
 
 #include <shmpool/error.hpp>
@@ -39,6 +40,7 @@ std::error_code pool_segment::create(bool memfd) noexcept {
     // Asking first keeps one hopeless request from filling the machine's memory up to the bound.
     if (free_space().value_or(reserved_) < reserved_) return {ENOSPC, std::system_category()};
     fd = create_named(name_, capacity_, error);
+    SHMPOOL_FAULT_POINT("parent.segment_named");
   }
   if (error) return error;
   mapping where = mapping::map(fd.get(), capacity_, true, error);

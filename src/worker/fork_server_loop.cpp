@@ -4,6 +4,7 @@
 #include "worker/hygiene.hpp"
 #include "worker/worker_main.hpp"
 
+#include "fault_point.hpp"
 #include "shm/mapping.hpp"
 #include "wire/fd_passing.hpp"
 #include "wire/server_protocol.hpp"
@@ -173,12 +174,15 @@ class server {
   }
 
   void spawn(pool& owner, const wire::spawn_message& message, unique_fd socket, unique_fd control) {
+    SHMPOOL_FAULT_POINT("server.asked");
     const pid_t pid = ::fork();
     if (pid < 0) return report_failure(owner, message.head.worker, errno, wire::failed_call::fork);
     if (pid == 0) {
+      SHMPOOL_FAULT_POINT("worker.born");
       const setup_failure failure = become_worker(self_, message.settings, {socket.get(), control.get()});
       run_worker(std::move(socket), std::move(control), failure);
     }
+    SHMPOOL_FAULT_POINT("server.forked");
     children_.push_back({pid, message.head.worker, &owner});
     wire::server_message answer;
     answer.type = wire::server_message_type::spawned;
@@ -214,6 +218,7 @@ class server {
         message.pid = pid;
         message.status = status;
         message.max_rss_bytes = static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+        SHMPOOL_FAULT_POINT("server.reaped");
         send(*found->owner, message, {});
       }
       children_.erase(found);

@@ -1,5 +1,7 @@
 #include "worker/reply_stream.hpp"
 
+#include "fault_point.hpp"
+
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -33,8 +35,10 @@ void reply_stream::append(const wire::frame_header& header, std::span<const wire
     std::memcpy(page_.reply_ring, scratch_.data() + first, scratch_.size() - first);
     end_ += scratch_.size();
   }
+  SHMPOOL_FAULT_POINT("worker.ring_written");
   // Release: whoever sees the new end sees the bytes.
   page_.reply_end.store(end_, std::memory_order_release);
+  SHMPOOL_FAULT_POINT("worker.published");
 }
 
 void reply_stream::flush() noexcept {
@@ -43,6 +47,7 @@ void reply_stream::flush() noexcept {
     const std::size_t size = std::min(static_cast<std::size_t>(end_ - sent_), wire::reply_ring_bytes - at);
     send_all({page_.reply_ring + at, size});
     sent_ += size;
+    SHMPOOL_FAULT_POINT("worker.partly_sent");
   }
 }
 

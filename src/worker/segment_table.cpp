@@ -1,5 +1,7 @@
 #include "worker/segment_table.hpp"
 
+#include "fault_point.hpp"
+
 #include <algorithm>
 #include <cerrno>
 #include <system_error>
@@ -45,6 +47,7 @@ std::error_code segment_table::create(entry& which) {
   const std::string name = shm::segment_name(which.ref.pool, which.ref.id);
   const unique_fd file = shm::create_named(name, which.ref.capacity, error);
   if (error) return error;
+  SHMPOOL_FAULT_POINT("worker.segment_named");
   shm::mapping memory = shm::mapping::map(file.get(), which.ref.capacity, true, error);
   if (!error) error = shm::reserve(file.get(), memory, 0, which.ref.reserved);
   if (error) {
@@ -55,6 +58,7 @@ std::error_code segment_table::create(entry& which) {
   which.writable->use(std::move(memory));
   which.fresh = false;
   which.created = true;
+  SHMPOOL_FAULT_POINT("worker.segment_created");
   return {};
 }
 
@@ -73,6 +77,7 @@ worker_segment& segment_table::map(entry& which, bool writable) {
   if (error) throw std::system_error(error, "shmpool: mmap in a worker");
   mapped = std::make_unique<worker_segment>(*this, which.ref);
   mapped->use(std::move(memory));
+  SHMPOOL_FAULT_POINT("worker.mapped");
   return *mapped;
 }
 

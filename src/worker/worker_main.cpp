@@ -1,5 +1,6 @@
 #include "worker/worker_main.hpp"
 
+#include "fault_point.hpp"
 #include "wire/control_page.hpp"
 #include "wire/fd_passing.hpp"
 #include "wire/frame.hpp"
@@ -117,11 +118,13 @@ class worker final : lease_source, progress_sink {
   }
 
   [[noreturn]] static void leave() {
+    SHMPOOL_FAULT_POINT("worker.leaving");
     std::fflush(nullptr);
     ::_exit(0);
   }
 
   void serve(const wire::frame& in) {
+    SHMPOOL_FAULT_POINT("worker.frame_read");
     switch (in.header.type) {
       case wire::frame_type::hello: return start(in);
       case wire::frame_type::function: return define(in);
@@ -211,6 +214,7 @@ class worker final : lease_source, progress_sink {
     wire::slot& slot = page_.slots[in.header.slot % wire::slot_count];
     const std::uint64_t started = monotonic_ns();
     if (!wire::claim(slot, in.header.task, started)) return;  // taken back
+    SHMPOOL_FAULT_POINT("worker.claimed");
 
     // The reader's buffer is needed again if the task asks for memory.
     arguments_.assign(in.body.begin(), in.body.end());
@@ -242,6 +246,7 @@ class worker final : lease_source, progress_sink {
       result.bytes() = detail::encode_exception(std::current_exception());
       header.type = wire::frame_type::error;
     }
+    SHMPOOL_FAULT_POINT("worker.ran");
     leave_task();
     const std::uint64_t run = monotonic_ns() - started;
     fn.expected_ns = fn.expected_ns == ~std::uint64_t{0} ? run : (3 * fn.expected_ns + run) / 4;
@@ -272,6 +277,7 @@ class worker final : lease_source, progress_sink {
     }
     results.clear();  // before the account: these handles are the parent's from here
     memory_.end_task(refs);
+    SHMPOOL_FAULT_POINT("worker.accounted");
     // Before the reply: a segment that was dropped and kept anew is kept. But what the reply gives back is the worker's
     // until then. Asked before the lock is taken: who asks for memory holds the table's while it takes this one.
     std::vector<std::uint64_t> before = memory_.take_released(), after;
@@ -325,6 +331,7 @@ class worker final : lease_source, progress_sink {
       replies_.append(header, {}, {});
       replies_.flush();
     }
+    SHMPOOL_FAULT_POINT("worker.need_sent");
     for (;;) {
       wire::frame next;
       while (!try_read(next)) receive();  // for as long as it takes: this worker is not idle
