@@ -131,6 +131,7 @@ pool_engine::pool_engine(const pool_options& options) : options_(options) {
   lasting_hello_ = hello_of(options, true);
   worker::occupy_standard_streams();
   queue_ = loop::make_completion_queue(options.backend);
+  worker::ensure_fork_server();
   store_ = shm::store::open(store_options_of(options));
   unmapped_ = std::make_shared<unmap_list>();
   store_->subscribe(unmapped_);

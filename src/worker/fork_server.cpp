@@ -76,13 +76,13 @@ class fork_server {
     return program_ != nullptr;
   }
 
+  void ensure() {
+    std::lock_guard lock(mutex_);
+    if (!root_) start(server_start::any);
+  }
+
   unique_fd connect(std::uint64_t pool_id, server_start how) {
     std::lock_guard lock(mutex_);
-    // A copy of this object in a process that the application forked speaks for another process's server: leave it.
-    if (owner_ != ::getpid()) {
-      root_.reset();
-      pid_ = 0;
-    }
     auto [ours, theirs] = seqpacket_pair(SOCK_NONBLOCK);
     if (!root_) start(how);
     int error;
@@ -253,6 +253,10 @@ void server_works() noexcept {
 
 bool can_execute_server() noexcept {
   return this_process().can_execute();
+}
+
+void ensure_fork_server() {
+  this_process().ensure();
 }
 
 unique_fd connect_pool(std::uint64_t pool_id, server_start how) {

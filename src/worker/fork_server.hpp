@@ -21,6 +21,10 @@ enum class server_start : std::uint8_t {
   only_executing,  ///< for a pool that has lost its server: forking now would copy its arrays
 };
 
+/// Starts the server if there is none. Before a pool makes its first name: whenever the parent dies from then on,
+/// somebody is there to remove it. Throws as connect_pool().
+void ensure_fork_server();
+
 /// Starts the server if there is none, or if it has died, and introduces a pool. Returns the pool's own socket to the
 /// server (SOCK_SEQPACKET, non-blocking); closing it makes the server kill and reap the pool's workers. Throws
 /// std::system_error: errc::fork_server with a text that says what to do, also where servers end before they do anything, or the error of the system call that it names.

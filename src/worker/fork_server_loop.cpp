@@ -9,6 +9,8 @@
 #include "wire/fd_passing.hpp"
 #include "wire/server_protocol.hpp"
 
+#include <shmpool/shm_handle.hpp>
+
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -61,6 +63,7 @@ class server {
     for (const child& each : children_) ::kill(each.pid, SIGKILL);
     for (const child& each : children_) ::waitpid(each.pid, nullptr, 0);
     for (const std::uint64_t id : pool_ids_) shm::unlink_pool(id);
+    reap_orphans();  // a pool that was being made, and that the parent had no time to tell of
     ::_exit(0);
   }
 

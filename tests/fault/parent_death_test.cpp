@@ -2,6 +2,7 @@
 // and no name that anybody would have to remove by hand.
 #include "api/pool_fixture.hpp"
 
+#include "shm/pool_lock.hpp"
 #include "shm/shm_fixture.hpp"
 #include "support/pending_result.hpp"
 #include "support/processes.hpp"
@@ -150,6 +151,41 @@ TEST_F(parent_death, is_seen_by_the_fork_server_which_kills_the_workers_and_remo
   dies.end();
   EXPECT_TRUE(left(dies));
   EXPECT_EQ(dies.names(), std::vector<std::string>());
+}
+
+/// An application that dies when it has made the lock file of a second pool and not yet told the fork server of it.
+int an_unfinished_pool_is_removed() {
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  int ends[2];
+  SHMPOOL_CHECK(::pipe2(ends, O_CLOEXEC) == 0);
+  const pid_t application = ::fork();
+  if (application == 0) {
+    asio::io_context io;
+    const shmpool::process_pool first(io, options());
+    std::error_code error;
+    const auto lock = shmpool::shm::pool_lock::acquire(error);
+    [[maybe_unused]] auto written = ::write(ends[1], "", lock ? 1 : 0);
+    for (;;) ::pause();
+  }
+  ::close(ends[1]);
+  char byte = 0;
+  const bool made = ::read(ends[0], &byte, 1) == 1;
+  const auto names = names_with("shmpool.");
+  ::kill(application, SIGKILL);
+  ::waitpid(application, nullptr, 0);
+  SHMPOOL_CHECK(made && !names.empty());
+  SHMPOOL_CHECK(happens([] { return names_with("shmpool.").empty(); }, promptly));
+  SHMPOOL_CHECK(happens([] {
+    ::waitpid(-1, nullptr, WNOHANG);
+    return children_of(::getpid()).empty();
+  }));
+  return 0;
+}
+
+// The server removed the names of the pools that it had been told of: a parent that was killed inside of a constructor
+// left a lock file behind, for the next pool to remove.
+TEST_F(parent_death, while_a_pool_is_being_made_leaves_no_name_of_it_either) {
+  SHMPOOL_EXPECT_IN_PRIVATE_SHM("size=64m", an_unfinished_pool_is_removed);
 }
 
 TEST_F(parent_death, is_cleaned_up_after_although_the_fork_server_was_asked_to_terminate_with_the_process_group) {
