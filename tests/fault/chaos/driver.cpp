@@ -122,6 +122,7 @@ driver::child driver::start(const std::string& what, std::vector<std::string> ar
   result.mark = std::to_string(::getpid()) + "." + std::to_string(rounds_);
   book_.reset();
   book_.emplace(directory_ + "/" + std::to_string(rounds_));
+  (*book_)->fault_budget = 1;  // for what comes before the first pool exists
   round_ = what + ":";
   for (const auto& each : arguments) round_ += " " + each;
   if (!faults.empty()) round_ = "SHMPOOL_FAULT=" + faults + " " + round_;
@@ -209,6 +210,7 @@ void driver::summary() const {
       of(count::thrown), of(count::lost), of(count::lost_unstarted), of(count::aborted), of(count::expired),
       of(count::refused), of(count::retried), private_shm_ ? "" : "; /dev/shm is shared with others");
   std::printf("chaos: struck at points:%s\n", points.empty() ? " none" : points.c_str());
+  if (!slowest_.empty()) std::printf("chaos: slowest to clean up after: %s\n", slowest_.c_str());
 }
 
 }  // namespace shmpool::chaos

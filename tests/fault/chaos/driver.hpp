@@ -70,6 +70,7 @@ class driver {
   std::array<std::uint64_t, counts> totals_{};
   std::map<std::string, std::uint64_t> faults_;
   std::chrono::milliseconds longest_cleanup_{0};
+  std::string slowest_;  ///< the round of that
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 

@@ -46,12 +46,12 @@ bool ledger::note_fault(const char* point, int signal) noexcept {
   return true;
 }
 
-int ledger::fault_of(pid_t pid) const noexcept {
+const fault_record* ledger::fault_of(pid_t pid) const noexcept {
   const std::uint64_t total = fault_total;
   for (std::uint64_t i = total < fault_slots ? total : fault_slots; i-- != 0;) {
-    if (faults[i].pid == pid) return faults[i].signal;
+    if (faults[i].pid == pid) return &faults[i];
   }
-  return 0;
+  return nullptr;
 }
 
 ledger* open_ledger() noexcept {

@@ -73,8 +73,8 @@ struct ledger {
 
   /// False if the budget is used up. Noted before the fault strikes.
   bool note_fault(const char* point, int signal) noexcept;
-  /// The signal that a fault sent to this process, or 0.
-  int fault_of(pid_t pid) const noexcept;
+  /// The last fault that struck this process, or null.
+  const fault_record* fault_of(pid_t pid) const noexcept;
 };
 
 /// The ledger of this round, found through the environment; null if there is none.

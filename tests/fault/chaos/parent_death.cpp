@@ -109,7 +109,10 @@ bool driver::kill_parent(const child& victim, unsigned how, std::string& finding
   const pid_t stays = how == executes ? victim.pid : 0;
   const auto took = wait_for_nothing(victim.mark, stays, prefixes, !orphans, finding);
   if (!finding.empty()) return false;
-  longest_cleanup_ = std::max(longest_cleanup_, took);
+  if (took > longest_cleanup_) {
+    longest_cleanup_ = took;
+    slowest_ = round_;
+  }
   if (orphans) {
     shmpool::reap_orphans();
     wait_for_nothing(victim.mark, stays, prefixes, true, finding);

@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdio>
 #include <stdexcept>
+#include <string_view>
 
 namespace shmpool::chaos {
 
@@ -100,8 +101,9 @@ void workload::check_loss(const operation& op, const worker_lost& error) {
   if (!op.many && op.attempts == 1 && run.runs != 0 && run.worker != pid) broken(op, "not where it ran: " + text);
 
   const bool by_itself = op.crash >= 0 && run.worker == pid;
-  const int fault = figures_.fault_of(pid);
-  const bool with_server = run.runs != 0 && !op.many ? book_.has_server(run.server) || figures_.fault_of(run.server) != 0
+  const fault_record* const at_point = figures_.fault_of(pid);
+  const int fault = at_point ? at_point->signal.load() : 0;
+  const bool with_server = run.runs != 0 && !op.many ? book_.has_server(run.server) || figures_.fault_of(run.server)
                                                           : book_.has_any_server();
   const bool struck = book_.has_any(pid) || (fault != 0 && fault != SIGSTOP);
   if (!struck && !by_itself && !with_server && !doomed_.contains(pid)) broken(op, "nobody killed it: " + text);
@@ -112,6 +114,11 @@ void workload::check_loss(const operation& op, const worker_lost& error) {
                            (by_itself && is_end_of_crash(op.crash, error.signal(), error.exit_code())) ||
                            (error.signal() == SIGKILL && (with_server || doomed_.contains(pid)));
     if (!explained) broken(op, "it did not end like that: " + text);
+  }
+  if (at_point && !book_.has_any(pid) && !with_server && !doomed_.contains(pid)) {
+    const std::string_view point = at_point->point.data();
+    const bool between = point == "worker.frame_read" || point == "worker.born" || point == "worker.leaving";
+    if (between) broken(op, "lost with a worker that had started nothing: " + text);
   }
   if (by_itself && run.runs != 0) figures_.add(count::crashes);
   if (run.runs == 0) figures_.add(count::lost_unstarted);
