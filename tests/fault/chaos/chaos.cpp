@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -58,6 +59,7 @@ command_line read(int argc, char** argv) {
     const auto number = [&] { return std::stoull(value); };
     if (name == "--storm") result.storm = true;
     else if (name == "--idle") result.idle = true;
+    else if (name == "--no-init") continue;  // main() looks for it before anything else
     else if (name == "--seed") result.drive.seed = result.weather.seed = number();
     else if (name == "--kills") result.weather.kills = static_cast<int>(result.drive.kills = number());
     else if (name == "--parent-kills") result.drive.parent_kills = number();
@@ -83,7 +85,8 @@ void become_another_program(int) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  shmpool::init(argc, argv);
+  const auto is_no_init = [](std::string_view argument) { return argument == "--no-init"; };
+  if (std::none_of(argv + 1, argv + argc, is_no_init)) shmpool::init(argc, argv);
   const rlimit no_cores{0, 0};
   ::setrlimit(RLIMIT_CORE, &no_cores);
   try {

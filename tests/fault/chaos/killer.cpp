@@ -114,7 +114,7 @@ void killer::strike_server() {
   const pid_t server = testing::fork_server_of(::getpid());
   if (server == 0) return;
   book_.note_server(server);
-  if (!send_signal(server, ::getpid(), SIGKILL)) return;
+  if (!send_signal(server, ::getpid(), dice(3) == 0 ? SIGSEGV : SIGKILL)) return;
   figures_.add(count::server_kills);
   --left_.server_kills;
 }

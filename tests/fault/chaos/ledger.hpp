@@ -36,7 +36,7 @@ enum class count : std::uint8_t {
   kills,              ///< SIGKILL of a worker
   faults,             ///< SIGSEGV or SIGABRT of a worker
   stops,              ///< SIGSTOP of a worker, SIGCONT later
-  server_kills,       ///< SIGKILL of the fork server
+  server_kills,       ///< SIGKILL or SIGSEGV of the fork server
   crashes,            ///< tasks that crashed by themselves
   pools,
   last = pools,

@@ -102,6 +102,7 @@ bool driver::kill_parent(const child& victim, unsigned how, std::string& finding
     case everything:
       ::kill(victim.pid, SIGSTOP);
       for (const pid_t each : marked_processes(victim.mark)) ::kill(each, SIGKILL);
+      ::kill(victim.pid, SIGKILL);  // it may not have come as far as to carry the mark
       break;
     default: break;
   }
