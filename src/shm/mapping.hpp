@@ -11,6 +11,7 @@
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 namespace shmpool::shm {
 
@@ -56,8 +57,11 @@ void unlink_named(const std::string& name) noexcept;
 /// Creates a memfd of `capacity` bytes, sealed against shrinking and growing.
 unique_fd create_memfd(std::uint64_t segment_id, std::size_t capacity, std::error_code& error) noexcept;
 
-/// Removes every name of the pool, lock file last. For the fork server, when the parent is dead. Returns how many
+/// Removes every name of these pools, lock files last. For the fork server, when the parent is dead. Returns how many
 /// segments.
-std::size_t unlink_pool(std::uint64_t pool_id) noexcept;
+std::size_t unlink_pools(std::vector<std::uint64_t> pool_ids) noexcept;
+inline std::size_t unlink_pool(std::uint64_t pool_id) {
+  return unlink_pools({pool_id});
+}
 
 }  // namespace shmpool::shm

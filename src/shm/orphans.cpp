@@ -13,10 +13,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <memory>
-#include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,23 +28,30 @@ struct close_directory {
   void operator()(DIR* directory) const noexcept { ::closedir(directory); }
 };
 
-/// This user's names, read completely before anything is removed.
-std::vector<std::pair<std::string, parsed_name>> list_names() {
-  std::vector<std::pair<std::string, parsed_name>> names;
+struct listed_name {
+  std::string name;
+  parsed_name parsed;
+};
+
+/// This user's names, read completely before anything is removed; those of one pool stand together.
+std::vector<listed_name> list_names() {
+  std::vector<listed_name> names;
   const std::unique_ptr<DIR, close_directory> directory{::opendir(shm_directory())};
   if (!directory) return names;
   while (const dirent* entry = ::readdir(directory.get())) {
-    if (const auto parsed = parse_name(entry->d_name)) names.emplace_back(entry->d_name, *parsed);
+    if (const auto parsed = parse_name(entry->d_name)) names.push_back({entry->d_name, *parsed});
   }
+  std::sort(names.begin(), names.end(),
+            [](const auto& a, const auto& b) { return a.parsed.pool_id < b.parsed.pool_id; });
   return names;
 }
 
-/// Unlinks the segments of one pool that really are this user's files.
-void remove_segments(std::uint64_t pool_id, reap_result& removed) {
+/// Unlinks those of a pool's names that are segments and really this user's files.
+void remove_segments(std::span<const listed_name> names, reap_result& removed) {
   const unique_fd directory{::open(shm_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!directory) return;
-  for (const auto& [name, parsed] : list_names()) {
-    if (parsed.pool_id != pool_id || parsed.segment_id == 0) continue;
+  for (const auto& [name, parsed] : names) {
+    if (parsed.segment_id == 0) continue;
     struct stat info {};
     if (::fstatat(directory.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) continue;
     if (!S_ISREG(info.st_mode) || info.st_uid != ::geteuid()) continue;
@@ -54,8 +62,8 @@ void remove_segments(std::uint64_t pool_id, reap_result& removed) {
 }
 
 /// Removes one pool's names if it is dead.
-void reap_pool(std::uint64_t pool_id, reap_result& removed) {
-  const std::string name = lock_name(pool_id);
+void reap_pool(std::span<const listed_name> names, reap_result& removed) {
+  const std::string name = lock_name(names.front().parsed.pool_id);
   std::error_code error;
   // By name, not from the listing: a pool that started while the directory was read may show its segments and not its
   // lock.
@@ -68,9 +76,21 @@ void reap_pool(std::uint64_t pool_id, reap_result& removed) {
     if (::fstat(lock.get(), &info) != 0 || info.st_nlink == 0) return;  // another reaper is done
   }
   const std::size_t before = removed.segments;
-  remove_segments(pool_id, removed);
+  remove_segments(names, removed);
   if (lock) unlink_named(name);
   if (lock || removed.segments != before) ++removed.pools;
+}
+
+/// Calls `visit` with the names of each pool.
+template <class Visit>
+void for_each_pool(std::span<const listed_name> names, Visit visit) {
+  while (!names.empty()) {
+    const std::uint64_t pool = names.front().parsed.pool_id;
+    std::size_t count = 1;
+    while (count != names.size() && names[count].parsed.pool_id == pool) ++count;
+    visit(pool, names.first(count));
+    names = names.subspan(count);
+  }
 }
 
 }  // namespace
@@ -93,13 +113,16 @@ std::optional<parsed_name> parse_name(std::string_view name) {
   return parsed;
 }
 
-std::size_t unlink_pool(std::uint64_t pool_id) noexcept {
+std::size_t unlink_pools(std::vector<std::uint64_t> pool_ids) noexcept {
   reap_result removed;
   try {
-    remove_segments(pool_id, removed);
-    unlink_named(lock_name(pool_id));
+    std::sort(pool_ids.begin(), pool_ids.end());
+    for_each_pool(list_names(), [&](std::uint64_t pool, std::span<const listed_name> names) {
+      if (std::binary_search(pool_ids.begin(), pool_ids.end(), pool)) remove_segments(names, removed);
+    });
+    for (const std::uint64_t pool : pool_ids) unlink_named(lock_name(pool));
   } catch (const std::bad_alloc&) {
-    // The lock file stays then, and the next reaper finds it free.
+    // The lock files stay then, and the next reaper finds them free.
   }
   return removed.segments;
 }
@@ -111,11 +134,10 @@ namespace shmpool {
 reap_result reap_orphans() noexcept {
   reap_result removed;
   try {
-    std::set<std::uint64_t> pools;
-    for (const auto& [name, parsed] : shm::list_names()) pools.insert(parsed.pool_id);
-    for (const std::uint64_t pool : pools) {
-      if (!shm::is_pool_of_this_process(pool)) shm::reap_pool(pool, removed);
-    }
+    // Listed once: what workers that are dying still make meanwhile has no lock file then, and the next one removes it.
+    shm::for_each_pool(shm::list_names(), [&](std::uint64_t pool, std::span<const shm::listed_name> names) {
+      if (!shm::is_pool_of_this_process(pool)) shm::reap_pool(names, removed);
+    });
   } catch (const std::bad_alloc&) {
     // What is left is for the next one.
   }

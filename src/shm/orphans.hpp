@@ -1,5 +1,5 @@
 // Names that dead pools left behind: finding out whose they are, and removing them. reap_orphans() itself is declared
-// in shmpool/shm_handle.hpp, unlink_pool() in shm/mapping.hpp.
+// in shmpool/shm_handle.hpp, unlink_pools() in shm/mapping.hpp.
 //
 // Thread safety: free functions without state; several processes may do it at once.
 #pragma once

@@ -27,6 +27,7 @@
 #include <deque>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace shmpool::worker {
@@ -62,7 +63,7 @@ class server {
     while (!parent_gone_) wait_and_serve();
     for (const child& each : children_) ::kill(each.pid, SIGKILL);
     for (const child& each : children_) ::waitpid(each.pid, nullptr, 0);
-    for (const std::uint64_t id : pool_ids_) shm::unlink_pool(id);
+    shm::unlink_pools(std::move(pool_ids_));
     reap_orphans();  // a pool that was being made, and that the parent had no time to tell of
     ::_exit(0);
   }

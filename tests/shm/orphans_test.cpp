@@ -2,6 +2,7 @@
 
 #include "shm_fixture.hpp"
 
+#include <sched.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 
@@ -183,6 +184,74 @@ TEST_F(orphans_test, a_lock_that_is_a_link_protects_its_pool_and_is_not_followed
   reap_orphans();
   EXPECT_EQ(names_of(pool).size(), 2U);
   unlink_pool(pool);
+}
+
+/// Runs `body` in a child that has a PID namespace of its own, where it is process 1, as in a container.
+template <class Body>
+int run_in_pid_namespace(Body body) {
+  return run_in_child([&] {
+    const uid_t uid = ::geteuid();
+    const gid_t gid = ::getegid();
+    if (::unshare(CLONE_NEWPID | (uid == 0 ? 0 : CLONE_NEWUSER)) != 0) return not_permitted;
+    if (uid != 0) {
+      std::ofstream{"/proc/self/uid_map"} << uid << ' ' << uid << " 1";
+      std::ofstream{"/proc/self/setgroups"} << "deny";
+      std::ofstream{"/proc/self/gid_map"} << gid << ' ' << gid << " 1";
+    }
+    return run_in_child([&] { return ::getpid() == 1 ? body() : 99; });
+  });
+}
+
+TEST_F(orphans_test, a_reaper_in_another_container_knows_the_living_from_the_dead) {
+  pool_process dead, living;
+  watch(dead.pool_id());
+  watch(living.pool_id());
+  dead.kill();
+  const int code = run_in_pid_namespace([&] {
+    reap_orphans();
+    SHMPOOL_CHECK(names_of(living.pool_id()).size() == 3);
+    SHMPOOL_CHECK(names_of(dead.pool_id()).empty());
+    return 0;
+  });
+  if (code == not_permitted) {
+    reap_orphans();
+    EXPECT_EQ(living.leave(), 0);
+    GTEST_SKIP() << "a PID namespace is not permitted here";
+  }
+  EXPECT_EQ(code, 0);
+  EXPECT_EQ(names_of(living.pool_id()).size(), 3U);
+  EXPECT_EQ(living.leave(), 0);
+}
+
+TEST_F(orphans_test, a_pool_in_another_container_is_left_alone_until_it_is_dead) {
+  pipe_pair ready, leave;
+  child container{[&] {
+    ready.close_read();
+    leave.close_write();
+    return run_in_pid_namespace([&] {
+      const auto pool = store::open({.cache_bytes = 64 * MiB});
+      const shm_handle held = pool->allocate(64 * KiB, 8);
+      ready.put(pool->pool_id());
+      leave.at_end();
+      ::_exit(0);  // runs no destructor
+      return 0;
+    });
+  }};
+  ready.close_write();
+  leave.close_read();
+  std::uint64_t pool_id = 0;
+  if (!ready.get(pool_id)) {
+    EXPECT_EQ(container.wait(), not_permitted);
+    GTEST_SKIP() << "a PID namespace is not permitted here";
+  }
+  watch(pool_id);
+  reap_orphans();
+  EXPECT_EQ(names_of(pool_id).size(), 2U);
+  leave.close_write();
+  EXPECT_EQ(container.wait(), 0);
+  EXPECT_EQ(names_of(pool_id).size(), 2U);
+  reap_orphans();
+  EXPECT_EQ(names_of(pool_id), std::vector<std::string>{});
 }
 
 TEST_F(orphans_test, unlink_pool_removes_a_pool_without_asking_for_its_lock) {
