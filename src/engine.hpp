@@ -1,5 +1,5 @@
 // The engine of one pool: owns the scheduler, the store, the loop's queue and the links to the workers, and turns what the
-// scheduler decides into frames, forks and kills. Sources: engine.cpp (the calls from above), engine_actions.cpp (what the
+// scheduler decides into frames, forks and kills. Sources: engine.cpp (the calls from above), engine_submit.cpp (how tasks come in), engine_actions.cpp (what the
 // scheduler wants done), engine_events.cpp (what the loop and the workers report), engine_processes.cpp (what becomes
 // of the worker processes), engine_failures.cpp (what it does when the kernel refuses it something).
 //
@@ -79,11 +79,14 @@ class pool_engine final : public engine, sched::claims {
   /// Hears which segments were freed, so that workers can be told to unmap them.
   class unmap_list;
 
-  /// Registers what a task is lent; errc::array_busy if somebody has it. Says which workers have it mapped already.
-  static std::uint64_t register_lends(const std::vector<attachment>& attachments);
+  // ---- engine_submit.cpp
   task& new_task(operation& op);
-  /// After an event that a call from above has caused.
-  urgency react(clock::time_point now);
+  /// Runs the scheduler's event that makes `made` known to it and returns its id; false if it is refused (an id of 0), and
+  /// `made` is given back. So it is if that throws.
+  template <class Event>
+  bool enter(task& made, std::uint64_t place, Event event);
+  std::string bound_reached() const;
+  urgency react();
 
   // ---- sched::claims
   bool take_back(sched::worker_id worker, sched::task_id id) noexcept override;
@@ -144,6 +147,8 @@ class pool_engine final : public engine, sched::claims {
   void heed_refusal(clock::time_point now);
   void retry_transfers(clock::time_point now);
   void connect_server(clock::time_point now);
+  /// After a failure to read from it: whether to go on trying.
+  bool server_may_recover(clock::time_point now);
 
   // ---- engine_processes.cpp
   void on_server_readable(clock::time_point now);
@@ -195,6 +200,7 @@ class pool_engine final : public engine, sched::claims {
   std::error_code refusal_;
   bool loop_lost_ = false;                          // it never did: nothing can be waited for any more
   std::optional<clock::time_point> server_due_;     // when to try again to start the fork server
+  std::optional<clock::time_point> server_failing_since_;
   unsigned server_attempts_ = 0;                    // since it was heard of last
   bool idle_output_ = false;  // an idle worker has been given something that is not sent yet
   std::string broken_why_;

@@ -17,6 +17,7 @@
 #include <csignal>
 #include <ctime>
 #include <iterator>
+#include <new>
 
 namespace shmpool::detail {
 
@@ -28,7 +29,13 @@ void pool_engine::run_actions(clock::time_point now) {
       case kind::start_worker: start_worker(next.worker, next.lasting); break;
       case kind::admit: admit(*static_cast<task*>(next.context), next.task); break;
       case kind::assign:
-        if (link* to = find(next.worker)) assign(*to, *static_cast<task*>(next.context), now);
+        if (link* to = find(next.worker)) {
+          try {
+            assign(*to, *static_cast<task*>(next.context), now);
+          } catch (const std::bad_alloc&) {
+            kill(*to);  // its stream may end within a frame; what it has not started runs elsewhere, this task too
+          }
+        }
         break;
       case kind::request_stop: {
         const task& which = *static_cast<task*>(next.context);

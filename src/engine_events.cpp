@@ -9,6 +9,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <new>
 
 namespace shmpool::detail {
 
@@ -68,7 +69,13 @@ void pool_engine::on_received(link& from, clock::time_point now) {
   if (from.receive.result > 0) {
     from.reader.commit(static_cast<std::size_t>(from.receive.result));
     from.received += static_cast<std::uint64_t>(from.receive.result);
-    if (from.violation.empty()) (void)read_frames(from, now);
+    if (from.violation.empty()) {
+      try {
+        (void)read_frames(from, now);
+      } catch (const std::bad_alloc&) {
+        kill(from);  // a frame is lost, and what it said of one task with it
+      }
+    }
   }
   if (from.exit_known()) return exited(from, now);
   if (!from.violation.empty()) return;

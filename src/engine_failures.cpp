@@ -105,6 +105,11 @@ void pool_engine::retry_transfers(clock::time_point now) {
   send_to_server();
 }
 
+bool pool_engine::server_may_recover(clock::time_point now) {
+  if (!server_failing_since_) server_failing_since_ = now;
+  return now - *server_failing_since_ < patience;
+}
+
 /// Connects to the fork server anew, which starts one if need be. Tried again for a while: descriptors or memory may be
 /// short now, and a server that dies at once may find what it needs the next time.
 void pool_engine::connect_server(clock::time_point now) {

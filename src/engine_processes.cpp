@@ -41,7 +41,8 @@ void pool_engine::on_server_readable(clock::time_point now) {
     std::vector<unique_fd> fds;
     const ssize_t received =
         wire::receive_with_fds(server_.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
-    if (received == -EAGAIN || received == -ENOMEM || received == -ENOBUFS) break;
+    if (received == -EAGAIN || ((received == -ENOMEM || received == -ENOBUFS) && server_may_recover(now))) break;
+    server_failing_since_.reset();
     if (received == -EMFILE) {
       // The descriptor of a new worker could not be taken in: it cannot be controlled, so it has to go.
       if (link* about = find(message.worker); about && message.type == wire::server_message_type::spawned) {

@@ -14,6 +14,7 @@ scheduler::~scheduler() = default;
 task_id scheduler::submit(const task_spec& task, time_point now) {
   impl& self = *impl_;
   if (self.closing_ || self.broken_ || !self.has_room()) return 0;
+  self.prepare();
   const index_type index = self.tasks_.acquire();
   self.accept(index, task);
   const task_id id = self.tasks_.id(index);
@@ -24,6 +25,7 @@ task_id scheduler::submit(const task_spec& task, time_point now) {
 task_id scheduler::hold(void* context, time_point now) {
   impl& self = *impl_;
   if (self.closing_ || self.broken_) return 0;
+  self.prepare();
   const index_type index = self.tasks_.acquire();
   self.tasks_[index].context = context;
   self.tasks_[index].order = ++self.submits_;
@@ -38,6 +40,7 @@ void scheduler::submit(task_id admitted, const task_spec& task, time_point now) 
   impl& self = *impl_;
   const index_type index = self.tasks_.find(admitted);
   if (index == no_index || self.tasks_[index].state != task_state::admitted) return;
+  self.prepare();
   --self.admitted_;
   if (self.tasks_[index].doom != failure::none) {
     self.tasks_[index].context = task.context;
@@ -55,6 +58,11 @@ void scheduler::withdraw(task_id admitted, time_point now) {
   --self.admitted_;
   self.forget(index);
   self.settle(now);
+}
+
+bool scheduler::awaits_submit(task_id task) const noexcept {
+  const index_type index = impl_->tasks_.find(task);
+  return index != no_index && impl_->tasks_[index].state == task_state::admitted;
 }
 
 void scheduler::worker_started(worker_id worker, time_point now) {

@@ -181,6 +181,8 @@ class scheduler {
   /// `now`.
   std::optional<time_point> next_deadline() const;
   bool broken() const noexcept;
+  /// Whether the task was admitted and neither submitted nor withdrawn yet.
+  bool awaits_submit(task_id task) const noexcept;
   counts count() const noexcept;
   /// The context of a task that is assigned to `worker`, or null.
   void* assigned_context(worker_id worker, task_id task) const noexcept;

@@ -30,6 +30,8 @@ struct scheduler::impl {
 
   // ---- Admission.
 
+  /// Makes room for what a new task may cause, so that for want of memory it is not half known. Before anything is changed.
+  void prepare();
   bool has_room() const noexcept;
   /// Lets held tasks in, oldest first, as long as there is room.
   void admit_held();

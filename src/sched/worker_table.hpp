@@ -68,6 +68,11 @@ class worker_table {
     return index;
   }
 
+  /// Makes room, so that the next acquire() needs no memory.
+  void prepare() {
+    if (records_.capacity() == records_.size()) records_.reserve(2 * records_.size() + 4);
+  }
+
   void release(index_type index) noexcept {
     set_state(index, worker_state::vacant);
     --size_;

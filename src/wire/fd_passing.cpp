@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <new>
 
 namespace shmpool::wire {
 
@@ -47,6 +48,11 @@ ssize_t receive_with_fds(int socket, std::span<std::byte> bytes, std::vector<uni
   control_buffer control{};
   message.msg_control = control.bytes;
   message.msg_controllen = sizeof control.bytes;
+  try {
+    fds.reserve(fds.size() + max_passed_fds);  // what has been received cannot be given back
+  } catch (const std::bad_alloc&) {
+    return -ENOMEM;
+  }
   ssize_t received;
   do {
     received = ::recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);

@@ -87,7 +87,8 @@ void leave() {
 }
 
 void kill_server() {
-  ::kill(::getppid(), SIGKILL);
+  while (::kill(::getppid(), SIGKILL) != 0) {
+  }
   for (;;) ::usleep(1000);
 }
 
@@ -166,7 +167,8 @@ class scenario {
  private:
   awaitable<void> all() {
     co_await first_pool();
-    co_await second_pool();
+    const bool hopeless = expected_ == tolerance::for_good && broken_;
+    if (!hopeless) co_await second_pool();
     current_step = "end";
     finished_ = true;
   }

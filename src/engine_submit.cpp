@@ -1,0 +1,203 @@
+// How tasks come in: the places that they wait for, what is lent to them, and what is known of them from then on. For want of
+// memory a submit fails and leaves the pool as it was.
+#include "engine.hpp"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+namespace shmpool::detail {
+
+namespace {
+
+/// Ranges that are lent to a task which does not exist yet: taken off again if it never does.
+class lent_ranges {
+ public:
+  explicit lent_ranges(const std::vector<attachment>& all) noexcept : all_(all) {}
+  lent_ranges(const lent_ranges&) = delete;
+  lent_ranges& operator=(const lent_ranges&) = delete;
+  ~lent_ranges() {
+    while (count_-- != 0) {
+      const attachment& each = all_[count_];
+      shm::end_lend(static_cast<shm::pool_segment&>(*each.handle.get()), each.offset, each.length, each.mode != access::read);
+    }
+  }
+
+  /// Registers all of them, or throws errc::array_busy; says which workers have one mapped already.
+  std::uint64_t add_all() {
+    std::uint64_t warm = 0;
+    for (const attachment& each : all_) {
+      auto& segment = static_cast<shm::pool_segment&>(*each.handle.get());
+      if (!shm::begin_lend(segment, each.offset, each.length, each.mode != access::read)) throw std::system_error(errc::array_busy);
+      ++count_;
+      if (warm != 0) continue;
+      for (std::uint32_t bit = 0; bit != 64; ++bit) warm |= std::uint64_t{segment.maybe_mapped_by(bit)} << bit;
+    }
+    return warm;
+  }
+  /// They are the task's from here, until finish().
+  void keep() noexcept { count_ = 0; }
+
+ private:
+  const std::vector<attachment>& all_;
+  std::size_t count_ = 0;
+};
+
+void check(const task_options& options) {
+  if (options.timeout < std::chrono::nanoseconds::zero()) throw std::invalid_argument("task_options::timeout must not be negative");
+  if (options.attempts == 0) throw std::invalid_argument("task_options::attempts must be at least 1");
+  if (options.attempts > 1 && !options.idempotent) {
+    throw std::invalid_argument("task_options::attempts above 1 needs idempotent = true: the task may run more than once");
+  }
+}
+
+}  // namespace
+
+bool pool_engine::holds() const noexcept {
+  return options_.when_full == overload::wait && (options_.max_pending != 0 || options_.max_pending_bytes != 0);
+}
+
+urgency pool_engine::hold(operation& op, std::uint64_t& place) {
+  place = 0;
+  if (made_here_.inherited()) throw std::system_error(errc::pool_closed, "this is a forked copy of the pool");
+  std::lock_guard lock(mutex_);
+  if (closing_ || closed_) throw std::system_error(errc::pool_closed);
+  if (scheduler_->broken()) std::rethrow_exception(failure_of(sched::failure::pool_broken, 0));
+  task& made = new_task(op);
+  const auto now = clock::now();
+  enter(made, 0, [&] { return scheduler_->hold(&made, now); });
+  op.result.place = 0;
+  held_now_ = &op;
+  guarded([&] { run_actions(now); });
+  if (std::exchange(held_now_, nullptr) == nullptr) place = op.result.place;
+  return react();
+}
+
+urgency pool_engine::withdraw(std::uint64_t place, std::uint64_t cancel_key) noexcept {
+  if (made_here_.inherited_for_certain()) return urgency::none;
+  std::lock_guard lock(mutex_);
+  if (closed_) return urgency::none;
+  cancel_keys_.erase(cancel_key);
+  guarded([&] {
+    const auto now = clock::now();
+    scheduler_->withdraw(place, now);
+    run_actions(now);
+  });
+  return react();
+}
+
+urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<std::byte> arguments,
+                            std::vector<attachment> attachments, const task_options& options, std::uint64_t place) {
+  if (arguments.size() > wire::max_body) {
+    throw std::system_error(errc::message_too_large, "the arguments take " + std::to_string(arguments.size()) + " bytes");
+  }
+  if (attachments.size() > wire::max_segments / 2) throw std::system_error(errc::message_too_large, "too many arrays in one call");
+  check(options);
+  if (made_here_.inherited()) throw std::system_error(errc::pool_closed, "this is a forked copy of the pool");
+  std::lock_guard lock(mutex_);
+  if (closed_ || (closing_ && place == 0)) throw std::system_error(errc::pool_closed);
+  if (scheduler_->broken()) std::rethrow_exception(failure_of(sched::failure::pool_broken, 0));
+  const std::uint32_t function = functions_.number(fn);
+
+  std::function<void(double)> on_progress = options.on_progress;
+  lent_ranges lent(attachments);
+  sched::task_spec spec;
+  spec.warm_workers = lent.add_all();
+  task& made = new_task(op);
+  made.function = function;
+  made.on_progress = std::move(on_progress);
+  made.arguments = std::move(arguments);
+  made.attachments = std::move(attachments);
+  lent.keep();
+
+  spec.context = &made;
+  spec.expected = functions_[function].expected;
+  spec.timeout = options.timeout;
+  spec.attempts = options.attempts;
+  spec.bytes = made.arguments.size();
+  for (const attachment& each : made.attachments) spec.bytes += each.length;
+  const auto now = clock::now();
+  const bool entered = enter(made, place, [&] {
+    if (place == 0) return scheduler_->submit(spec, now);
+    scheduler_->submit(place, spec, now);
+    return place;
+  });
+  if (!entered) throw std::system_error(errc::queue_full, bound_reached());
+  ++submitted_;
+  idle_output_ = false;
+  guarded([&] { run_actions(now); });
+  const urgency next = react();
+  return next == urgency::none && made.on ? urgency::later : next;
+}
+
+pool_engine::task& pool_engine::new_task(operation& op) {
+  task* made;
+  if (spare_tasks_.empty()) {
+    if (spare_tasks_.capacity() <= task_pool_.size()) spare_tasks_.reserve(2 * task_pool_.size() + 16);
+    made = task_pool_.emplace_back(std::make_unique<task>()).get();
+  } else {
+    made = spare_tasks_.back();
+    spare_tasks_.pop_back();
+  }
+  made->op = &op;
+  return *made;
+}
+
+template <class Event>
+bool pool_engine::enter(task& made, std::uint64_t place, Event event) {
+  const auto known = [this] {
+    const sched::counts tasks = scheduler_->count();
+    return tasks.held + tasks.queued + tasks.assigned;
+  };
+  const std::size_t others = known();
+  const std::uint64_t key = made.op->cancel_key;
+  try {
+    if (key != 0) cancel_keys_.emplace(key, 0);
+    made.id = event();
+  } catch (...) {
+    if (place != 0 ? scheduler_->awaits_submit(place) : known() == others) {
+      finish(made);
+      throw;
+    }
+    collapse(std::current_exception());  // the scheduler has the task, which therefore ends as all others do
+    return true;
+  }
+  if (made.id == 0) {
+    finish(made);
+    return false;
+  }
+  if (key != 0) cancel_keys_[key] = made.id;
+  return true;
+}
+
+std::string pool_engine::bound_reached() const {
+  const sched::counts tasks = scheduler_->count();
+  if (options_.max_pending != 0 && tasks.queued + tasks.assigned >= options_.max_pending) {
+    return "pool_options::max_pending = " + std::to_string(options_.max_pending);
+  }
+  return "pool_options::max_pending_bytes = " + std::to_string(options_.max_pending_bytes);
+}
+
+/// What is left to be done after a call from above.
+urgency pool_engine::react() {
+  bool waits = false;
+  guarded([&] { waits = arm_timer(); });
+  if (std::exchange(idle_output_, false) || !completed_.empty()) return urgency::now;
+  return waits ? urgency::later : urgency::none;
+}
+
+urgency pool_engine::cancel(std::uint64_t cancel_key, cancel_kind kind) {
+  if (made_here_.inherited()) return urgency::none;
+  std::lock_guard lock(mutex_);
+  const auto found = cancel_keys_.find(cancel_key);
+  if (found == cancel_keys_.end() || closed_) return urgency::none;
+  guarded([&] {
+    const auto now = clock::now();
+    scheduler_->cancel(found->second, static_cast<sched::cancel_kind>(kind), now);
+    run_actions(now);
+    arm_timer();
+  });
+  return urgency::now;
+}
+
+}  // namespace shmpool::detail
