@@ -235,7 +235,7 @@ void pool_engine::kill(link& which) noexcept {
   which.state = link::stage::leaving;
   if (which.process) {
     if (::syscall(SYS_pidfd_send_signal, which.process.get(), SIGKILL, nullptr, 0) == 0 || errno == ESRCH) return;
-    // A sandbox may forbid it; the fork server can do without.
+    // A sandbox may forbid it, or the application has dropped its privileges; the fork server has kept them.
   }
   wire::spawn_message message{};
   message.head.type = wire::server_message_type::kill;

@@ -170,6 +170,43 @@ TEST(surroundings, the_umask_may_take_everything_away_from_an_ordinary_user) {
             0);
 }
 
+/// It was no longer allowed to kill its workers, and waited for ever for one to end. What root's workers put into files
+/// it may not read either, so that such results are errors; but nothing hangs, and nothing is left.
+TEST(surroundings, an_application_that_gives_up_its_privileges_can_still_stop_tasks_and_end) {
+  if (::geteuid() != 0) GTEST_SKIP() << "there is nothing to give up";
+  EXPECT_EQ(in_child([] {
+              return run([]() -> asio::awaitable<int> {
+                auto chosen = options();
+                chosen.workers = 1;
+                chosen.cancel_grace = 0ms;
+                shmpool::process_pool pool(co_await asio::this_coro::executor, chosen);
+                const pid_t worker = co_await pool.submit(own_pid);
+                signal_flag flag(pool), later_flag(pool);
+                pending_result<void> held, held_later;
+                asio::cancellation_signal cancel;
+                pool.submit(hold, flag.memory, asio::bind_cancellation_slot(cancel.slot(), held.handler()));
+                STEP(co_await until([&] { return flag.read() != 0; }));
+                STEP(::setgid(65'534) == 0 && ::setuid(65'534) == 0);
+                cancel.emit(asio::cancellation_type::terminal);
+                co_await held.ended();
+                STEP(code_of(held.error()) == make_error_code(asio::error::operation_aborted));
+                STEP(co_await pool.submit(own_pid) != worker);
+                auto values = pool.make_array<double>(100'000, 21.0);
+                pending_result<array<double>> doubled;
+                pool.submit(twice, values, doubled.handler());
+                co_await doubled.ended();
+                pool.submit(hold, later_flag.memory, held_later.handler());
+                STEP(co_await until([&] { return later_flag.read() != 0 || held_later.done(); }));
+                pool.stop();
+                co_await held_later.ended();
+                co_await pool.shutdown();
+                STEP(pool.stats().workers == 0);
+                co_return ::testing::Test::HasFailure() ? 1 : 0;
+              }());
+            }),
+            0);
+}
+
 TEST(surroundings, a_worker_that_leaves_a_core_file_is_reported_like_any_other) {
   const temporary_directory cores;
   EXPECT_EQ(in_child([&] {
