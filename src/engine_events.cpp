@@ -21,6 +21,9 @@ constexpr auto status_patience = std::chrono::milliseconds(200);
 /// How many segments one task may ask for. Its reply has to name all that it made and all that it returns.
 constexpr std::size_t most_leases = wire::max_segments / 2;
 
+/// How many segments are leased to a task because the last run of its function has used as many for its result.
+constexpr std::size_t most_expected = 64;
+
 }  // namespace
 
 bool pool_engine::reap(clock::time_point now) {
@@ -218,7 +221,9 @@ bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point
       consider_whole(kept->second.handle, kept->second.writable ? access::own : access::read);
     }
     for (const shm_handle& each : which->leases) {
-      if (consider_whole(each, access::own)) used.push_back(static_cast<std::size_t>(ref.offset + ref.length));
+      if (consider_whole(each, access::own) && used.size() < most_expected) {
+        used.push_back(static_cast<std::size_t>(ref.offset + ref.length));
+      }
     }
     if (!found.handle) return false;
     auto& segment = static_cast<shm::pool_segment&>(*found.handle.get());

@@ -9,8 +9,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -101,6 +103,40 @@ void end_early_and_stay_away() {
 
 int own_pid() {
   return ::getpid();
+}
+
+/// Makes an array, and may say that its result is in 3,000 parts, all of them there.
+array<int> in_many_parts(bool lie) {
+  auto made = shmpool::make_array<int>(10'000, shmpool::fill(3));
+  if (!lie) return made;
+  struct {
+    std::uint8_t where = 2, rank = 1;
+    std::uint16_t reserved = 0;
+    std::uint32_t element = sizeof(int);
+    std::uint64_t extent = 10'000;
+    std::uint32_t index = 0, reserved_too = 0;
+    std::uint64_t offset = 0;
+  } body;  // docs/wire-arrays.md
+  wire::segment_ref created;
+  created.id = made.handle().get()->id();
+  created.flags = wire::flag_created;
+  std::vector<wire::segment_ref> refs(3000, result_in(created.id, 0, 40'000));
+  refs.push_back(created);
+  std::vector<std::byte> bytes;
+  wire::append_frame(bytes, answer(wire::frame_type::value), refs, std::as_bytes(std::span(&body, 1)));
+  say(bytes.data(), bytes.size());
+  ::_exit(0);
+}
+
+/// The error number of an attempt to cut off what the pool has lent.
+int shrink(array<int>& lent) {
+  const std::string wanted = "/memfd:shmpool." + std::to_string(lent.handle().get()->id()) + " (deleted)";
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code error;
+    if (std::filesystem::read_symlink(entry.path(), error) != wanted) continue;
+    return ::ftruncate(std::stoi(entry.path().filename()), 0) == 0 ? 0 : errno;
+  }
+  return -1;
 }
 
 // ---- The test's side.
@@ -197,6 +233,38 @@ TEST(task_that_asks_for_memory_without_end, is_refused_at_some_point) {
     EXPECT_EQ(co_await pool.submit(add, 40, 2), 42);
     co_await pool.shutdown();
     EXPECT_EQ(pool.stats().live_segments, 0u);
+  }());
+}
+
+// The next task of the function was leased as many segments as the last one had used: the whole cache, for one lie.
+TEST(result_in_more_parts_than_there_are, does_not_empty_the_cache) {
+  run([]() -> asio::awaitable<void> {
+    shmpool::process_pool pool(co_await asio::this_coro::executor, one_worker());
+    std::vector<array<int>> many;
+    for (int i = 0; i != 200; ++i) many.push_back(pool.make_array<int>(10'000));
+    EXPECT_EQ((co_await pool.submit(in_many_parts, true))[9'999], 3);
+    many.clear();
+    EXPECT_GE(pool.stats().cached_segments, 200u);
+    pending_result<array<int>> next;
+    pool.submit(in_many_parts, false, next.handler());
+    EXPECT_TRUE(co_await until([&] { return pool.stats().assigned != 0 || next.done(); }));
+    EXPECT_GE(pool.stats().cached_segments, 100u);
+    co_await next.ended();
+    EXPECT_EQ(next.value()[0], 3);
+    co_await pool.shutdown();
+  }());
+}
+
+// A parent that reads an array whose file was cut off gets SIGBUS. Where it matters, backing::memfd makes it impossible.
+TEST(worker_with_a_memfd, cannot_shrink_it) {
+  run([]() -> asio::awaitable<void> {
+    auto chosen = one_worker();
+    chosen.backing = shmpool::backing::memfd;
+    shmpool::process_pool pool(co_await asio::this_coro::executor, chosen);
+    auto values = pool.make_array<int>(10'000, shmpool::fill(7));
+    EXPECT_EQ(co_await pool.submit(shrink, values), EPERM);
+    EXPECT_EQ(values[9'999], 7);
+    co_await pool.shutdown();
   }());
 }
 
