@@ -47,6 +47,7 @@ void workload::ended(operation& op, const std::exception_ptr& error, bool right)
   } else {
     check_value(op, right);
   }
+  op.check_failed = nullptr;  // it holds arrays, and a timer that is to cancel the task may hold the operation for a while
   if (op.attempts > 1 && figures_.run(op.first).runs > 1) figures_.add(count::retried);
   // The chunks of a map that failed may still be on their way.
   if (!op.many) settled_[op.first] = figures_.run(op.first).runs;
