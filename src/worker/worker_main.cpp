@@ -291,6 +291,7 @@ class worker final : lease_source, progress_sink {
     });
     append_released(before);
     replies_.append(header, refs, body);
+    SHMPOOL_FAULT_POINT("worker.replied");
     append_released(after);
   }
 

@@ -20,7 +20,8 @@ void report_and_end(array<int>& flag) {
   std::atomic_ref<int>(flag[0]).store(::getpid());
 }
 
-/// Waits until the task has said where it ran, and its worker sleeps in wait of another: all it has said is in its socket.
+/// Waits until the task has said where it ran, and its worker sleeps in wait of another: all it has said is in its
+/// socket.
 bool has_replied(array<int>& flag) {
   return happens([&] {
     process facts;
@@ -41,7 +42,9 @@ TEST(progress, is_heard_before_the_end_of_its_task_although_both_arrive_together
     std::vector<std::string> story;
     bool ended = false;
     task_options told;
-    told.on_progress = [&story](double fraction) { story.push_back("progress " + std::to_string(fraction).substr(0, 3)); };
+    told.on_progress = [&story](double fraction) {
+      story.push_back("progress " + std::to_string(fraction).substr(0, 3));
+    };
     pool.submit(told, report_and_end, flag, [&](std::exception_ptr error) {
       story.push_back(error ? "error" : "end");
       ended = true;

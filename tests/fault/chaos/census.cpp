@@ -118,7 +118,8 @@ std::chrono::milliseconds wait_for_nothing(const std::string& mark, pid_t except
             for (const auto& each : names_with(prefix)) left += each + "; ";
           }
         }
-        // This process is where orphans go. One whose first thread is a zombie may still end, and hold its files till then.
+        // This process is where orphans go. One whose first thread is a zombie may still end, and hold its files till
+        // then.
         pid_t ended = 0;
         while ((ended = ::waitpid(-1, nullptr, WNOHANG)) > 0) {
         }

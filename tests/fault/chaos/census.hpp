@@ -32,7 +32,7 @@ std::vector<pid_t> marked_processes(const std::string& mark);
 
 /// Waits until no marked process but `except` is left and, if `names`, none of these names; returns how long it took,
 /// or a negative time with a `finding`.
-std::chrono::milliseconds wait_for_nothing(const std::string& mark, pid_t except, const std::vector<std::string>& prefixes,
-                                           bool names, std::string& finding);
+std::chrono::milliseconds wait_for_nothing(const std::string& mark, pid_t except,
+                                           const std::vector<std::string>& prefixes, bool names, std::string& finding);
 
 }  // namespace shmpool::chaos

@@ -34,6 +34,7 @@ constexpr const char* storm_faults[] = {
     "worker.ran:3:11,worker.accounted:3",
     "worker.ring_written:3,worker.published:3:6",
     "worker.published:5",
+    "worker.replied:5",
     "worker.partly_sent:3",
     "worker.need_sent:10,worker.segment_named:10,worker.segment_created:10",
     "worker.mapped:5",
@@ -96,10 +97,13 @@ int driver::run() {
 std::vector<std::string> driver::common_arguments(std::uint64_t seed) {
   const backend loop = options_.loop.value_or(dice(2) == 0 ? backend::epoll : backend::automatic);
   const backing memory = options_.memory.value_or(dice(3) == 0 ? backing::memfd : backing::posix);
-  std::vector<std::string> result{
-      "--storm", "--seed=" + std::to_string(seed),
-      std::string("--backend=") + (loop == backend::epoll ? "epoll" : loop == backend::io_uring ? "io_uring" : "automatic"),
-      std::string("--backing=") + (memory == backing::memfd ? "memfd" : memory == backing::posix ? "posix" : "automatic")};
+  std::vector<std::string> result{"--storm", "--seed=" + std::to_string(seed),
+                                  std::string("--backend=") + (loop == backend::epoll      ? "epoll"
+                                                               : loop == backend::io_uring ? "io_uring"
+                                                                                           : "automatic"),
+                                  std::string("--backing=") + (memory == backing::memfd   ? "memfd"
+                                                               : memory == backing::posix ? "posix"
+                                                                                          : "automatic")};
   if (dice(5) == 0) result.emplace_back(no_init);
   return result;
 }
@@ -193,8 +197,9 @@ void driver::collect(const ledger& round) {
 }
 
 bool driver::broken(const std::string& finding) const {
-  std::fprintf(stderr, "chaos: BROKEN in round %llu of --seed=%llu (%s): %s\n", static_cast<unsigned long long>(rounds_),
-               static_cast<unsigned long long>(options_.seed), round_.c_str(), finding.c_str());
+  std::fprintf(stderr, "chaos: BROKEN in round %llu of --seed=%llu (%s): %s\n",
+               static_cast<unsigned long long>(rounds_), static_cast<unsigned long long>(options_.seed), round_.c_str(),
+               finding.c_str());
   return false;
 }
 
@@ -209,16 +214,19 @@ void driver::summary() const {
     points += " " + point + " " + std::to_string(times);
   }
   std::printf(
-      "chaos: seed %llu, %.0f s, %llu pools, %llu worker kills (SIGKILL %llu, SIGSEGV and SIGABRT %llu, at points %llu, "
-      "own crashes %llu), %llu stops, %llu fork server kills, %llu parent kills (cleaned up within %lld ms); %llu tasks, "
+      "chaos: seed %llu, %.0f s, %llu pools, %llu worker kills (SIGKILL %llu, SIGSEGV and SIGABRT %llu, at points "
+      "%llu, "
+      "own crashes %llu), %llu stops, %llu fork server kills, %llu parent kills (cleaned up within %lld ms); %llu "
+      "tasks, "
       "%.0f/s (values %llu, thrown %llu, lost %llu of which %llu before their first line, aborted %llu, deadline %llu, "
       "busy %llu, retried %llu)%s\n",
       static_cast<unsigned long long>(options_.seed), seconds, of(count::pools),
-      static_cast<unsigned long long>(worker_kills()), of(count::kills), of(count::faults), at_points, of(count::crashes),
-      of(count::stops), of(count::server_kills) + servers_at_points, static_cast<unsigned long long>(parent_kills_),
-      static_cast<long long>(longest_cleanup_.count()), tasks, static_cast<double>(tasks) / seconds, of(count::values),
-      of(count::thrown), of(count::lost), of(count::lost_unstarted), of(count::aborted), of(count::expired),
-      of(count::refused), of(count::retried), private_shm_ ? "" : "; /dev/shm is shared with others");
+      static_cast<unsigned long long>(worker_kills()), of(count::kills), of(count::faults), at_points,
+      of(count::crashes), of(count::stops), of(count::server_kills) + servers_at_points,
+      static_cast<unsigned long long>(parent_kills_), static_cast<long long>(longest_cleanup_.count()), tasks,
+      static_cast<double>(tasks) / seconds, of(count::values), of(count::thrown), of(count::lost),
+      of(count::lost_unstarted), of(count::aborted), of(count::expired), of(count::refused), of(count::retried),
+      private_shm_ ? "" : "; /dev/shm is shared with others");
   std::printf("chaos: struck at points:%s\n", points.empty() ? " none" : points.c_str());
   if (!slowest_.empty()) std::printf("chaos: slowest to clean up after: %s\n", slowest_.c_str());
 }

@@ -38,9 +38,9 @@ class killer {
  public:
   struct orders {
     std::uint64_t seed = 0;
-    int kills = 5;         ///< workers to end by a signal
-    int server_kills = 0;  ///< fork servers to end
-    bool stop = true;      ///< stop and continue workers, too
+    int kills = 5;              ///< workers to end by a signal
+    int server_kills = 0;       ///< fork servers to end
+    bool stop = true;           ///< stop and continue workers, too
     unsigned pause_us = 8'000;  ///< most time between two deeds
   };
 

@@ -10,7 +10,8 @@ namespace shmpool::chaos {
 void workload::launch_mix() {
   const auto op = begin("mix");
   const std::uint64_t x = random_();
-  pool->submit(perhaps_again(*op), mix, op->first, x, handler(op, [x](std::uint64_t result) { return result == scramble(x); }));
+  pool->submit(perhaps_again(*op), mix, op->first, x,
+               handler(op, [x](std::uint64_t result) { return result == scramble(x); }));
   perhaps_cancel(op);
 }
 
@@ -44,9 +45,8 @@ void workload::launch_make() {
   const auto op = begin("make");
   const std::uint64_t seed = random_();
   const std::size_t n = size();
-  pool->submit(perhaps_again(*op), chaos::make, op->first, seed, n, handler(op, [seed, n](const const_words& result) {
-                 return result.size() == n && holds(result, seed);
-               }));
+  pool->submit(perhaps_again(*op), chaos::make, op->first, seed, n,
+               handler(op, [seed, n](const const_words& result) { return result.size() == n && holds(result, seed); }));
   perhaps_cancel(op);
 }
 
@@ -64,8 +64,7 @@ void workload::launch_invert() {
 
 void workload::launch_invert_shared() {
   const auto op = begin("invert_shared");
-  pool->submit(perhaps_again(*op), invert, op->first, shared_,
-               handler(op, [seed = shared_seed_](const words& result) {
+  pool->submit(perhaps_again(*op), invert, op->first, shared_, handler(op, [seed = shared_seed_](const words& result) {
                  bool right = result.size() == 30'000;
                  for (std::size_t i = 0; right && i != result.size(); ++i) right = result[i] == ~pattern(seed, i);
                  return right;
@@ -83,7 +82,8 @@ void workload::increment_part(const operation_ptr& op, words part, std::uint64_t
   };
   pool->submit(increment, op->first, part, handler(op, [part, seed] {
                  bool right = true;
-                 for (std::size_t i = 0; right && i != part.size(); ++i) right = part[i] == next_value(pattern(seed, i));
+                 for (std::size_t i = 0; right && i != part.size(); ++i)
+                   right = part[i] == next_value(pattern(seed, i));
                  return right;
                }));
 }
@@ -191,7 +191,8 @@ void workload::launch_keep() {
   const auto op = begin("keep");
   const std::uint64_t seed = random_();
   // Dropped here at once: it lives on in the worker.
-  pool->submit(keep, op->first, seed, make(3'000 + dice(10'000), seed), handler(op, [](bool intact) { return intact; }));
+  pool->submit(keep, op->first, seed, make(3'000 + dice(10'000), seed),
+               handler(op, [](bool intact) { return intact; }));
   perhaps_cancel(op);
 }
 

@@ -25,19 +25,19 @@ constexpr std::uint64_t scramble(std::uint64_t x) noexcept {
 }
 
 enum class count : std::uint8_t {
-  values,             ///< tasks that completed with a value
-  thrown,             ///< with the exception that they threw
-  lost,               ///< with worker_lost
-  lost_unstarted,     ///< of these: killed between the claim and the first line of the task
-  aborted,            ///< with operation_aborted
-  expired,            ///< with deadline_exceeded
-  refused,            ///< with array_busy or queue_full
-  retried,            ///< completed after more than one run
-  kills,              ///< SIGKILL of a worker
-  faults,             ///< SIGSEGV or SIGABRT of a worker
-  stops,              ///< SIGSTOP of a worker, SIGCONT later
-  server_kills,       ///< SIGKILL or SIGSEGV of the fork server
-  crashes,            ///< tasks that crashed by themselves
+  values,          ///< tasks that completed with a value
+  thrown,          ///< with the exception that they threw
+  lost,            ///< with worker_lost
+  lost_unstarted,  ///< of these: killed between the claim and the first line of the task
+  aborted,         ///< with operation_aborted
+  expired,         ///< with deadline_exceeded
+  refused,         ///< with array_busy or queue_full
+  retried,         ///< completed after more than one run
+  kills,           ///< SIGKILL of a worker
+  faults,          ///< SIGSEGV or SIGABRT of a worker
+  stops,           ///< SIGSTOP of a worker, SIGCONT later
+  server_kills,    ///< SIGKILL or SIGSEGV of the fork server
+  crashes,         ///< tasks that crashed by themselves
   pools,
   last = pools,
 };

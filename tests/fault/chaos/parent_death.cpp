@@ -26,7 +26,7 @@ enum way : unsigned {
   at_a_point,     ///< killed at a fault point
   stopped_first,  ///< stopped for a while, and then killed
   workers_stopped,
-  with_server,    ///< the fork server, and then the parent
+  with_server,  ///< the fork server, and then the parent
   everything,
   ways,
 };
@@ -35,8 +35,8 @@ constexpr const char* names[] = {"killed",        "crashed",         "executes",
                                  "stopped first", "workers stopped", "with server", "everything"};
 
 constexpr const char* parent_faults[] = {
-    "parent.lock_file:30", "parent.locked:30",   "parent.connected:30",     "parent.worker_asked:20",
-    "parent.drained:30",   "parent.closing:30",  "parent.segment_named:3",  "parent.worker_asked:20:11",
+    "parent.lock_file:30", "parent.locked:30",  "parent.connected:30",    "parent.worker_asked:20",
+    "parent.drained:30",   "parent.closing:30", "parent.segment_named:3", "parent.worker_asked:20:11",
 };
 
 }  // namespace
@@ -82,9 +82,15 @@ bool driver::kill_parent(const child& victim, unsigned how, std::string& finding
     }
   }
   switch (how) {
-    case killed: ::kill(victim.pid, SIGKILL); break;
-    case crashed: ::kill(victim.pid, dice(2) == 0 ? SIGSEGV : SIGABRT); break;
-    case executes: ::kill(victim.pid, SIGUSR1); break;
+    case killed:
+      ::kill(victim.pid, SIGKILL);
+      break;
+    case crashed:
+      ::kill(victim.pid, dice(2) == 0 ? SIGSEGV : SIGABRT);
+      break;
+    case executes:
+      ::kill(victim.pid, SIGUSR1);
+      break;
     case stopped_first:
       ::kill(victim.pid, SIGSTOP);
       std::this_thread::sleep_for(std::chrono::milliseconds(dice(30)));
@@ -104,7 +110,8 @@ bool driver::kill_parent(const child& victim, unsigned how, std::string& finding
       for (const pid_t each : marked_processes(victim.mark)) ::kill(each, SIGKILL);
       ::kill(victim.pid, SIGKILL);  // it may not have come as far as to carry the mark
       break;
-    default: break;
+    default:
+      break;
   }
   const auto prefixes = prefixes_of(victim);
   const pid_t stays = how == executes ? victim.pid : 0;

@@ -25,12 +25,13 @@ using namespace std::chrono_literals;
 /// Ends the process with all that is pending if no task ends for a long time.
 class hang_watch {
  public:
-  explicit hang_watch(const workload& load) : thread_([this, &load] {
-    while (!end_) {
-      std::this_thread::sleep_for(20ms);
-      if (load.quiet() > 30s) end_with("it hangs; " + load.pending());
-    }
-  }) {}
+  explicit hang_watch(const workload& load)
+      : thread_([this, &load] {
+          while (!end_) {
+            std::this_thread::sleep_for(20ms);
+            if (load.quiet() > 30s) end_with("it hangs; " + load.pending());
+          }
+        }) {}
   hang_watch(const hang_watch&) = delete;
   hang_watch& operator=(const hang_watch&) = delete;
   ~hang_watch() {
@@ -120,7 +121,8 @@ class storm {
 
   void note_pool(const std::string& prefix) {
     const auto dot = prefix.find('.', prefix.find('.') + 1);
-    figures_.pool_ids[figures_.pool_count++ % figures_.pool_ids.size()] = std::stoull(prefix.substr(dot + 1), nullptr, 16);
+    figures_.pool_ids[figures_.pool_count++ % figures_.pool_ids.size()] =
+        std::stoull(prefix.substr(dot + 1), nullptr, 16);
   }
 
   asio::awaitable<void> life(workload& load, kill_book& book, std::string prefix) {
@@ -128,7 +130,8 @@ class storm {
     const bool forever = options_.pools == 0;
     const auto most = forever ? std::chrono::milliseconds(dice(60)) : 2000ms;
     {
-      const killer strikes({.seed = random_(), .kills = options_.kills, .server_kills = options_.server_kills}, book, figures_);
+      const killer strikes({.seed = random_(), .kills = options_.kills, .server_kills = options_.server_kills}, book,
+                           figures_);
       const bool by_faults = std::getenv("SHMPOOL_FAULT") != nullptr && !forever;
       co_await until([&] { return strikes.done() && (!by_faults || figures_.fault_budget <= 0); }, most);
     }
@@ -159,7 +162,8 @@ class storm {
     load.drop_arrays();
     const pool_stats stats = load.pool->stats();
     const std::string state = " (workers " + std::to_string(stats.workers) + ", live " +
-                              std::to_string(stats.live_segments) + ", cached " + std::to_string(stats.cached_segments) + ")";
+                              std::to_string(stats.live_segments) + ", cached " +
+                              std::to_string(stats.cached_segments) + ")";
     if (stats.workers != 0 || !controlled_workers().empty()) end_with("workers after shutdown()" + state);
     // What a handler that was dispatched a moment ago holds goes with it.
     if (load.idle() && stats.live_segments != 0) end_with("live segments after shutdown()" + state);

@@ -1,5 +1,5 @@
-// A process that has one pool after the other, each with clients, a killer and an end of a random kind. It checks itself
-// and exits with 0, or with 3 and a finding; or it goes on until it is killed.
+// A process that has one pool after the other, each with clients, a killer and an end of a random kind. It checks
+// itself and exits with 0, or with 3 and a finding; or it goes on until it is killed.
 #pragma once
 
 #include <shmpool/options.hpp>

@@ -1,5 +1,5 @@
-// What the workers run in the chaos: each task enters itself into the ledger first, and has a result that the parent can
-// compute, too, down to the last bit.
+// What the workers run in the chaos: each task enters itself into the ledger first, and has a result that the parent
+// can compute, too, down to the last bit.
 #pragma once
 
 #include <shmpool/array.hpp>

@@ -20,7 +20,7 @@ void end_with(const std::string& finding) {
 void workload::broken(const operation& op, const std::string& what) const {
   const run_record& run = figures_.run(op.first);
   end_with(std::string(op.kind) + " (task " + std::to_string(op.first) + ", " + std::to_string(run.runs) +
-         " runs, last in " + std::to_string(run.worker) + "): " + what + "\n" + pending());
+           " runs, last in " + std::to_string(run.worker) + "): " + what + "\n" + pending());
 }
 
 unsigned workload::most_runs(const operation& op) const noexcept {
@@ -47,7 +47,8 @@ void workload::ended(operation& op, const std::exception_ptr& error, bool right)
   } else {
     check_value(op, right);
   }
-  op.check_failed = nullptr;  // it holds arrays, and a timer that is to cancel the task may hold the operation for a while
+  op.check_failed =
+      nullptr;  // it holds arrays, and a timer that is to cancel the task may hold the operation for a while
   if (op.attempts > 1 && figures_.run(op.first).runs > 1) figures_.add(count::retried);
   // The chunks of a map that failed may still be on their way.
   if (!op.many) settled_[op.first] = figures_.run(op.first).runs;
@@ -105,7 +106,7 @@ void workload::check_loss(const operation& op, const worker_lost& error) {
   const fault_record* const at_point = figures_.fault_of(pid);
   const int fault = at_point ? at_point->signal.load() : 0;
   const bool with_server = run.runs != 0 && !op.many ? book_.has_server(run.server) || figures_.fault_of(run.server)
-                                                          : book_.has_any_server();
+                                                     : book_.has_any_server();
   const bool struck = book_.has_any(pid) || (fault != 0 && fault != SIGSTOP);
   if (!struck && !by_itself && !with_server && !doomed_.contains(pid)) broken(op, "nobody killed it: " + text);
   if (!error.status_known()) {
@@ -118,8 +119,9 @@ void workload::check_loss(const operation& op, const worker_lost& error) {
   }
   if (at_point && !book_.has_any(pid) && !with_server && !doomed_.contains(pid)) {
     const std::string_view point = at_point->point.data();
-    const bool between = point == "worker.frame_read" || point == "worker.born" || point == "worker.leaving";
-    if (between) broken(op, "lost with a worker that had started nothing: " + text);
+    const bool between = point == "worker.frame_read" || point == "worker.replied" || point == "worker.born" ||
+                         point == "worker.leaving";
+    if (between) broken(op, "lost with a worker that had started nothing, or had answered: " + text);
   }
   if (by_itself && run.runs != 0) figures_.add(count::crashes);
   if (run.runs == 0) figures_.add(count::lost_unstarted);
@@ -132,7 +134,9 @@ void workload::check_thrown(const operation& op, const std::exception& error) {
   if (remote->worker_pid() != figures_.run(op.first).worker) broken(op, "thrown elsewhere");
   bool right = false;
   switch (op.refusal) {
-    case 0: right = dynamic_cast<const std::domain_error*>(&error) && remote->message() == "as it should"; break;
+    case 0:
+      right = dynamic_cast<const std::domain_error*>(&error) && remote->message() == "as it should";
+      break;
     case 1: {
       const auto* coded = dynamic_cast<const std::system_error*>(&error);
       right = coded && coded->code() == std::errc::no_child_process;

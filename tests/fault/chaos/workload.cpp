@@ -92,17 +92,17 @@ void workload::launch() {
     unsigned weight;
   };
   static constexpr choice choices[] = {
-      {&workload::launch_mix, 12},          {&workload::launch_repeat, 6},
-      {&workload::launch_list, 3},          {&workload::launch_make, 4},
-      {&workload::launch_invert, 8},        {&workload::launch_invert_shared, 4},
-      {&workload::launch_increment, 6},     {&workload::launch_increment_halves, 3},
-      {&workload::launch_busy, 2},          {&workload::launch_take, 4},
-      {&workload::launch_take_copy, 3},     {&workload::launch_digest_of, 4},
-      {&workload::launch_rearrange, 4},     {&workload::launch_make_many, 3},
-      {&workload::launch_keep, 4},          {&workload::launch_spin, 8},
-      {&workload::launch_heed, 4},          {&workload::launch_endless, 2},
-      {&workload::launch_report, 2},        {&workload::launch_refuse, 4},
-      {&workload::launch_crash, 1},         {&workload::launch_map, 4},
+      {&workload::launch_mix, 12},      {&workload::launch_repeat, 6},
+      {&workload::launch_list, 3},      {&workload::launch_make, 4},
+      {&workload::launch_invert, 8},    {&workload::launch_invert_shared, 4},
+      {&workload::launch_increment, 6}, {&workload::launch_increment_halves, 3},
+      {&workload::launch_busy, 2},      {&workload::launch_take, 4},
+      {&workload::launch_take_copy, 3}, {&workload::launch_digest_of, 4},
+      {&workload::launch_rearrange, 4}, {&workload::launch_make_many, 3},
+      {&workload::launch_keep, 4},      {&workload::launch_spin, 8},
+      {&workload::launch_heed, 4},      {&workload::launch_endless, 2},
+      {&workload::launch_report, 2},    {&workload::launch_refuse, 4},
+      {&workload::launch_crash, 1},     {&workload::launch_map, 4},
   };
   unsigned all = 0;
   for (const choice& each : choices) all += each.weight;

@@ -1,5 +1,5 @@
-// Many clients of one pool, each with one task of a random kind in flight; whatever becomes of a task is checked against
-// what the contract says and against what was done to its worker.
+// Many clients of one pool, each with one task of a random kind in flight; whatever becomes of a task is checked
+// against what the contract says and against what was done to its worker.
 //
 // Thread safety: everything happens on the pool's strand; what() may be called by any thread.
 #pragma once
@@ -61,7 +61,7 @@ class workload {
     run_id first = 0;
     std::size_t count = 1;
     unsigned attempts = 1;
-    bool may_abort = false;     ///< it was cancelled
+    bool may_abort = false;      ///< it was cancelled
     bool asked_to_stop = false;  ///< in a way that a running task sees
     bool may_expire = false;
     bool may_be_refused = false;
@@ -134,8 +134,8 @@ class workload {
   bool running_ = true, aborting_ = false;
   int in_flight_ = 0;
   int crashes_left_ = 1;
-  std::set<pid_t> lost_with_;  ///< workers that cost a task: none costs two
-  std::set<pid_t> doomed_;     ///< workers that the pool may have killed itself
+  std::set<pid_t> lost_with_;                ///< workers that cost a task: none costs two
+  std::set<pid_t> doomed_;                   ///< workers that the pool may have killed itself
   std::map<run_id, std::uint32_t> settled_;  ///< runs of the tasks that have ended
 
   mutable std::mutex pending_mutex_;
