@@ -54,6 +54,14 @@ const fault_record* ledger::fault_of(pid_t pid) const noexcept {
   return nullptr;
 }
 
+bool ledger::struck_at(std::string_view prefix) const noexcept {
+  const std::uint64_t total = fault_total;
+  for (std::uint64_t i = total < fault_slots ? total : fault_slots; i-- != 0;) {
+    if (std::string_view(faults[i].point.data()).starts_with(prefix)) return true;
+  }
+  return false;
+}
+
 ledger* open_ledger() noexcept {
   static std::atomic<ledger*> known{nullptr};
   if (ledger* already = known.load()) return already;

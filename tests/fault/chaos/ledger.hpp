@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace shmpool::chaos {
 
@@ -75,6 +76,8 @@ struct ledger {
   bool note_fault(const char* point, int signal) noexcept;
   /// The last fault that struck this process, or null.
   const fault_record* fault_of(pid_t pid) const noexcept;
+  /// True if a fault has struck at a point whose name begins so.
+  bool struck_at(std::string_view prefix) const noexcept;
 };
 
 /// The ledger of this round, found through the environment; null if there is none.

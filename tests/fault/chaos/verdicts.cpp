@@ -105,8 +105,10 @@ void workload::check_loss(const operation& op, const worker_lost& error) {
   const bool by_itself = op.crash >= 0 && run.worker == pid;
   const fault_record* const at_point = figures_.fault_of(pid);
   const int fault = at_point ? at_point->signal.load() : 0;
-  const bool with_server = run.runs != 0 && !op.many ? book_.has_server(run.server) || figures_.fault_of(run.server)
-                                                     : book_.has_any_server();
+  // Where it ran is not known of a task that had not come to its first line, nor of all parts of a map.
+  const bool with_server = run.runs != 0 && !op.many
+                               ? book_.has_server(run.server) || figures_.fault_of(run.server) != nullptr
+                               : book_.has_any_server() || figures_.struck_at("server");
   const bool struck = book_.has_any(pid) || (fault != 0 && fault != SIGSTOP);
   if (!struck && !by_itself && !with_server && !doomed_.contains(pid)) broken(op, "nobody killed it: " + text);
   if (!error.status_known()) {
