@@ -94,11 +94,15 @@ void pool_engine::on_server_lost(clock::time_point now) {
     if (each->state == link::stage::gone) continue;
     each->server_gone = true;
     each->status_due.reset();
-    // One that it was to start may never have been there; else it is dying. One that it has not been told of is for the next.
+    // One that it was to start may never have been there; else it is dying. One that it has not been told of is for the next,
+    // if it is wanted still.
     if (each->process) kill(*each);
-    else if (!each->worker_end) each->process_ended = true;
+    else if (!each->worker_end || each->state == link::stage::leaving) each->process_ended = true;
   }
-  std::erase_if(unsent_, [](const auto& each) { return each.head.type != wire::server_message_type::spawn; });
+  std::erase_if(unsent_, [this](const auto& each) {
+    const link* const about = find(each.head.worker);
+    return each.head.type != wire::server_message_type::spawn || !about || about->process_ended;
+  });
   connect_server(now);
   check_exits(now);
 }

@@ -8,10 +8,12 @@
 
 #include <poll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include <array>
 #include <atomic>
 #include <csignal>
+#include <deque>
 #include <thread>
 
 namespace {
@@ -118,6 +120,36 @@ TEST(fork_server, that_is_killed_while_it_starts_workers_loses_no_task) {
       }
     }
   }());
+}
+
+/// More workers are asked for than the server's socket takes, and the pool is stopped: the next server was told to start
+/// the rest, and nobody told it that they were not wanted any more.
+TEST(fork_server, that_is_killed_before_it_starts_workers_does_not_keep_a_stopped_pool_from_ending) {
+  EXPECT_EQ(in_child([] {
+              rlimit files{};
+              ::getrlimit(RLIMIT_NOFILE, &files);
+              files.rlim_cur = files.rlim_max;
+              ::setrlimit(RLIMIT_NOFILE, &files);
+              asio::io_context io;
+              const watchdog guard;
+              auto chosen = options();
+              chosen.workers = 500;
+              shmpool::process_pool pool(io, chosen);
+              const pid_t server = running_fork_server_of(::getpid());
+              ::kill(server, SIGSTOP);
+              std::deque<pending_result<pid_t>> unwanted(500);
+              for (auto& each : unwanted) pool.submit(own_pid, each.handler());
+              pending_result<void> down;
+              pool.stop();
+              pool.shutdown(down.handler());
+              ::kill(server, SIGKILL);
+              io.run();
+              for (const auto& each : unwanted) {
+                if (code_of(each.error()) != make_error_code(asio::error::operation_aborted)) return 1;
+              }
+              return down.succeeded() && pool.stats().workers == 0 ? 0 : 2;
+            }),
+            0);
 }
 
 TEST(fork_server, that_is_suspended_does_not_hold_the_destructor_up_for_long) {

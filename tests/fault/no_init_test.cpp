@@ -190,6 +190,26 @@ TEST(without_init, a_pool_whose_fork_server_was_killed_is_broken_and_says_why) {
             0);
 }
 
+/// The worker that was to be started, and that no server had been told of, was waited for for ever.
+TEST(without_init, a_pool_whose_fork_server_was_killed_before_it_started_a_worker_can_be_shut_down) {
+  EXPECT_EQ(in_child([] {
+              return run([]() -> asio::awaitable<int> {
+                shmpool::process_pool pool(co_await asio::this_coro::executor, options());
+                const pid_t server = running_fork_server_of(::getpid());
+                ::kill(server, SIGKILL);
+                STEP(happens([&] { return is_dead(server); }));
+                pending_result<pid_t> late;
+                pool.submit(own_pid, late.handler());
+                co_await late.ended();
+                STEP(code_of(late.error()) == errc::pool_broken);
+                co_await pool.shutdown();
+                STEP(pool.stats().workers == 0);
+                co_return 0;
+              }());
+            }),
+            0);
+}
+
 TEST(without_init, a_forked_server_cleans_up_after_the_program_too) {
   int tell[2];
   ASSERT_EQ(::pipe2(tell, O_CLOEXEC), 0);
