@@ -9,14 +9,17 @@
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -137,6 +140,52 @@ INSTANTIATE_TEST_SUITE_P(which, without_standard_streams, ::testing::Range(1, 8)
   }
   return name;
 });
+
+// ---- Threads.
+
+TEST(surroundings, the_main_thread_may_leave_before_the_others) {
+  EXPECT_EQ(in_child([] {
+              std::thread([main = ::gettid()] {
+                process leader;
+                const bool left = happens([&] { return look_at(main, leader) && leader.state == 'Z'; });
+                ::_exit(left ? run(full_service()) : 1);
+              }).detach();
+              ::syscall(SYS_exit, 0);  // this thread only, as pthread_exit() does at the end of main()
+              return 2;
+            }),
+            0);
+}
+
+TEST(surroundings, signals_may_be_blocked_in_every_thread) {
+  EXPECT_EQ(in_child([] {
+              sigset_t all;
+              sigfillset(&all);
+              ::sigprocmask(SIG_SETMASK, &all, nullptr);
+              return run(full_service());
+            }),
+            0);
+}
+
+TEST(surroundings, signals_may_interrupt_every_system_call) {
+  EXPECT_EQ(in_child([] {
+              struct sigaction interrupt {};
+              interrupt.sa_handler = [](int) {};  // without SA_RESTART
+              ::sigaction(SIGUSR1, &interrupt, nullptr);
+              std::atomic<bool> enough{false};
+              std::thread nuisance([&, whom = ::getpid(), thread = ::gettid()] {
+                while (!enough) {
+                  ::syscall(SYS_tgkill, whom, thread, SIGUSR1);
+                  ::poll(nullptr, 0, 0);
+                }
+              });
+              int result = 0;
+              for (int i = 0; i != 3 && result == 0; ++i) result = run(full_service());
+              enough = true;
+              nuisance.join();
+              return result;
+            }),
+            0);
+}
 
 // ---- Files.
 
