@@ -73,6 +73,7 @@ class pool_engine final : public engine, sched::claims {
     link* on = nullptr;                   // the worker that has it
     std::uint16_t slot = 0;
     clock::time_point assigned;
+    clock::time_point seen_started = clock::time_point::max();  // when it was first seen to have begun
     std::function<void(double)> on_progress;
   };
 

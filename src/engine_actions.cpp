@@ -176,6 +176,7 @@ void pool_engine::assign(link& to, task& what, clock::time_point now) {
   what.on = &to;
   what.slot = to.take_slot(what.id).value();  // the scheduler's window is at most the number of slots
   what.assigned = now;
+  what.seen_started = clock::time_point::max();
   wire::frame_header header;
   header.type = wire::frame_type::task;
   header.slot = what.slot;
@@ -252,13 +253,15 @@ bool pool_engine::take_back(sched::worker_id worker, sched::task_id id) noexcept
 }
 
 std::optional<sched::time_point> pool_engine::started(sched::worker_id worker, sched::task_id id) noexcept {
-  const auto* which = static_cast<task*>(scheduler_->assigned_context(worker, id));
+  auto* which = static_cast<task*>(scheduler_->assigned_context(worker, id));
   if (!which || !which->on) return std::nullopt;
   const wire::slot& slot = which->on->slot(which->slot);
   if (slot.word.load(std::memory_order_acquire) != wire::slot_word(id, wire::slot_state::started)) return std::nullopt;
-  // steady_clock is CLOCK_MONOTONIC, the same in every process. The worker cannot have started it before it had it, nor later than now.
+  // steady_clock is CLOCK_MONOTONIC, the same in every process. The worker cannot have started it before it had it, nor
+  // later than it was first seen to have: a time that is always now would put a deadline off for ever.
+  which->seen_started = std::min(which->seen_started, clock::now());
   const auto told = clock::time_point(std::chrono::nanoseconds(slot.started_ns.load(std::memory_order_relaxed)));
-  return std::clamp(told, which->assigned, std::max(which->assigned, clock::now()));
+  return std::clamp(told, which->assigned, std::max(which->assigned, which->seen_started));
 }
 
 void pool_engine::unassign(task& what) noexcept {

@@ -101,6 +101,12 @@ void end_early_and_stay_away() {
   for (;;) ::pause();
 }
 
+/// Says that it has begun a day from now, and does not end.
+void begin_tomorrow() {
+  own_control_page()->slots[answer(wire::frame_type::value).slot].started_ns += std::uint64_t{86'400} * 1'000'000'000;
+  for (;;) ::pause();
+}
+
 int own_pid() {
   return ::getpid();
 }
@@ -188,7 +194,21 @@ TEST(worker_that_says_too_early_that_it_is_done, gives_back_what_it_does_not_beg
   }());
 }
 
-// The same story without malice: a worker that is stopped while it has nothing to do.
+// Found by random harm. A start in the future was taken for one just now, whenever the parent looked, so that the deadline
+// was always one timeout away.
+TEST(worker_that_lies_about_the_time, does_not_put_its_deadline_off) {
+  run([]() -> asio::awaitable<void> {
+    shmpool::process_pool pool(co_await asio::this_coro::executor, one_worker());
+    pending_result<void> late;
+    pool.submit(shmpool::task_options{.timeout = 50ms}, begin_tomorrow, late.handler());
+    co_await late.ended();
+    EXPECT_EQ(code_of(late.error()), errc::deadline_exceeded) << text_of(late.error());
+    EXPECT_EQ(co_await pool.submit(add, 40, 2), 42);
+    co_await pool.shutdown();
+  }());
+}
+
+// The story of the tasks that are never begun, without malice: a worker that is stopped while it has nothing to do.
 TEST(worker_that_is_stopped_while_idle, gives_back_what_it_does_not_begin) {
   run([]() -> asio::awaitable<void> {
     shmpool::process_pool pool(co_await asio::this_coro::executor, one_worker());
