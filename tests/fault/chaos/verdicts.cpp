@@ -20,7 +20,8 @@ void end_with(const std::string& finding) {
 void workload::broken(const operation& op, const std::string& what) const {
   const run_record& run = figures_.run(op.first);
   end_with(std::string(op.kind) + " (task " + std::to_string(op.first) + ", " + std::to_string(run.runs) +
-           " runs, last in " + std::to_string(run.worker) + "): " + what + "\n" + pending());
+           " runs, last in " + std::to_string(run.worker) + " of " + std::to_string(run.server) + "): " + what + "\n" +
+           pending());
 }
 
 unsigned workload::most_runs(const operation& op) const noexcept {
@@ -105,10 +106,11 @@ void workload::check_loss(const operation& op, const worker_lost& error) {
   const bool by_itself = op.crash >= 0 && run.worker == pid;
   const fault_record* const at_point = figures_.fault_of(pid);
   const int fault = at_point ? at_point->signal.load() : 0;
-  // Where it ran is not known of a task that had not come to its first line, nor of all parts of a map.
-  const bool with_server = run.runs != 0 && !op.many
-                               ? book_.has_server(run.server) || figures_.fault_of(run.server) != nullptr
-                               : book_.has_any_server() || figures_.struck_at("server");
+  // Where it ran is not known of a task that had not come to its first line, nor of all parts of a map; and one that
+  // begins in the moment between its server's death and its own sees another parent already, the reaper of orphans.
+  const bool known = run.runs != 0 && !op.many && run.server != ::getppid();
+  const bool with_server = known ? book_.has_server(run.server) || figures_.fault_of(run.server) != nullptr
+                                 : book_.has_any_server() || figures_.struck_at("server");
   const bool struck = book_.has_any(pid) || (fault != 0 && fault != SIGSTOP);
   if (!struck && !by_itself && !with_server && !doomed_.contains(pid)) broken(op, "nobody killed it: " + text);
   if (!error.status_known()) {
