@@ -43,6 +43,9 @@ class basic_process_pool {
   /// Makes the pool; no worker is started yet. Throws std::invalid_argument for options that make no sense, and
   /// std::system_error where something is missing: errc::fork_server if the process has several threads and did not call
   /// init(), or what the failed system call says.
+  ///
+  /// A program that gives up privileges does so before it makes its first pool: workers have those of that time. Standard
+  /// streams that are closed are opened on /dev/null, so that no descriptor of the pool is taken for one.
   explicit basic_process_pool(const executor_type& executor, const pool_options& options = {})
       : executor_(executor), core_(detail::pool_core::make(executor, options)) {}
 

@@ -132,7 +132,7 @@ class fork_server {
     }
     fruitless_ = 0;
     throw std::system_error(errc::fork_server,
-                            "it is this program executed again and " + end +
+                            "the fork server is this program executed again, which " + end +
                                 " before it did anything; is shmpool::init(argc, argv) the first line of main?");
   }
 

@@ -11,6 +11,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
@@ -233,6 +234,54 @@ TEST_F(parent_death, with_that_of_the_fork_server_leaves_no_process_and_its_name
       EXPECT_EQ(reaped.pools, 1u);
       EXPECT_GE(reaped.bytes, 1'000'000 * sizeof(double));
     });
+  });
+}
+
+/// Stopped first, so that none has the time to clean up after another.
+void kill_all_at_once(application& which) {
+  const pid_t all[] = {which.known.server, which.known.workers[0], which.known.workers[1], which.pid};
+  for (const pid_t each : all) ::kill(each, SIGSTOP);
+  for (const pid_t each : all) {
+    process seen;
+    EXPECT_TRUE(happens([&] { return look_at(each, seen) && seen.state == 'T'; }));
+  }
+  for (const pid_t each : all) ::kill(each, SIGKILL);
+  which.end();
+}
+
+pid_t own_pid() {
+  return ::getpid();
+}
+
+/// As process 1 of a PID namespace of its own, which sees the same /dev/shm: 0 if a pool works there.
+int next_pool_in_another_container() {
+  if (::unshare(CLONE_NEWPID | (::geteuid() == 0 ? 0 : CLONE_NEWUSER)) != 0) return not_permitted;
+  const int status = in_child([] {
+    asio::io_context io;
+    shmpool::process_pool next(io, options());
+    auto result = next.submit(own_pid, asio::use_future);
+    io.run();
+    return ::getpid() == 1 && result.get() != 1 ? 0 : 1;
+  });
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+}
+
+TEST_F(parent_death, with_that_of_everything_else_at_once_leaves_its_names_to_a_pool_in_another_container) {
+  SHMPOOL_EXPECT_IN_PRIVATE_SHM("size=256m", [] {
+    ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+    application dies, lives;
+    kill_all_at_once(dies);
+    SHMPOOL_CHECK(left(dies));
+    SHMPOOL_CHECK(dies.names().size() >= 5);
+    const auto of_the_living = lives.names().size();
+    if (const int failed = next_pool_in_another_container(); failed != 0) return failed;
+    SHMPOOL_CHECK(dies.names().empty());
+    SHMPOOL_CHECK(lives.names().size() >= 5 && of_the_living >= 5);
+    SHMPOOL_CHECK(!is_dead(lives.known.server) && !is_dead(lives.known.workers[0]) && !is_dead(lives.known.workers[1]));
+    lives.end();
+    SHMPOOL_CHECK(left(lives));
+    SHMPOOL_CHECK(lives.names().empty());
+    return ::testing::Test::HasFailure() ? 2 : 0;
   });
 }
 
