@@ -116,9 +116,12 @@ INSTANTIATE_TEST_SUITE_P(each_kind, cancellation_during_shutdown,
                                            cancellation_type::terminal),
                          [](const auto& instance) {
                            switch (instance.param) {
-                             case cancellation_type::total: return "total";
-                             case cancellation_type::partial: return "partial";
-                             default: return "terminal";
+                             case cancellation_type::total:
+                               return "total";
+                             case cancellation_type::partial:
+                               return "partial";
+                             default:
+                               return "terminal";
                            }
                          });
 
@@ -181,8 +184,8 @@ TEST(shutdown, and_stop_on_many_threads_at_once_complete_everything_once) {
 
 // ---- Cancellation against completion.
 
-/// Any kind at any moment around the end of a task: it ends with its value or with operation_aborted, once, and the pool
-/// serves on.
+/// Any kind at any moment around the end of a task: it ends with its value or with operation_aborted, once, and the
+/// pool serves on.
 TEST(cancellation_and_completion, race_a_thousand_times_and_one_of_them_wins) {
   const watchdog guard(std::chrono::seconds(120));
   asio::thread_pool runners(3);
@@ -209,13 +212,16 @@ TEST(cancellation_and_completion, race_a_thousand_times_and_one_of_them_wins) {
         asio::post(mine.strand, [&, length] {
           pool.submit(work, length,
                       asio::bind_executor(
-                          mine.strand, asio::bind_cancellation_slot(
-                                           mine.signal.slot(), [&, length](std::exception_ptr error, int value) {
-                                             ++mine.calls;
-                                             if (!error && value == length) ++values;
-                                             else if (error && aborted(error)) ++aborts;
-                                             else ++wrong;
-                                           })));
+                          mine.strand, asio::bind_cancellation_slot(mine.signal.slot(),
+                                                                    [&, length](std::exception_ptr error, int value) {
+                                                                      ++mine.calls;
+                                                                      if (!error && value == length)
+                                                                        ++values;
+                                                                      else if (error && aborted(error))
+                                                                        ++aborts;
+                                                                      else
+                                                                        ++wrong;
+                                                                    })));
         });
         work(static_cast<int>(random() % 300));
         constexpr cancellation_type kinds[] = {cancellation_type::total, cancellation_type::partial,
@@ -251,9 +257,12 @@ TEST(storm, of_submits_from_several_threads_while_workers_are_killed_completes_e
         const int number = index * each + i;
         pool.submit(add, number, 1, [&, number](std::exception_ptr error, int value) {
           ++calls[static_cast<std::size_t>(number)];
-          if (!error && value == number + 1) ++values;
-          else if (code_of(error) == errc::worker_lost) ++lost;
-          else ++wrong;
+          if (!error && value == number + 1)
+            ++values;
+          else if (code_of(error) == errc::worker_lost)
+            ++lost;
+          else
+            ++wrong;
         });
       }
     });

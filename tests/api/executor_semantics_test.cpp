@@ -111,11 +111,12 @@ TEST_P(initializer_that_ends_the_worker, breaks_the_pool_for_what_waits_and_for_
   }());
 }
 
-INSTANTIATE_TEST_SUITE_P(each_way, initializer_that_ends_the_worker,
-                         ::testing::Values(bad_start{"aborts", abort_at_once, "killed by signal 6, in pool_options::initializer"},
-                                           bad_start{"exits", exit_with_three, "exit code 3, in pool_options::initializer"},
-                                           bad_start{"exits_with_success", exit_with_nothing, "exit code 0, in pool_options::initializer"}),
-                         [](const auto& instance) { return std::string(instance.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    each_way, initializer_that_ends_the_worker,
+    ::testing::Values(bad_start{"aborts", abort_at_once, "killed by signal 6, in pool_options::initializer"},
+                      bad_start{"exits", exit_with_three, "exit code 3, in pool_options::initializer"},
+                      bad_start{"exits_with_success", exit_with_nothing, "exit code 0, in pool_options::initializer"}),
+    [](const auto& instance) { return std::string(instance.param.name); });
 
 /// Shared with all workers, as the fork server is this program executed again: in the environment is the file.
 int starts_so_far() {
@@ -160,8 +161,8 @@ TEST(worker_that_dies_while_it_starts, loses_no_task_and_is_replaced) {
 
 // ---- Deaths at the worst of moments.
 
-/// Each round is a race between a submit and the news of the death, which the pool may hear before, in between or after.
-/// Few rounds for each pool, as it pauses after five deaths.
+/// Each round is a race between a submit and the news of the death, which the pool may hear before, in between or
+/// after. Few rounds for each pool, as it pauses after five deaths.
 TEST(worker_that_dies_while_it_is_idle, costs_no_task_whenever_the_next_one_comes) {
   for (int pools = 0; pools != 6; ++pools) {
     run([]() -> asio::awaitable<void> {

@@ -1,5 +1,5 @@
-// Tasks that will not end: endless loops, signals ignored or blocked, a worker that suspends itself, one that waits for a
-// child which has its socket. Each way to end a task ends them too, and the pool has a new worker.
+// Tasks that will not end: endless loops, signals ignored or blocked, a worker that suspends itself, one that waits for
+// a child which has its socket. Each way to end a task ends them too, and the pool has a new worker.
 #include "pool_fixture.hpp"
 
 #include "support/pending_result.hpp"
@@ -31,22 +31,32 @@ enum class ending : int { terminal_cancellation, deadline, losing_a_race, stop, 
 
 const char* name_of(refusal how) {
   switch (how) {
-    case refusal::loops: return "loops";
-    case refusal::ignores_signals: return "ignores_signals";
-    case refusal::blocks_signals: return "blocks_signals";
-    case refusal::suspends_itself: return "suspends_itself";
-    case refusal::waits_for_a_child: return "waits_for_a_child";
+    case refusal::loops:
+      return "loops";
+    case refusal::ignores_signals:
+      return "ignores_signals";
+    case refusal::blocks_signals:
+      return "blocks_signals";
+    case refusal::suspends_itself:
+      return "suspends_itself";
+    case refusal::waits_for_a_child:
+      return "waits_for_a_child";
   }
   return "";
 }
 
 const char* name_of(ending how) {
   switch (how) {
-    case ending::terminal_cancellation: return "terminal_cancellation";
-    case ending::deadline: return "deadline";
-    case ending::losing_a_race: return "losing_a_race";
-    case ending::stop: return "stop";
-    case ending::destruction: return "destruction";
+    case ending::terminal_cancellation:
+      return "terminal_cancellation";
+    case ending::deadline:
+      return "deadline";
+    case ending::losing_a_race:
+      return "losing_a_race";
+    case ending::stop:
+      return "stop";
+    case ending::destruction:
+      return "destruction";
   }
   return "";
 }
@@ -54,7 +64,8 @@ const char* name_of(ending how) {
 /// Shows its pid once it is past all persuasion. Of a child, it shows that too, in flag[1].
 int refuse_to_end(refusal how, array<int>& flag) {
   switch (how) {
-    case refusal::loops: break;
+    case refusal::loops:
+      break;
     case refusal::ignores_signals:
       for (int number = 1; number != NSIG; ++number) ::signal(number, SIG_IGN);
       break;
@@ -130,7 +141,8 @@ TEST_P(unyielding_task, is_ended) {
       EXPECT_EQ(code_of(result.error()), expected) << text_of(result.error());
     }
     const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - asked;
-    ::testing::Test::RecordProperty("milliseconds", std::to_string(took.count()));  // grace included, where there is one
+    ::testing::Test::RecordProperty("milliseconds",
+                                    std::to_string(took.count()));  // grace included, where there is one
     if (pool && way != ending::stop) {
       EXPECT_NE(co_await pool->submit(own_pid), flag.read());
       EXPECT_EQ(pool->stats().workers_started, 2u);
@@ -142,16 +154,14 @@ TEST_P(unyielding_task, is_ended) {
   }(how, by));
 }
 
-INSTANTIATE_TEST_SUITE_P(by, unyielding_task,
-                         ::testing::Combine(::testing::Values(refusal::loops, refusal::ignores_signals,
-                                                              refusal::blocks_signals, refusal::suspends_itself,
-                                                              refusal::waits_for_a_child),
-                                            ::testing::Values(ending::terminal_cancellation, ending::deadline,
-                                                              ending::losing_a_race, ending::stop,
-                                                              ending::destruction)),
-                         [](const auto& instance) {
-                           return std::string(name_of(std::get<0>(instance.param))) + "_" +
-                                  name_of(std::get<1>(instance.param));
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    by, unyielding_task,
+    ::testing::Combine(::testing::Values(refusal::loops, refusal::ignores_signals, refusal::blocks_signals,
+                                         refusal::suspends_itself, refusal::waits_for_a_child),
+                       ::testing::Values(ending::terminal_cancellation, ending::deadline, ending::losing_a_race,
+                                         ending::stop, ending::destruction)),
+    [](const auto& instance) {
+      return std::string(name_of(std::get<0>(instance.param))) + "_" + name_of(std::get<1>(instance.param));
+    });
 
 }  // namespace
