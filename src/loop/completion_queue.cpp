@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <string>
@@ -78,17 +79,13 @@ std::unique_ptr<completion_queue> make_tested_uring_queue() {
   return queue;
 }
 
-// Whether io_uring works in this process, found out once.
-bool uring_works() {
-  static const bool works = [] {
-    try {
-      make_tested_uring_queue();
-      return true;
-    } catch (const std::system_error&) {
-      return false;
-    }
-  }();
-  return works;
+// False once io_uring was found not to work in this process: to find out may take the probe's patience. That something is
+// short does not count, as it passes.
+std::atomic<bool> uring_may_work{true};
+
+bool is_shortage(const std::error_code& error) noexcept {
+  return error == std::errc::not_enough_memory || error == std::errc::too_many_files_open ||
+         error == std::errc::too_many_files_open_in_system || error == std::errc::resource_unavailable_try_again;
 }
 
 }  // namespace
@@ -98,16 +95,16 @@ std::unique_ptr<completion_queue> make_completion_queue(backend which) {
     case backend::epoll:
       return std::make_unique<epoll_queue>();
     case backend::io_uring:
-      // Tested again after a failure, so that the error is today's: descriptors may have been short then, for instance.
-      return uring_works() ? std::make_unique<uring_queue>() : make_tested_uring_queue();
+      return make_tested_uring_queue();
     case backend::automatic:
       break;
   }
-  if (uring_works()) {
-    // A ring may still not be to be had: locked memory runs out, or a filter was installed since.
+  if (uring_may_work.load(std::memory_order_relaxed)) {
+    // Each time, as a filter may have been installed since the last.
     try {
-      return std::make_unique<uring_queue>();
-    } catch (const std::system_error&) {
+      return make_tested_uring_queue();
+    } catch (const std::system_error& error) {
+      if (!is_shortage(error.code())) uring_may_work.store(false, std::memory_order_relaxed);
     }
   }
   return std::make_unique<epoll_queue>();

@@ -243,6 +243,7 @@ operation* uring_queue::settle(std::uint64_t tag, int result) {
     wake_in_ring_ = false;
     return nullptr;
   }
+  if (abandoned_) return nullptr;
   operation& op = *reinterpret_cast<operation*>(static_cast<std::uintptr_t>(tag));
   operation_list::unlink(op);
   // Signs of an operation that did not happen. The kernel cancels the requests of a thread that exits; one whose
@@ -329,6 +330,7 @@ void uring_queue::cancel_all() noexcept {
       settle(tag, result);
     }
   }
+  abandoned_ = in_ring_ > 0;
   forget(cancel_due_);
   forget(cancelled_);
   missed_cancel_ = retry_ = false;

@@ -411,7 +411,7 @@ scenario_end run_scenario(tolerance expected, bool with_init) {
     ::abort();
   });
   // A pool whose workers all die at once pauses between them, up to 2 s, before it gives up after the twentieth.
-  ::alarm(expected == tolerance::once ? 12 : 45);
+  ::alarm(expected == tolerance::once ? 20 : 45);
   return scenario(expected, with_init).run();
 }
 
