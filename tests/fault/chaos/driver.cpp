@@ -119,7 +119,7 @@ bool driver::storm() {
   const child made = start("storm", arguments, faults);
   const auto status = wait_for(made.pid, 180s);
   ++storms_;
-  const auto prefixes = prefixes_of(made);
+  const auto prefixes = this->prefixes();
   collect(**book_);
   if (!status) {
     ::kill(made.pid, SIGKILL);
@@ -177,7 +177,7 @@ std::optional<int> driver::wait_for(pid_t pid, std::chrono::milliseconds at_most
 }
 
 /// Of all pools that it has told of, or all there are where no others can be.
-std::vector<std::string> driver::prefixes_of(const child&) const {
+std::vector<std::string> driver::prefixes() const {
   if (private_shm_) return {"shmpool."};
   std::vector<std::string> result;
   const ledger& book = **book_;

@@ -51,7 +51,7 @@ class driver {
   child start(const std::string& mark, std::vector<std::string> arguments, const std::string& faults);
   /// The wait status, or nothing after a time.
   static std::optional<int> wait_for(pid_t pid, std::chrono::milliseconds at_most);
-  std::vector<std::string> prefixes_of(const child& which) const;
+  std::vector<std::string> prefixes() const;
   void collect(const ledger& round);
   bool broken(const std::string& finding) const;
   void summary() const;

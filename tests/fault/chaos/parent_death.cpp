@@ -113,7 +113,7 @@ bool driver::kill_parent(const child& victim, unsigned how, std::string& finding
     default:
       break;
   }
-  const auto prefixes = prefixes_of(victim);
+  const auto prefixes = this->prefixes();
   const pid_t stays = how == executes ? victim.pid : 0;
   const auto took = wait_for_nothing(victim.mark, stays, prefixes, !orphans, finding);
   if (!finding.empty()) return false;

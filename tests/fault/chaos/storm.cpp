@@ -152,7 +152,11 @@ class storm {
   /// Nothing is in flight: what stats() says is what there is.
   asio::awaitable<void> rest(workload& load, const std::string& prefix) {
     std::string finding;
-    co_await until([&] { return (finding = stats_finding(load, prefix)).empty(); }, 5s);
+    const auto deadline = std::chrono::steady_clock::now() + 5s;
+    while (!(finding = stats_finding(load, prefix)).empty() && std::chrono::steady_clock::now() < deadline) {
+      load.touch();
+      co_await until([&] { return load.idle(); }, 60s);
+    }
     if (!finding.empty()) end_with(finding);
     load.pool->clear_shm();
     if (load.pool->stats().cached_segments != 0) end_with("clear_shm() has left segments in the cache");

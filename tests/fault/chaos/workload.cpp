@@ -28,6 +28,13 @@ void workload::start(int clients) {
   for (int i = 0; i != clients; ++i) launch();
 }
 
+void workload::touch() {
+  const auto op = begin("touch");
+  op->chained = false;
+  const std::uint64_t x = random_();
+  pool->submit(mix, op->first, x, handler(op, [x](std::uint64_t result) { return result == scramble(x); }));
+}
+
 void workload::wind_down(bool aborting) noexcept {
   running_ = false;
   aborting_ = aborting;

@@ -41,6 +41,8 @@ class workload {
   workload& operator=(const workload&) = delete;
 
   void start(int clients);
+  /// One task that nothing follows: a pool takes note of what has happened only while it has something to do.
+  void touch();
   /// No new tasks from here. `how`: tasks may be aborted from here, too.
   void wind_down(bool aborting) noexcept;
   bool idle() const noexcept { return in_flight_ == 0; }
