@@ -114,25 +114,29 @@ bool pool_engine::server_may_recover(clock::time_point now) {
 /// Connects to the fork server anew, which starts one if need be. Tried again for a while: descriptors or memory may be
 /// short now, and a server that dies at once may find what it needs the next time.
 void pool_engine::connect_server(clock::time_point now) {
-  // Workers that no server was told of are not there, and never will be.
-  const auto give_up = [&](const std::string& why) {
-    for (const auto& [id, each] : links_) {
-      if (!each->process) each->process_ended = true;
+  if (!scheduler_->broken() && !drained_) {
+    std::string why = "it dies each time before it answers";
+    if (++server_attempts_ <= most_server_attempts) {
+      try {
+        server_ = worker::connect_pool(store_->pool_id(), worker::server_start::only_executing);
+        watch_server();
+        return send_to_server();
+      } catch (const std::exception& error) {
+        why = error.what();
+      }
+      if (worker::can_execute_server() && server_attempts_ != most_server_attempts) {
+        server_due_ = now + std::chrono::milliseconds(5) * (1U << server_attempts_);
+        return;
+      }
     }
-    unsent_.clear();
-    if (!why.empty()) break_pool("the fork server died and cannot be started again: " + why, nullptr, now);
-  };
-  if (scheduler_->broken() || drained_) return give_up("");
-  if (++server_attempts_ > most_server_attempts) return give_up("it dies each time before it answers");
-  try {
-    server_ = worker::connect_pool(store_->pool_id(), worker::server_start::only_executing);
-    watch_server();
-  } catch (const std::exception& error) {
-    if (!worker::can_execute_server() || server_attempts_ == most_server_attempts) return give_up(error.what());
-    server_due_ = now + std::chrono::milliseconds(5) * (1U << server_attempts_);
-    return;
+    break_pool("the fork server died and cannot be started again: " + why, nullptr, now);
+    run_actions(now);
   }
-  send_to_server();
+  // Workers that no server was told of are not there, and never will be.
+  for (const auto& [id, each] : links_) {
+    if (!each->process) each->process_ended = true;
+  }
+  unsent_.clear();
 }
 
 }  // namespace shmpool::detail

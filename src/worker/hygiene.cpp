@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -66,7 +67,7 @@ void occupy_standard_streams() noexcept {
 
 namespace {
 
-/// The input of the application is not for workers.
+/// The input of the application is not for workers. Where there is no /dev/null, an empty file does the same.
 bool read_dev_null() noexcept {
   const auto again = [](auto call) {
     int result;
@@ -76,6 +77,7 @@ bool read_dev_null() noexcept {
     return result;
   };
   unique_fd null(again([] { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); }));
+  if (!null) null = unique_fd(::memfd_create("shmpool.null", MFD_CLOEXEC));
   if (null.get() == STDIN_FILENO) return null.release() == STDIN_FILENO;
   return null && again([&] { return ::dup2(null.get(), STDIN_FILENO); }) == STDIN_FILENO;
 }
