@@ -194,6 +194,17 @@ TEST(worker_that_says_too_early_that_it_is_done, gives_back_what_it_does_not_beg
   }());
 }
 
+// Found by random harm. The end of a pool waited for ever for a worker that did not come round to reading that it should
+// leave.
+TEST(worker_that_says_too_early_that_it_is_done, does_not_hold_the_end_of_the_pool) {
+  run([]() -> asio::awaitable<void> {
+    shmpool::process_pool pool(co_await asio::this_coro::executor, one_worker());
+    co_await pool.submit(end_early_and_stay_away);
+    co_await pool.shutdown();
+    EXPECT_EQ(pool.stats().workers, 0u);
+  }());
+}
+
 // Found by random harm. A start in the future was taken for one just now, whenever the parent looked, so that the deadline
 // was always one timeout away.
 TEST(worker_that_lies_about_the_time, does_not_put_its_deadline_off) {
