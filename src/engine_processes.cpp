@@ -92,7 +92,7 @@ void pool_engine::on_server_lost(clock::time_point now) {
   server_.reset();
   for (const auto& [id, each] : links_) {
     if (each->state == link::stage::gone) continue;
-    each->server_gone = true;
+    each->server_gone = !each->worker_end;
     each->status_due.reset();
     // One that it was to start may never have been there; else it is dying. One that it has not been told of is for the next,
     // if it is wanted still.

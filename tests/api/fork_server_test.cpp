@@ -74,6 +74,26 @@ TEST(fork_server, that_is_killed_while_the_pool_is_idle_is_replaced) {
   }());
 }
 
+/// Nobody waited for the word of the new server about a worker that the old one should have started: the worker was
+/// taken for one of those that had died with the old one, and how it ended was unknown.
+TEST(fork_server, that_replaces_a_dead_one_says_how_a_worker_ended_that_was_asked_of_the_dead_one) {
+  run([]() -> asio::awaitable<void> {
+    shmpool::process_pool pool(co_await asio::this_coro::executor, options());
+    const pid_t server = running_fork_server_of(::getpid());
+    ::kill(server, SIGKILL);
+    EXPECT_TRUE(happens([&] { return is_dead(server); }));
+    pending_result<void> crashed;
+    pool.submit([] { ::raise(SIGSEGV); }, crashed.handler());
+    co_await crashed.ended();
+    const auto lost = as_worker_lost(crashed.error());
+    EXPECT_TRUE(lost);
+    if (lost) {
+      EXPECT_TRUE(lost->status_known()) << lost->what();
+      EXPECT_EQ(lost->signal(), SIGSEGV);
+    }
+  }());
+}
+
 TEST(fork_server, that_is_killed_loses_what_ran_and_nothing_that_waited) {
   run([]() -> asio::awaitable<void> {
     auto chosen = options();
