@@ -228,7 +228,10 @@ void driver::summary() const {
       of(count::lost_unstarted), of(count::aborted), of(count::expired), of(count::refused), of(count::retried),
       private_shm_ ? "" : "; /dev/shm is shared with others");
   std::printf("chaos: struck at points:%s\n", points.empty() ? " none" : points.c_str());
-  if (!slowest_.empty()) std::printf("chaos: slowest to clean up after: %s\n", slowest_.c_str());
+  if (!slowest_.empty()) {
+    std::printf("chaos: cleaned up after more than a second: %llu times; the slowest: %s\n",
+                static_cast<unsigned long long>(slow_), slowest_.c_str());
+  }
 }
 
 }  // namespace shmpool::chaos

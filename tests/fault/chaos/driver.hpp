@@ -70,7 +70,8 @@ class driver {
   std::array<std::uint64_t, counts> totals_{};
   std::map<std::string, std::uint64_t> faults_;
   std::chrono::milliseconds longest_cleanup_{0};
-  std::string slowest_;  ///< the round of that
+  std::string slowest_;     ///< the round of that
+  std::uint64_t slow_ = 0;  ///< took more than the second that is promised
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 

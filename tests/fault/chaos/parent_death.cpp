@@ -117,6 +117,7 @@ bool driver::kill_parent(const child& victim, unsigned how, std::string& finding
   const pid_t stays = how == executes ? victim.pid : 0;
   const auto took = wait_for_nothing(victim.mark, stays, prefixes, !orphans, finding);
   if (!finding.empty()) return false;
+  if (took > 1s) ++slow_;
   if (took > longest_cleanup_) {
     longest_cleanup_ = took;
     slowest_ = round_;
