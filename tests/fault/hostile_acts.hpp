@@ -1,5 +1,5 @@
-// What a hostile task does, by a seed: it writes random and nearly right things to its worker's socket and control memory,
-// and then dies, sleeps or talks on until it is stopped.
+// What a hostile task does, by a seed: it writes random and nearly right things to its worker's socket and control
+// memory, and then dies, sleeps or talks on until it is stopped.
 //
 // Thread safety: the functions are for the thread that runs the task.
 #pragma once
@@ -27,7 +27,11 @@ class liar {
  public:
   /// `lent`: id of a segment that the task was given, so that some lies are near the truth.
   liar(std::uint64_t seed, std::uint64_t lent)
-      : random_(seed), lent_(lent), socket_(own_socket()), page_(*own_control_page()), own_(answer(wire::frame_type::value)) {}
+      : random_(seed),
+        lent_(lent),
+        socket_(own_socket()),
+        page_(*own_control_page()),
+        own_(answer(wire::frame_type::value)) {}
 
   /// Some acts, then an end, from which there is no return. What could be taken for the task's own reply comes last:
   /// the worker may be given another task once it is read, and who is no worker any more must not answer for that one.
@@ -69,7 +73,8 @@ class liar {
     }
   }
 
-  static bytes encoded(const wire::frame_header& header, const std::vector<wire::segment_ref>& segments, const bytes& body) {
+  static bytes encoded(const wire::frame_header& header, const std::vector<wire::segment_ref>& segments,
+                       const bytes& body) {
     bytes made;
     wire::append_frame(made, header, segments, body);
     return made;

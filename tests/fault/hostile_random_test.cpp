@@ -1,7 +1,8 @@
 // Workers that do random harm, while other workers of the same pool do honest work: every submit completes once, what
 // honest tasks return is right to the last bit, the parent's memory stays bounded, and nothing is left of the pool.
 //
-// SHMPOOL_HOSTILE_SEED: where to begin (1); SHMPOOL_HOSTILE_ROUNDS: how many pools (10). A round is reproduced by its seed.
+// SHMPOOL_HOSTILE_SEED: where to begin (1); SHMPOOL_HOSTILE_ROUNDS: how many pools (10). A round is reproduced by its
+// seed.
 #include "api/pool_fixture.hpp"
 #include "fault/hostile_acts.hpp"
 
@@ -48,7 +49,9 @@ void mix(array<std::uint64_t>& values, std::uint64_t with) {
 
 std::vector<std::string> spell(int from, int count) {
   std::vector<std::string> result;
-  for (int i = 0; i != count; ++i) result.push_back(std::string(static_cast<std::size_t>(i % 90), 'x') + std::to_string(from + i));
+  for (int i = 0; i != count; ++i) {
+    result.push_back(std::string(static_cast<std::size_t>(i % 90), 'x') + std::to_string(from + i));
+  }
   return result;
 }
 
@@ -148,11 +151,12 @@ asio::awaitable<void> one_pool(std::mt19937_64& random, std::vector<std::string>
   // At most as many as may die before the pool slows down; two at a time, so that one worker is honest.
   for (int i = 0; i != 4; ++i) {
     for (int n = 0; n != 3; ++n) co_await honest_task(pool, random);
-    // It can say that it still holds what it was lent for writing.
+    // Also one that is lent for writing: it can give that back as its result.
     auto edited = pool.make_array<int>(5000, shmpool::fill(7));
     const auto& lent = i % 2 == 0 ? read : edited;
     auto& each = hostile.emplace_back();
-    pool.submit(shmpool::task_options{.timeout = 60ms}, do_harm, random(), lent.handle().get()->id(), read, edited, each.handler());
+    pool.submit(shmpool::task_options{.timeout = 60ms}, do_harm, random(), lent.handle().get()->id(), read, edited,
+                each.handler());
     for (int n = 0; n != 6; ++n) co_await honest_task(pool, random);
     if (hostile.size() >= 2) co_await hostile[hostile.size() - 2].ended();
   }

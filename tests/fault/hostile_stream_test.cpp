@@ -1,5 +1,5 @@
-// A worker that does not break the rules of the frames but those of the conversation: it does not read, asks without end,
-// or leaves somebody behind who goes on talking.
+// A worker that does not break the rules of the frames but those of the conversation: it does not read, asks without
+// end, or leaves somebody behind who goes on talking.
 #include "api/pool_fixture.hpp"
 #include "fault/hostile.hpp"
 
@@ -194,8 +194,8 @@ TEST(worker_that_says_too_early_that_it_is_done, gives_back_what_it_does_not_beg
   }());
 }
 
-// Found by random harm. The end of a pool waited for ever for a worker that did not come round to reading that it should
-// leave.
+// Found by random harm. The end of a pool waited for ever for a worker that did not come round to reading that it
+// should leave.
 TEST(worker_that_says_too_early_that_it_is_done, does_not_hold_the_end_of_the_pool) {
   run([]() -> asio::awaitable<void> {
     shmpool::process_pool pool(co_await asio::this_coro::executor, one_worker());
@@ -205,8 +205,8 @@ TEST(worker_that_says_too_early_that_it_is_done, does_not_hold_the_end_of_the_po
   }());
 }
 
-// Found by random harm. A start in the future was taken for one just now, whenever the parent looked, so that the deadline
-// was always one timeout away.
+// Found by random harm. A start in the future was taken for one just now, whenever the parent looked, so that the
+// deadline was always one timeout away.
 TEST(worker_that_lies_about_the_time, does_not_put_its_deadline_off) {
   run([]() -> asio::awaitable<void> {
     shmpool::process_pool pool(co_await asio::this_coro::executor, one_worker());
@@ -250,8 +250,8 @@ TEST(worker_that_asks_and_does_not_read, is_stopped_before_the_answers_pile_up) 
   }());
 }
 
-// A task could have as many segments as it asked for; each takes memory of the parent, and more than 16,384 of them could
-// not even be reported in the task's reply, which then was one that makes no sense.
+// A task could have as many segments as it asked for; each takes memory of the parent, and more than 16,384 of them
+// could not even be reported in the task's reply, which then was one that makes no sense.
 TEST(task_that_asks_for_memory_without_end, is_refused_at_some_point) {
   run([]() -> asio::awaitable<void> {
     auto chosen = one_worker();
@@ -286,7 +286,8 @@ TEST(result_in_more_parts_than_there_are, does_not_empty_the_cache) {
   }());
 }
 
-// A parent that reads an array whose file was cut off gets SIGBUS. Where it matters, backing::memfd makes it impossible.
+// A parent that reads an array whose file was cut off gets SIGBUS. Where it matters, backing::memfd makes it
+// impossible.
 TEST(worker_with_a_memfd, cannot_shrink_it) {
   run([]() -> asio::awaitable<void> {
     auto chosen = one_worker();

@@ -12,10 +12,10 @@ void arguments(input from) {
   try {
     call.run(functions[kind]);
   } catch (const std::system_error& error) {
-    promise(error.code() == errc::protocol_violation, "arguments were refused with another error than protocol_violation");
+    promise(error.code() == errc::protocol_violation, "arguments were refused, but not as a protocol violation");
     return;
   } catch (const std::exception&) {
-    promise(false, "arguments were refused with another exception than protocol_violation");
+    promise(false, "arguments were refused, but not as a protocol violation");
   }
   detail::unpacker result(call.result.bytes, call.result.attachments);
   (void)detail::result_codec<std::uint64_t>::get(result);  // the task has run, and so has a result

@@ -1,9 +1,9 @@
-// How an input of the target `control_page` is made up: what the worker had sent, what it had published, and what it had
-// left in its slots and its ring. record_corpus.cpp writes such inputs from what a worker's reply stream leaves.
+// How an input of the target `control_page` is made up: what the worker had sent, what it had published, and what it
+// had left in its slots and its ring. record_corpus.cpp writes such inputs from what a worker's reply stream leaves.
 //
 // Layout, little endian: u32 bytes that were sent and taken in before the worker died, u64 reply_end; 64 bytes, one per
-// slot, which say what the word is to be, or, if the highest bit is set, that eight bytes of the rest are; u16 length of what
-// is left in the socket; that; the rest is the ring, from its start, repeated as often as it fits.
+// slot, which say what the word is to be, or, if the highest bit is set, that eight bytes of the rest are; u16 length
+// of what is left in the socket; that; the rest is the ring, from its start, repeated as often as it fits.
 #pragma once
 
 #include "fuzz/targets.hpp"

@@ -1,6 +1,6 @@
 // What the parent reads when a worker is dead: its last words, which are what the socket holds and then what the ring
-// holds up to the published end, if that makes sense; and its slots, of which each counts as started, as taken back or as
-// neither, and none can change what the parent knows by itself.
+// holds up to the published end, if that makes sense; and its slots, of which each counts as started, as taken back or
+// as neither, and none can change what the parent knows by itself.
 #include "fuzz/control_page_input.hpp"
 #include "wire/control_page.hpp"
 #include "worker/link.hpp"
@@ -25,7 +25,8 @@ void check_last_words(worker::link& dead, const control_page_input& left) {
   dead.received = left.received;
   dead.control.page().reply_end.store(left.reply_end);
   left.fill_ring(dead.control.page());
-  const ssize_t sent = ::send(dead.worker_end.get(), left.socket.data(), left.socket.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  const ssize_t sent =
+      ::send(dead.worker_end.get(), left.socket.data(), left.socket.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   promise(sent == static_cast<ssize_t>(left.socket.size()), "the socket does not take what the input has for it");
   dead.worker_end.reset();
 
@@ -67,7 +68,8 @@ void check_slots(worker::link& dead, const control_page_input& left) {
   }
   for (std::uint16_t i = 0; i != wire::slot_count; ++i) dead.free_slot(i);
   promise(!dead.has_tasks(), "slots were lost");
-  promise(dead.task_in(wire::slot_count) == 0 && dead.task_in(0xffff) == 0, "there is a task in a slot that does not exist");
+  promise(dead.task_in(wire::slot_count) == 0 && dead.task_in(0xffff) == 0,
+          "there is a task in a slot that does not exist");
 }
 
 }  // namespace

@@ -16,9 +16,8 @@ namespace {
 
 std::vector<std::filesystem::path> corpus_of(const target& which) {
   std::vector<std::filesystem::path> files;
-  for (const auto& entry : std::filesystem::directory_iterator(std::filesystem::path(SHMPOOL_FUZZ_CORPUS) / which.name)) {
-    files.push_back(entry.path());
-  }
+  const auto directory = std::filesystem::path(SHMPOOL_FUZZ_CORPUS) / which.name;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) files.push_back(entry.path());
   std::sort(files.begin(), files.end());
   return files;
 }

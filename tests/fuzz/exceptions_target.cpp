@@ -1,5 +1,5 @@
-// What a task threw: a record is refused as a protocol violation, or gives an exception that says where it came from and
-// that can be sent on without change.
+// What a task threw: a record is refused as a protocol violation, or gives an exception that says where it came from
+// and that can be sent on without change.
 #include "fuzz/targets.hpp"
 
 #include <shmpool/detail/exception_codec.hpp>
@@ -21,9 +21,9 @@ std::exception_ptr decode(input record) {
   try {
     return detail::decode_exception(record, worker);
   } catch (const std::system_error& error) {
-    promise(error.code() == errc::protocol_violation, "a record was refused with another error than protocol_violation");
+    promise(error.code() == errc::protocol_violation, "a record was refused, but not as a protocol violation");
   } catch (const std::exception&) {
-    promise(false, "a record was refused with another exception than protocol_violation");
+    promise(false, "a record was refused, but not as a protocol violation");
   }
   return nullptr;
 }
@@ -59,7 +59,8 @@ void exceptions(input from) {
   promise(again != nullptr, "an exception that was decoded cannot be sent on");
   look_at(again);
   // One without a text is given one by its type.
-  promise(text_of(error).empty() || text_of(again) == text_of(error), "the text of an exception changes when it is sent on");
+  const std::string text = text_of(error);
+  promise(text.empty() || text_of(again) == text, "an exception changes its text when it is sent on");
 }
 
 }  // namespace shmpool::fuzz

@@ -1,5 +1,5 @@
-// The frame decoder: how a stream is cut up by the socket makes no difference, what was decoded encodes to the bytes that
-// it came from, and the buffer grows with what has arrived, never with what is announced.
+// The frame decoder: how a stream is cut up by the socket makes no difference, what was decoded encodes to the bytes
+// that it came from, and the buffer grows with what has arrived, never with what is announced.
 //
 // Input: one byte that seeds the sizes of the pieces, then the stream.
 #include "fuzz/targets.hpp"

@@ -79,8 +79,8 @@ fuzz::recording sample_recording() {
 
 fuzz::result_types sample_results() {
   fuzz::result_types samples;
-  auto& [number, real, truth, text, reals, texts, truths, plain, structure, option, variant, table, pointer, row, constant,
-         cube, rows, pointers] = samples;
+  auto& [number, real, truth, text, reals, texts, truths, plain, structure, option, variant, table, pointer, row,
+         constant, cube, rows, pointers] = samples;
   number = 42;
   real = 0.5;
   truth = true;
@@ -182,8 +182,8 @@ struct reply {
 
 std::vector<reply> replies() {
   std::vector<reply> result;
-  const auto add = [&](wire::frame_type type, std::uint64_t task, std::uint64_t value, std::vector<wire::segment_ref> segments,
-                       bytes body) {
+  const auto add = [&](wire::frame_type type, std::uint64_t task, std::uint64_t value,
+                       std::vector<wire::segment_ref> segments, bytes body) {
     reply made;
     made.header.type = type;
     made.header.task = task;
@@ -209,6 +209,8 @@ std::vector<reply> replies() {
   add(wire::frame_type::value, 2, 99'000, {in_result, kept}, bytes(24));
   add(wire::frame_type::error, 3, 50, {}, exception_records().front());
   add(wire::frame_type::released, 0, 0, {}, bytes(16, std::byte{8}));
+  add(wire::frame_type::outgrown, 0, 0, {}, {});
+  add(wire::frame_type::leaving, 0, 0, {}, {});
   add(wire::frame_type::init_failed, 4321, 0, {}, exception_records().back());
   return result;
 }

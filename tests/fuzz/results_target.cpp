@@ -25,12 +25,12 @@ void decode(const test::message& message) {
     detail::unpacker from(message.bytes, message.attachments);
     first = encode(detail::result_codec<T>::get(from));
   } catch (const std::system_error& error) {
-    promise(error.code() == errc::protocol_violation, "a result was refused with another error than protocol_violation");
+    promise(error.code() == errc::protocol_violation, "a result was refused, but not as a protocol violation");
     return;
   } catch (const broken_promise&) {
     throw;
   } catch (const std::exception&) {
-    promise(false, "a result was refused with another exception than protocol_violation");
+    promise(false, "a result was refused, but not as a protocol violation");
   }
   try {
     detail::unpacker again(first, {});

@@ -4,7 +4,8 @@
 // single accesses, one after the other, are a fair picture of what the memory orders allow.
 //
 // The world: two slots, a ring that holds two replies, four tasks, and two workers, of which the second comes when the
-// first is dead. So slots and ring are used again, replies wait in the ring, and what the first worker left is run again.
+// first is dead. So slots and ring are used again, replies wait in the ring, and what the first worker left is run
+// again.
 //
 // Thread safety: none is needed.
 #pragma once
@@ -171,7 +172,7 @@ class protocol {
   // ---- The parent.
 
   void hand_over(const state& from, std::vector<state>& out) const {
-    if (!from.alive) return;  // it may still be handed something, but then it is gone with the socket: as if it were not
+    if (!from.alive) return;  // what it is handed now goes with the socket, as if it had not been
     for (std::uint8_t id = 1; id <= task_count; ++id) {
       if (from.tasks[id].handed_over || from.tasks[id].ended != 0) continue;
       for (std::uint8_t slot = 0; slot != slot_count; ++slot) {
