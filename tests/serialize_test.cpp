@@ -14,6 +14,7 @@
 #include <numeric>
 #include <optional>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <tuple>
 #include <unordered_map>
@@ -337,6 +338,26 @@ TEST(Serialize, PointersAndSharing) {
   EXPECT_EQ(*a, "one");
   EXPECT_EQ(*unpack_value<std::unique_ptr<int>>(pack_value(source, std::make_unique<int>(4))), 4);
   EXPECT_EQ(unpack_value<std::unique_ptr<node>>(pack_value(source, chain(900)))->value, 899);
+}
+
+struct choosy {
+  int value = 0;
+  template <class Archive>
+  void save(Archive& archive) const {
+    archive(value);
+  }
+  template <class Archive>
+  void load(Archive& archive) {
+    archive(value);
+    if (value < 0) throw std::invalid_argument("choosy: a negative value");
+  }
+};
+
+// Every std::logic_error was taken for a corrupted message, and the user was told that a worker had been killed.
+TEST(Serialize, WhatATypesOwnLoadThrowsArrivesAsItIs) {
+  memory_source source;
+  EXPECT_EQ(unpack_value<choosy>(pack_value(source, choosy{1})).value, 1);
+  EXPECT_THROW(unpack_value<choosy>(pack_value(source, choosy{-1})), std::invalid_argument);
 }
 
 TEST(Serialize, NestingHasALimitOnTheSendersSide) {

@@ -125,6 +125,7 @@ class basic_process_pool {
   }
 
   /// No further submits; completes when all tasks have ended, all workers have left, and the cache of segments is cleared.
+  /// Submits that wait for room are let in; a map() that has elements left to submit ends with errc::pool_closed.
   /// Completion signature: void(std::exception_ptr). May be called more than once, also at the same time.
   template <class Token = detail::default_token<Executor>>
   auto shutdown(Token&& token = Token()) {

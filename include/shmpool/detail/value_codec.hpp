@@ -90,7 +90,7 @@ T get_value(unpacker& from) {
       return value;
     } catch (const cereal::Exception& error) {
       throw_protocol_violation(error.what());
-    } catch (const std::logic_error& error) {  // length_error and its kin, from containers that were given nonsense
+    } catch (const std::length_error& error) {  // from containers that were given nonsense; what else it throws is its own
       throw_protocol_violation(error.what());
     }
   }
