@@ -82,11 +82,13 @@ std::uint64_t random_id() {
 /// True if the open file is the one that the name stands for; false with an `error` if nobody can tell.
 bool is_still_named(int fd, const std::string& name, std::error_code& error) noexcept {
   struct stat opened {};
-  if (::fstat(fd, &opened) != 0 || opened.st_nlink == 0) return false;
+  if (::fstat(fd, &opened) != 0) error = {errno, std::system_category()};
+  if (error || opened.st_nlink == 0) return false;
   const unique_fd again = open_named(name, false, error);
   if (error == std::errc::no_such_file_or_directory) error.clear();
   struct stat named {};
-  return again && ::fstat(again.get(), &named) == 0 && named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
+  if (again && ::fstat(again.get(), &named) != 0) error = {errno, std::system_category()};
+  return again && !error && named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
 }
 
 }  // namespace
