@@ -17,6 +17,13 @@
 
 namespace shmpool::worker {
 
+namespace {
+
+/// Bytes of one send. The kernel takes up to 2 GiB at once, and several messages of 1 GiB may be queued.
+constexpr std::size_t most_at_once = std::size_t{256} << 20;
+
+}  // namespace
+
 control_memory::control_memory() {
   descriptor_ = unique_fd(::memfd_create("shmpool.control", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!descriptor_) throw std::system_error(errno, std::system_category(), "shmpool: memfd_create");
@@ -94,7 +101,7 @@ void link::start_sending(loop::completion_queue& queue) {
   }
   send.what = loop::operation::kind::send;
   send.data = sending_.data();
-  send.size = sending_.size();
+  send.size = std::min(sending_.size(), most_at_once);
   queue.start(send);
 }
 
@@ -136,14 +143,15 @@ void link::send_with_descriptors(loop::completion_queue& queue) {
 
 void link::sent(loop::completion_queue& queue) {
   if (send.what == loop::operation::kind::send) {
+    sending_.erase(sending_.begin(), sending_.begin() + static_cast<std::ptrdiff_t>(send.done));
     if (send.result < 0) {
-      sending_.erase(sending_.begin(), sending_.begin() + static_cast<std::ptrdiff_t>(send.done));
       if (!is_end(-send.result)) return failed("send", -send.result);
       // The worker is dead or dying, as above.
       out_.clear();
       descriptors_.clear();
+      sending_.clear();
     }
-    sending_.clear();
+    if (!sending_.empty()) return start_sending(queue);
     if (sending_.capacity() > 1024 * 1024) std::vector<std::byte>().swap(sending_);
   }
   start_sending(queue);

@@ -246,6 +246,22 @@ TEST(limits, where_io_uring_is_forbidden_epoll_serves_and_a_pool_that_insists_is
             0);
 }
 
+std::size_t size_of_all(const std::string& first, const std::string& second) {
+  return first.front() == 'a' && second.back() == 'b' ? first.size() + second.size() : 0;
+}
+
+// Everything that was queued for a worker left in one send, which the kernel refuses beyond 2 GiB: the rest of the stream
+// was never sent. It leaves in pieces of 256 MiB.
+TEST(limits, messages_may_be_larger_than_what_is_sent_at_once) {
+  run([]() -> asio::awaitable<void> {
+    shmpool::process_pool pool(co_await asio::this_coro::executor, options());
+    constexpr std::size_t size = std::size_t{160} << 20;
+    const std::size_t received = co_await pool.submit(size_of_all, std::string(size, 'a'), std::string(size, 'b'));
+    EXPECT_EQ(received, 2 * size);
+    EXPECT_EQ(co_await pool.submit(add, 40, 2), 42);
+  }());
+}
+
 TEST(bad_input, an_array_that_is_being_written_is_busy) {
   run([]() -> asio::awaitable<void> {
     shmpool::process_pool pool(co_await asio::this_coro::executor, options());
