@@ -223,6 +223,7 @@ std::vector<fault_case> all_cases() {
       std::exit(WIFEXITED(end.status) && WEXITSTATUS(end.status) == 77 ? 77 : 2);
     }
     for (const auto& [key, count] : end.seen) {
+      if (key.first == role::worker && key.second == call_number("kill")) continue;  // the task's own, not the library's
       for (const int error : errors_of(key.second)) {
         for (const unsigned n : occurrences(count)) cases.push_back({how, {key.first, key.second, error, n, false}});
         if (error == EINTR) continue;  // no signal comes for ever
