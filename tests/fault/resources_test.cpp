@@ -190,6 +190,63 @@ void expect_without(Body body) {
 }
 
 // Closing was left out, and the worker had whatever the fork server had open.
+/// A memory cgroup of this process's own; where it cannot be made, path() is empty.
+class memory_group {
+ public:
+  explicit memory_group(std::size_t bytes) {
+    const std::string name = "/shmpool_test_" + std::to_string(::getpid());
+    for (const auto& [base, limit] : {std::pair{"/sys/fs/cgroup/memory", "/memory.limit_in_bytes"},
+                                      std::pair{"/sys/fs/cgroup", "/memory.max"}}) {
+      std::error_code error;
+      if (!std::filesystem::create_directory(base + name, error)) continue;
+      if (write(base + name + limit, bytes)) {
+        path_ = base + name;
+        return;
+      }
+      std::filesystem::remove(base + name, error);
+    }
+  }
+  memory_group(const memory_group&) = delete;
+  memory_group& operator=(const memory_group&) = delete;
+  ~memory_group() {
+    // It goes when its last process has, which may be the fork server.
+    std::error_code error;
+    EXPECT_TRUE(path_.empty() || happens([&] { return std::filesystem::remove(path_, error); })) << error.message();
+  }
+  const std::string& path() const { return path_; }
+
+  static bool write(const std::string& file, std::size_t number) {
+    std::FILE* to = std::fopen(file.c_str(), "we");
+    if (!to) return false;
+    const bool printed = std::fprintf(to, "%zu\n", number) > 0;
+    return std::fclose(to) == 0 && printed;
+  }
+
+ private:
+  std::string path_;
+};
+
+// The kernel kills the worker first: its oom_score_adj is above the application's.
+TEST(resources, a_task_that_takes_more_than_the_memory_of_its_cgroup_costs_its_worker_alone) {
+  const memory_group group(std::size_t{256} << 20);
+  if (group.path().empty()) GTEST_SKIP() << "no memory cgroup can be made here";
+  EXPECT_EQ(in_child([&] {
+              if (!memory_group::write(group.path() + "/cgroup.procs", static_cast<std::size_t>(::getpid()))) return 1;
+              return run([]() -> awaitable<int> {
+                process_pool pool(co_await asio::this_coro::executor, one_worker());
+                for (int i = 0; i != 2; ++i) {
+                  if (co_await pool.submit(add, 40, 2) != 42) co_return 2;
+                  const auto lost = as_worker_lost(co_await error_of<std::size_t>(pool, use, std::size_t{1} << 30));
+                  if (!lost || lost->signal() != SIGKILL) co_return 3;
+                }
+                if (co_await pool.submit(add, 40, 2) != 42) co_return 4;
+                co_await pool.shutdown();
+                co_return 0;
+              }());
+            }),
+            0);
+}
+
 TEST(resources, without_close_range_a_worker_has_no_more_descriptors_than_with_it) {
   expect_without([]() -> awaitable<int> {
     const auto executor = co_await asio::this_coro::executor;
