@@ -238,10 +238,14 @@ bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point
   if (in.header.type == wire::frame_type::error) {
     try {
       thrown = decode_exception(in.body, from.pid);
+    } catch (const std::bad_alloc&) {
+      throw;
     } catch (...) {
       return false;
     }
   }
+  if (!thrown) result.bytes.assign(in.body.begin(), in.body.end());
+  // From here nothing can fail for want of memory: what the scheduler has forgotten is completed.
   if (!scheduler_->replied(from.id, in.header.task, run, now)) return false;
   from.found_busy(now);
   functions_.ran(which->function, run);
@@ -253,7 +257,6 @@ bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point
     ++failures_.threw;
   } else {
     functions_[which->function].result_sizes = std::move(used);
-    result.bytes.assign(in.body.begin(), in.body.end());
     ++succeeded_;
   }
   ++from.results;

@@ -5,11 +5,6 @@
 
 namespace shmpool::sched {
 
-void scheduler::impl::prepare() {
-  if (actions_.capacity() - actions_.size() < 16) actions_.reserve(2 * actions_.capacity() + 16);
-  workers_.prepare();
-}
-
 bool scheduler::impl::has_room() const noexcept {
   if (settings_.max_pending != 0 && tasks_.size() - held_.size() >= settings_.max_pending) return false;
   // How much the next one brings is known when it is submitted, so the one before has to be first.

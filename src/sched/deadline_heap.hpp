@@ -59,6 +59,13 @@ class deadline_heap {
 
   std::size_t size() const noexcept { return entries_.size(); }
 
+  /// Tasks below `count` can be given deadlines from here without memory.
+  void reserve(std::size_t count) {
+    if (places_.size() >= count) return;
+    entries_.reserve(2 * count);
+    places_.resize(2 * count, absent);
+  }
+
  private:
   struct entry {
     time_point at;

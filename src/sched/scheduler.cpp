@@ -55,6 +55,7 @@ void scheduler::withdraw(task_id admitted, time_point now) {
   impl& self = *impl_;
   const index_type index = self.tasks_.find(admitted);
   if (index == no_index || self.tasks_[index].state != task_state::admitted) return;
+  self.prepare();
   --self.admitted_;
   self.forget(index);
   self.settle(now);
@@ -69,6 +70,7 @@ void scheduler::worker_started(worker_id worker, time_point now) {
   impl& self = *impl_;
   const index_type index = self.workers_.find(worker);
   if (index == no_index) return;
+  self.prepare();
   self.crashes_.forget_failed_starts();
   // Told to leave before it was there? Then its exit follows.
   if (self.workers_[index].state == worker_state::starting) self.workers_.set_state(index, worker_state::ready);
@@ -79,6 +81,7 @@ void scheduler::worker_start_failed(worker_id worker, time_point now) {
   impl& self = *impl_;
   const index_type index = self.workers_.find(worker);
   if (index == no_index) return;
+  self.prepare();
   const bool was_wanted = self.workers_[index].working();
   self.bury(index, {});
   if (was_wanted) {
@@ -100,6 +103,7 @@ bool scheduler::replied(worker_id worker, task_id task, duration, time_point now
   impl& self = *impl_;
   const index_type index = self.find_sent(worker, task);
   if (index == no_index) return false;
+  self.prepare();
   self.detach(index);
   self.forget(index);
   self.crashes_.completed();
@@ -111,6 +115,7 @@ void scheduler::worker_exited(worker_id worker, std::span<const task_id> started
   impl& self = *impl_;
   const index_type index = self.workers_.find(worker);
   if (index == no_index) return;
+  self.prepare();
   const worker_state state = self.workers_[index].state;
   const bool asked = state == worker_state::retiring || state == worker_state::killed;
   self.bury(index, started);
@@ -122,6 +127,7 @@ void scheduler::recycle(worker_id worker, time_point now) {
   impl& self = *impl_;
   const index_type index = self.workers_.find(worker);
   if (index == no_index || !self.workers_[index].working()) return;
+  self.prepare();
   self.workers_.set_outgrown(index);
   self.recall(index);
   self.settle(now);
@@ -131,6 +137,7 @@ void scheduler::worker_leaves(worker_id worker, time_point now) {
   impl& self = *impl_;
   const index_type index = self.workers_.find(worker);
   if (index == no_index || !self.workers_[index].working()) return;
+  self.prepare();
   self.workers_.set_state(index, worker_state::retiring);
   self.workers_[index].leave_by = later(now, self.settings_.leave_grace);
   self.recall(index);
@@ -141,6 +148,7 @@ void scheduler::cancel(task_id task, cancel_kind kind, time_point now) {
   impl& self = *impl_;
   const index_type index = self.tasks_.find(task);
   if (index == no_index) return;
+  self.prepare();
   task_record& record = self.tasks_[index];
   // A task that was told to stop is one that could not be taken back: asking again would get the same answer.
   if (record.state != task_state::assigned || (!record.stop_requested && self.take_back(index))) {
@@ -155,6 +163,7 @@ void scheduler::cancel(task_id task, cancel_kind kind, time_point now) {
 
 void scheduler::tick(time_point now) {
   impl& self = *impl_;
+  self.prepare();
   for (index_type task = self.deadlines_.due(now); task != no_index; task = self.deadlines_.due(now)) {
     self.expire(task, now);
   }
@@ -163,12 +172,14 @@ void scheduler::tick(time_point now) {
 }
 
 void scheduler::shutdown(time_point now) {
+  impl_->prepare();
   impl_->closing_ = true;
   impl_->settle(now);
 }
 
 void scheduler::stop(time_point now) {
   impl& self = *impl_;
+  self.prepare();
   self.closing_ = true;
   self.finish_all(failure::pool_stopped);
   self.kill_all();
@@ -176,6 +187,7 @@ void scheduler::stop(time_point now) {
 }
 
 void scheduler::break_pool(time_point now) {
+  impl_->prepare();
   impl_->break_pool();
   impl_->settle(now);
 }
@@ -220,6 +232,15 @@ counts scheduler::count() const noexcept {
 void* scheduler::assigned_context(worker_id worker, task_id task) const noexcept {
   const index_type index = impl_->find_sent(worker, task);
   return index == no_index ? nullptr : impl_->tasks_[index].context;
+}
+
+void scheduler::impl::prepare() {
+  // An event hands a task out twice at most (and shares it out again), and has three things to say to a worker.
+  const std::size_t most = actions_.size() + 2 * tasks_.size() + 3 * std::size_t{workers_.slots()} + 16;
+  if (actions_.capacity() < most) actions_.reserve(2 * most);
+  if (scratch_.capacity() < tasks_.slots()) scratch_.reserve(2 * std::size_t{tasks_.slots()});
+  deadlines_.reserve(tasks_.slots() + std::size_t{1});
+  workers_.prepare();
 }
 
 void scheduler::impl::settle(time_point now) {

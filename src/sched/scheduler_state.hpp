@@ -25,13 +25,13 @@ struct scheduler::impl {
     settings_.max_workers = std::max(settings_.max_workers, 1U);
   }
 
+  /// Every event begins with it: takes the memory that it may need, so that for want of it nothing is half done.
+  void prepare();
   /// Every event ends with it: leaves nothing undone that could be done now.
   void settle(time_point now);
 
   // ---- Admission.
 
-  /// Makes room for what a new task may cause, so that for want of memory it is not half known. Before anything is changed.
-  void prepare();
   bool has_room() const noexcept;
   /// Lets held tasks in, oldest first, as long as there is room.
   void admit_held();

@@ -103,7 +103,8 @@ class pool_core final : public context_listener, public std::enable_shared_from_
 
   /// A pool that nobody waits for is not watched, so what became of its workers is noticed now.
   pool_stats stats() {
-    if (!engine_->active()) {
+    // In a process that the application has forked, locks may be those of threads that are not there.
+    if (owner_ == ::getpid() && !engine_->active()) {
       engine_->drain();
       react(urgency::now);
     }
