@@ -203,7 +203,6 @@ class pool_engine final : public engine, sched::claims {
   std::optional<clock::time_point> server_due_;     // when to try again to start the fork server
   std::optional<clock::time_point> server_failing_since_;
   unsigned server_attempts_ = 0;                    // since it was heard of last
-  std::string server_failure_;                      // why they were in vain
   bool idle_output_ = false;  // an idle worker has been given something that is not sent yet
   std::string broken_why_;
   std::exception_ptr broken_cause_;

@@ -115,21 +115,22 @@ bool pool_engine::server_may_recover(clock::time_point now) {
 /// short now, and a server that dies at once may find what it needs the next time.
 void pool_engine::connect_server(clock::time_point now) {
   if (!scheduler_->broken() && !drained_) {
-    if (++server_attempts_ == 1) server_failure_ = "it dies each time before it answers";
-    if (server_attempts_ <= most_server_attempts) {
+    std::string why;
+    if (++server_attempts_ <= most_server_attempts) {
       try {
         server_ = worker::connect_pool(store_->pool_id(), worker::server_start::only_executing);
         watch_server();
         return send_to_server();
       } catch (const std::exception& error) {
-        server_failure_ = error.what();
+        why = error.what();
       }
       if (worker::can_execute_server() && server_attempts_ != most_server_attempts) {
         server_due_ = now + std::chrono::milliseconds(5) * (1U << server_attempts_);
         return;
       }
     }
-    break_pool("the fork server died and cannot be started again: " + server_failure_, nullptr, now);
+    if (why.empty()) why = worker::how_server_ended();
+    break_pool("the fork server died and cannot be started again: " + why, nullptr, now);
     run_actions(now);
   }
   // Workers that no server was told of are not there, and never will be.

@@ -52,17 +52,34 @@ void scheduler::impl::doom(index_type task, failure why, time_point now) {
   if (settings_.cancel_grace > duration::zero()) {
     deadlines_.set(task, later(now, settings_.cancel_grace));
   } else {
-    kill(worker);
+    kill_for(task, now);
   }
+}
+
+void scheduler::impl::kill_for(index_type task, time_point now) {
+  // A worker runs one task after the other. If it has begun a later one, this one is done and its result is on the way; to
+  // kill the worker would be to kill the other task.
+  task_record& record = tasks_[task];
+  if (!record.result_due && overtaken(task)) {
+    record.result_due = true;
+    deadlines_.set(task, later(now, settings_.result_grace));
+  } else {
+    kill(record.worker);
+  }
+}
+
+bool scheduler::impl::overtaken(index_type task) const noexcept {
+  const worker_id worker = workers_[tasks_[task].worker].id;
+  for (index_type behind = tasks_[task].next; behind != no_index; behind = tasks_[behind].next) {
+    if (tasks_[behind].sent && slots_.started(worker, tasks_.id(behind))) return true;
+  }
+  return false;
 }
 
 void scheduler::impl::expire(index_type task, time_point now) {
   deadlines_.clear(task);
   const task_record& record = tasks_[task];
-  if (record.doom != failure::none) {
-    kill(record.worker);
-    return;
-  }
+  if (record.doom != failure::none) return kill_for(task, now);
   std::optional<time_point> started;
   if (record.sent) started = slots_.started(workers_[record.worker].id, tasks_.id(task));
   // The worker wrote that time. One from the future must not put the deadline off for ever.

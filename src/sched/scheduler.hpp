@@ -35,6 +35,8 @@ struct options {
   /// How much expected work may be handed over behind the running task.
   duration lookahead = std::chrono::microseconds{200};
   duration cancel_grace = std::chrono::milliseconds{500};
+  /// How long the result of a task may be on its way, where its worker has begun the next one.
+  duration result_grace = std::chrono::seconds{1};
   /// How long a worker that was told to leave, or said that it does, may take before it is killed.
   duration leave_grace = std::chrono::seconds{2};
   /// Most tasks, waiting and running; 0: no bound.

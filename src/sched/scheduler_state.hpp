@@ -95,6 +95,10 @@ struct scheduler::impl {
   void doom(index_type task, failure why, time_point now);
   /// A deadline of the task has passed.
   void expire(index_type task, time_point now);
+  /// Kills the worker of a doomed task, unless the task must be done already.
+  void kill_for(index_type task, time_point now);
+  /// True if its worker has begun a later task.
+  bool overtaken(index_type task) const noexcept;
   void kill(index_type worker);
   void kill_all();
   /// The worker is gone. What it had `started` is lost, or tried again; the others are queued, or end as was asked.

@@ -41,6 +41,7 @@ struct task_record {
   failure doom = failure::none;  ///< how it ends unless its result comes first: its worker is about to be killed for it
   bool sent = false;  ///< while assigned: the engine has fetched the assignment, so the worker may know of it
   bool stop_requested = false;
+  bool result_due = false;  ///< its worker was not killed for it, as it has begun a later task
 };
 
 /// The slab. Ids are never 0 and never repeat: a record whose generations are used up is not used again.

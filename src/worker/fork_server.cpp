@@ -84,14 +84,22 @@ class fork_server {
   unique_fd connect(std::uint64_t pool_id, server_start how) {
     std::lock_guard lock(mutex_);
     auto [ours, theirs] = seqpacket_pair(SOCK_NONBLOCK);
-    if (!root_) start(how);
+    bool new_here = !root_;
+    if (new_here) start(how);
     int error;
     while ((error = introduce(pool_id, theirs.get())) == EPIPE || error == ECONNRESET) {
-      refuse_the_hopeless(reap(1000));  // it is dead or dying: its socket goes a moment before the process does
+      reap(1000);  // it is dead or dying: its socket goes a moment before the process does
+      if (new_here) refuse_the_hopeless();  // one of before may have had reasons that are gone
       start(how);
+      new_here = true;
     }
     if (error != 0) throw_errno(error, "shmpool: sendmsg to the fork server");
     return std::move(ours);
+  }
+
+  std::string how_last_ended() {
+    std::lock_guard lock(mutex_);
+    return end_of_last();
   }
 
   /// A server has done something.
@@ -123,17 +131,19 @@ class fork_server {
  private:
   /// A server that ends at once would be started again for ever. It leaves by exit only when its parent has gone; else it
   /// is a program that does not get to init, or whose libraries are not there any more.
-  void refuse_the_hopeless(std::optional<int> status) {
-    std::string end = status ? "was killed by signal " + std::to_string(WTERMSIG(*status)) : "is dead";
-    if (status && WIFEXITED(*status)) {
-      end = "left with exit code " + std::to_string(WEXITSTATUS(*status));
-    } else if (++fruitless_ < most_fruitless) {
-      return;
-    }
+  void refuse_the_hopeless() {
+    const bool left = last_status_ && WIFEXITED(*last_status_);
+    if (!left && ++fruitless_ < most_fruitless) return;
     fruitless_ = 0;
-    throw std::system_error(errc::fork_server,
-                            "the fork server is this program executed again, which " + end +
-                                " before it did anything; is shmpool::init(argc, argv) the first line of main?");
+    throw std::system_error(errc::fork_server, end_of_last());
+  }
+
+  std::string end_of_last() const {
+    std::string end = "is dead";
+    if (last_status_ && WIFEXITED(*last_status_)) end = "left with exit code " + std::to_string(WEXITSTATUS(*last_status_));
+    else if (last_status_) end = "was killed by signal " + std::to_string(WTERMSIG(*last_status_));
+    return "the fork server is this program executed again, which " + end +
+           " before it did anything; is shmpool::init(argc, argv) the first line of main?";
   }
 
   void start(server_start how) {
@@ -205,9 +215,10 @@ class fork_server {
   }
 
   /// Takes note of the server's end, waiting for it at most `milliseconds`; null if nobody can tell how it ended.
-  std::optional<int> reap(int milliseconds) noexcept {
+  void reap(int milliseconds) noexcept {
     root_.reset();
-    if (pid_ == 0) return std::nullopt;
+    last_status_.reset();
+    if (pid_ == 0) return;
     unique_fd process(static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)));
     if (process) {
       pollfd ended{process.get(), POLLIN, 0};
@@ -215,14 +226,14 @@ class fork_server {
       }
     }
     int status = 0;
-    const bool known = ::waitpid(std::exchange(pid_, 0), &status, WNOHANG) > 0;  // or somebody else has waited for it
-    return known ? std::optional(status) : std::nullopt;
+    if (::waitpid(std::exchange(pid_, 0), &status, WNOHANG) > 0) last_status_ = status;  // or somebody else has waited for it
   }
 
   std::mutex mutex_;
   char** program_ = nullptr;
   pid_t owner_ = 0;
   pid_t pid_ = 0;
+  std::optional<int> last_status_;  // of the server that died last
   unique_fd root_;
   /// How many in a row may be killed before they do anything. That can be bad luck.
   static constexpr int most_fruitless = 5;
@@ -253,6 +264,10 @@ void server_works() noexcept {
 
 bool can_execute_server() noexcept {
   return this_process().can_execute();
+}
+
+std::string how_server_ended() {
+  return this_process().how_last_ended();
 }
 
 void ensure_fork_server() {

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <string>
 
 namespace shmpool::worker {
 
@@ -32,6 +33,9 @@ unique_fd connect_pool(std::uint64_t pool_id, server_start how = server_start::a
 
 /// Notes that the server has answered a pool: if it dies, another one will do better than to die at once.
 void server_works() noexcept;
+
+/// How the server that died last ended, for an error that says that servers do.
+std::string how_server_ended();
 
 /// True if a server can be started at any time, because the program has called init.
 bool can_execute_server() noexcept;

@@ -169,6 +169,7 @@ TEST_F(scheduler_cancel, innocent_task_at_a_killed_worker_runs_again_if_it_had_n
   run("b");  // too late to be taken back, yet in the end the worker says that it had not begun
   cancel("a", cancel_kind::terminal);
   pass(settings.cancel_grace);
+  pass(settings.result_grace);
   EXPECT_EQ(actions(), "stop a W1, kill W1");
   die(1, "a");
   EXPECT_EQ(actions(), "a cancelled, start W2, assign b W2");
@@ -202,6 +203,7 @@ TEST_F(scheduler_cancel, cancelling_at_a_killed_worker_asks_nothing_of_it) {
   run("b");
   cancel("a", cancel_kind::terminal);
   pass(settings.cancel_grace);
+  pass(settings.result_grace);
   EXPECT_EQ(actions(), "stop a W1, kill W1");
   cancel("b", cancel_kind::terminal);
   EXPECT_EQ(actions(), "");
@@ -322,6 +324,39 @@ TEST_F(scheduler_cancel, deadline_goes_with_the_task) {
   EXPECT_TRUE(sched().next_deadline());
   reply(1, "a");
   EXPECT_FALSE(sched().next_deadline());
+}
+
+// The result of a was on its way when its grace ended. Its worker was killed, and b with it, which nobody had cancelled.
+TEST_F(scheduler_cancel, nobody_is_killed_for_a_task_that_must_be_done) {
+  bring_up(1);
+  submit("a", quick());
+  submit("b", quick());
+  EXPECT_EQ(actions(), "assign a W1, assign b W1");
+  run("a");
+  run("b");
+  cancel("a", cancel_kind::terminal);
+  EXPECT_EQ(actions(), "stop a W1");
+  pass(settings.cancel_grace);
+  EXPECT_EQ(actions(), "");
+  EXPECT_TRUE(reply(1, "a"));
+  pass(settings.result_grace);
+  EXPECT_EQ(actions(), "");
+  EXPECT_TRUE(reply(1, "b"));
+}
+
+TEST_F(scheduler_cancel, worker_that_begins_one_task_in_the_middle_of_another_is_killed_in_the_end) {
+  settings.cancel_grace = {};
+  bring_up(1);
+  submit("a", quick());
+  submit("b", quick());
+  actions();
+  run("a");
+  run("b");
+  cancel("a", cancel_kind::terminal);
+  EXPECT_EQ(actions(), "stop a W1");
+  ASSERT_TRUE(sched().next_deadline());
+  pass(settings.result_grace);
+  EXPECT_EQ(actions(), "kill W1");
 }
 
 }  // namespace

@@ -353,6 +353,14 @@ class model final : public claims {
 
   void kill(sim_worker& worker, time_point now) {
     require(!worker.killed, "kills a worker once");
+    if (!stopped && !broken && !batched && !worker.retiring && worker.running) {
+      const bool waited = std::any_of(worker.outbox.begin(), worker.outbox.end(), [&](const sim_task* task) {
+        const time_point doomed_at = task->terminal_at ? *task->terminal_at : task->started_at + task->spec.timeout;
+        return (task->terminal_at || task->spec.timeout > duration::zero()) &&
+               doomed_at + settings.cancel_grace + settings.result_grace <= now;
+      });
+      require(worker.running->doomed() || worker.running->overdue(now) || waited, "does not kill a task for one that is done");
+    }
     bool reason = stopped || broken || batched;
     reason = reason || (worker.retiring && worker.leave_since + settings.leave_grace <= now);
     worker.each([&](const sim_task& task) {

@@ -52,6 +52,7 @@ class world {
     out.cancel_grace = milliseconds{below(4) * 5};
     out.min_workers = chance(30) ? below(5) : 0;
     out.max_tasks_per_worker = chance(30) ? 1 + below(10) : 0;
+    out.result_grace = milliseconds{1 + below(20)};
     out.leave_grace = milliseconds{1 + below(20)};
     out.max_pending = chance(30) ? 3 + below(20) : 0;
     out.max_pending_bytes = chance(30) ? 1 + below(5000) : 0;
@@ -320,7 +321,7 @@ class world {
         if (task.spec.timeout > duration::zero() && !task.stop_sent && !task.terminal_at) {
           require(deadline && *deadline <= task.started_at + task.spec.timeout, "looks at an overdue task in time");
         }
-        if (task.terminal_at) {
+        if (task.terminal_at && task.at->running == &task) {
           require(deadline && *deadline <= *task.terminal_at + model_.settings.cancel_grace, "kills in time");
         }
         if (task.doomed()) require(deadline.has_value(), "a doomed task has a deadline");
