@@ -163,6 +163,9 @@ TEST(resources, a_pool_whose_fork_server_cannot_be_started_is_not_made_and_the_n
 }
 
 TEST(resources, memory_that_a_worker_may_not_have_is_an_error_of_its_task) {
+#if defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "no program lives with a limited address space and AddressSanitizer";
+#endif
   run([]() -> awaitable<void> {
     auto chosen = one_worker();
     chosen.rlimits = {{RLIMIT_AS, std::uint64_t{192} << 20}};
