@@ -235,11 +235,13 @@ void* scheduler::assigned_context(worker_id worker, task_id task) const noexcept
 }
 
 void scheduler::impl::prepare() {
-  // An event hands a task out twice at most (and shares it out again), and has three things to say to a worker.
-  const std::size_t most = actions_.size() + 2 * tasks_.size() + 3 * std::size_t{workers_.slots()} + 16;
+  // For the task that a submit adds, too: so the events after it need no more. An event hands a task out twice at most (and
+  // shares it out again), and has three things to say to a worker.
+  const std::size_t tasks = std::size_t{tasks_.slots()} + 1;
+  const std::size_t most = actions_.size() + 2 * (tasks_.size() + 1) + 3 * (std::size_t{workers_.slots()} + 1) + 16;
   if (actions_.capacity() < most) actions_.reserve(2 * most);
-  if (scratch_.capacity() < tasks_.slots()) scratch_.reserve(2 * std::size_t{tasks_.slots()});
-  deadlines_.reserve(tasks_.slots() + std::size_t{1});
+  if (scratch_.capacity() < tasks) scratch_.reserve(2 * tasks);
+  deadlines_.reserve(tasks);
   workers_.prepare();
 }
 
