@@ -6,7 +6,6 @@
 #include "worker/fork_server.hpp"
 #include "worker/hygiene.hpp"
 
-#include <poll.h>
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
@@ -206,11 +205,7 @@ void pool_engine::close() noexcept {
   for (const auto& [id, each] : links_) {
     if (!each->process) continue;
     kill(*each);
-    pollfd ended{each->process.get(), POLLIN, 0};
-    for (;;) {
-      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - clock::now()).count();
-      if (::poll(&ended, 1, static_cast<int>(std::max<long>(left, 0))) >= 0 || errno != EINTR) break;
-    }
+    each->await_end(deadline);
   }
   queue_->cancel_all();
   server_.reset();
@@ -286,7 +281,7 @@ pool_stats pool_engine::stats() const {
   result.workers_started = workers_started_;
   result.workers_retired = workers_retired_;
   result.workers_killed = workers_killed_;
-  result.worker_deaths = tasks.deaths;
+  result.worker_deaths = worker_deaths_;
   result.held = tasks.held;
   result.queued = tasks.queued;
   result.assigned = tasks.assigned;

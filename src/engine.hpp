@@ -1,7 +1,7 @@
 // The engine of one pool: owns the scheduler, the store, the loop's queue and the links to the workers, and turns what the
-// scheduler decides into frames, forks and kills. Sources: engine.cpp (the calls from above), engine_submit.cpp (how tasks come in), engine_actions.cpp (what the
-// scheduler wants done), engine_events.cpp (what the loop and the workers report), engine_processes.cpp (what becomes
-// of the worker processes), engine_failures.cpp (what it does when the kernel refuses it something).
+// scheduler decides into frames, forks and kills. Sources: engine.cpp (the calls from above), engine_submit.cpp (how tasks
+// come in), engine_actions.cpp (what the scheduler wants done), engine_events.cpp (what the loop and the workers report),
+// engine_processes.cpp (the worker processes), engine_failures.cpp (what it does when the kernel refuses it something).
 //
 // Thread safety: public members may be called from any thread; one mutex guards everything below.
 #pragma once
@@ -95,16 +95,11 @@ class pool_engine final : public engine, sched::claims {
 
   // ---- engine_actions.cpp
   void run_actions(clock::time_point now);
-  void start_worker(sched::worker_id id, bool lasting);
   void admit(task& what, sched::task_id id);
   void assign(link& to, task& what, clock::time_point now);
   void lease_for(link& to, task& what, std::vector<wire::segment_ref>& refs);
   void introduce_function(link& to, std::uint32_t function);
   wire::segment_ref reference(link& to, const attachment& what);
-  void kill(link& which) noexcept;
-  void start_failed(link& which, std::string why, clock::time_point now);
-  /// Sends to the fork server what has been waiting, as far as its socket takes it.
-  void send_to_server();
   void unassign(task& what) noexcept;
   /// Takes all tasks off a worker that is dead or given up, and says which of them it had started. It never starts the others.
   std::vector<sched::task_id> strip(link& which);
@@ -152,6 +147,11 @@ class pool_engine final : public engine, sched::claims {
   bool server_may_recover(clock::time_point now);
 
   // ---- engine_processes.cpp
+  void start_worker(sched::worker_id id, bool lasting);
+  void start_failed(link& which, std::string why, clock::time_point now);
+  void kill(link& which) noexcept;
+  /// Sends to the fork server what has been waiting, as far as its socket takes it.
+  void send_to_server();
   void on_server_readable(clock::time_point now);
   void on_server_message(const wire::server_message& message, unique_fd descriptor, clock::time_point now);
   void on_server_lost(clock::time_point now);
@@ -210,7 +210,7 @@ class pool_engine final : public engine, sched::claims {
   std::string last_death_;
   std::uint64_t submitted_ = 0, succeeded_ = 0;
   failure_counts failures_;
-  std::uint64_t workers_started_ = 0, workers_retired_ = 0, workers_killed_ = 0;
+  std::uint64_t workers_started_ = 0, workers_retired_ = 0, workers_killed_ = 0, worker_deaths_ = 0;
 };
 
 }  // namespace shmpool::detail

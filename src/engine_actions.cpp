@@ -1,20 +1,13 @@
-// What the scheduler wants done, done: workers started and killed, tasks sent, operations completed.
+// What the scheduler wants done, done: tasks sent, operations completed, the loop told. Workers are started and killed in
+// engine_processes.cpp.
 #include "engine.hpp"
 
 #include "fault_point.hpp"
 #include "unmap_list.hpp"
-#include "wire/fd_passing.hpp"
-#include "worker/fork_server.hpp"
-#include "worker/hygiene.hpp"
 
-#include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/timerfd.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <csignal>
 #include <ctime>
 #include <iterator>
 #include <new>
@@ -75,80 +68,6 @@ void pool_engine::admit(task& what, sched::task_id id) {
   op.result.place = id;
   if (&op == held_now_) held_now_ = nullptr;
   else completed_.push(op);
-}
-
-void pool_engine::start_worker(sched::worker_id id, bool lasting) {
-  const auto now = clock::now();
-  worker::occupy_standard_streams();  // the application may have closed them since
-  try {
-    auto made = std::make_unique<link>(id);
-    link& to = *links_.emplace(id, std::move(made)).first->second;
-    wire::spawn_message message{};
-    message.head.type = wire::server_message_type::spawn;
-    message.head.worker = id;
-    message.settings = settings_;
-    unsent_.push_back(message);
-    wire::frame_header header;
-    header.type = wire::frame_type::hello;
-    to.queue_frame(header, {}, lasting ? lasting_hello_ : hello_);
-    to.start_receiving(*queue_);
-    idle_output_ = true;
-  } catch (const std::exception& error) {
-    start_failure_ = error.what();
-    links_.erase(id);
-    scheduler_->worker_start_failed(id, now);
-    return;
-  }
-  send_to_server();
-}
-
-void pool_engine::send_to_server() {
-  while (!unsent_.empty() && server_ && !server_send_.pending) {
-    const wire::spawn_message& message = unsent_.front();
-    const bool spawn = message.head.type == wire::server_message_type::spawn;
-    link* const about = find(message.head.worker);
-    if (!about || about->state == link::stage::gone) {
-      unsent_.pop_front();
-      continue;
-    }
-    const int fds[] = {about->worker_end.get(), about->control.descriptor()};
-    const std::size_t size = spawn ? sizeof message : sizeof message.head;
-    const ssize_t sent = wire::send_with_fds(server_.get(), std::as_bytes(std::span(&message, 1)).first(size),
-                                             std::span(fds, spawn ? 2U : 0U), MSG_DONTWAIT);
-    if (sent == -EAGAIN) {
-      server_send_.what = loop::operation::kind::poll_out;
-      server_send_.fd = server_.get();
-      queue_->start(server_send_);
-      return;
-    }
-    if (sent == -EPIPE || sent == -ECONNRESET) return;  // the server is dead; its socket tells, and the next one is sent this
-    if (sent < 0 && !spawn) {  // a worker that is not killed would keep its task for ever
-      about->failed("sendmsg to the fork server", static_cast<int>(-sent));
-      return;
-    }
-    unsent_.pop_front();
-    if (sent < 0) {
-      // ETOOMANYREFS, say: descriptors in flight count against the limit.
-      start_failed(*about, "sendmsg to the fork server: " + std::system_category().message(static_cast<int>(-sent)), clock::now());
-      continue;
-    }
-    if (spawn) {
-      SHMPOOL_FAULT_POINT("parent.worker_asked");
-      ++workers_started_;  // now, as its first reply may overtake the server's
-      about->worker_end.reset();
-      about->control.forget_descriptor();
-    }
-  }
-}
-
-void pool_engine::start_failed(link& which, std::string why, clock::time_point now) {
-  start_failure_ = std::move(why);
-  const auto started = strip(which);
-  for (loop::operation* each : {&which.receive, &which.send, &which.exit_watch}) queue_->cancel(*each);
-  which.state = link::stage::gone;
-  // It can have been there, and have begun, although nobody can take charge of it.
-  if (started.empty()) scheduler_->worker_start_failed(which.id, now);
-  else scheduler_->worker_exited(which.id, started, now);
 }
 
 std::vector<sched::task_id> pool_engine::strip(link& which) {
@@ -229,20 +148,6 @@ void pool_engine::lease_for(link& to, task& what, std::vector<wire::segment_ref>
     refs.push_back(reference(to, {leased, 0, bytes, access::lease}));
     what.leases.push_back(std::move(leased));
   }
-}
-
-void pool_engine::kill(link& which) noexcept {
-  if (which.state == link::stage::gone) return;
-  which.state = link::stage::leaving;
-  if (which.process) {
-    if (::syscall(SYS_pidfd_send_signal, which.process.get(), SIGKILL, nullptr, 0) == 0 || errno == ESRCH) return;
-    // A sandbox may forbid it, or the application has dropped its privileges; the fork server has kept them.
-  }
-  wire::spawn_message message{};
-  message.head.type = wire::server_message_type::kill;
-  message.head.worker = which.id;
-  unsent_.push_back(message);
-  send_to_server();
 }
 
 bool pool_engine::take_back(sched::worker_id worker, sched::task_id id) noexcept {
@@ -337,13 +242,7 @@ std::exception_ptr pool_engine::failure_of(sched::failure why, sched::worker_id 
     if (!dead.violation.empty()) {
       return std::make_exception_ptr(std::system_error(errc::protocol_violation, dead.violation));
     }
-    details.pid = dead.pid;
-    details.max_rss_bytes = dead.max_rss_bytes;
-    if (dead.wait_status) {
-      details.status_known = true;
-      if (WIFSIGNALED(*dead.wait_status)) details.signal = WTERMSIG(*dead.wait_status);
-      else details.exit_code = WEXITSTATUS(*dead.wait_status);
-    }
+    dead.describe_end(details);
   }
   return std::make_exception_ptr(worker_lost(details));
 }

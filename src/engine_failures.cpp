@@ -4,10 +4,7 @@
 
 #include "worker/fork_server.hpp"
 
-#include <poll.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <string>
 #include <system_error>
 
@@ -71,12 +68,7 @@ void pool_engine::heed_refusal(clock::time_point now) {
   const auto deadline = clock::now() + patience;
   meet_last_workers(deadline);
   for (const auto& [id, each] : links_) {
-    if (!each->process) continue;
-    pollfd ended{each->process.get(), POLLIN, 0};
-    for (;;) {
-      const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - clock::now()).count();
-      if (::poll(&ended, 1, static_cast<int>(std::max<long>(left, 0))) >= 0 || errno != EINTR) break;
-    }
+    each->await_end(deadline);
   }
   queue_->cancel_all();
   server_.reset();

@@ -1,17 +1,21 @@
-// What becomes of the worker processes: what the fork server reports, how a dead worker is accounted for, and what happens
-// when the fork server itself dies.
+// The worker processes: how one is started and killed, what the fork server reports, how a dead worker is accounted for, and
+// what happens when the fork server itself dies.
 #include "engine.hpp"
 
+#include "fault_point.hpp"
 #include "wire/fd_passing.hpp"
 #include "worker/fork_server.hpp"
+#include "worker/hygiene.hpp"
 
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 
 namespace shmpool::detail {
 
@@ -27,6 +31,94 @@ const char* name_of(std::uint32_t call) noexcept {
 }
 
 }  // namespace
+
+void pool_engine::start_worker(sched::worker_id id, bool lasting) {
+  const auto now = clock::now();
+  worker::occupy_standard_streams();  // the application may have closed them since
+  try {
+    auto made = std::make_unique<link>(id);
+    link& to = *links_.emplace(id, std::move(made)).first->second;
+    wire::spawn_message message{};
+    message.head.type = wire::server_message_type::spawn;
+    message.head.worker = id;
+    message.settings = settings_;
+    unsent_.push_back(message);
+    wire::frame_header header;
+    header.type = wire::frame_type::hello;
+    to.queue_frame(header, {}, lasting ? lasting_hello_ : hello_);
+    to.start_receiving(*queue_);
+    idle_output_ = true;
+  } catch (const std::exception& error) {
+    start_failure_ = error.what();
+    links_.erase(id);
+    scheduler_->worker_start_failed(id, now);
+    return;
+  }
+  send_to_server();
+}
+
+void pool_engine::send_to_server() {
+  while (!unsent_.empty() && server_ && !server_send_.pending) {
+    const wire::spawn_message& message = unsent_.front();
+    const bool spawn = message.head.type == wire::server_message_type::spawn;
+    link* const about = find(message.head.worker);
+    if (!about || about->state == link::stage::gone) {
+      unsent_.pop_front();
+      continue;
+    }
+    const int fds[] = {about->worker_end.get(), about->control.descriptor()};
+    const std::size_t size = spawn ? sizeof message : sizeof message.head;
+    const ssize_t sent = wire::send_with_fds(server_.get(), std::as_bytes(std::span(&message, 1)).first(size),
+                                             std::span(fds, spawn ? 2U : 0U), MSG_DONTWAIT);
+    if (sent == -EAGAIN) {
+      server_send_.what = loop::operation::kind::poll_out;
+      server_send_.fd = server_.get();
+      queue_->start(server_send_);
+      return;
+    }
+    if (sent == -EPIPE || sent == -ECONNRESET) return;  // the server is dead; its socket tells, and the next one is sent this
+    if (sent < 0 && !spawn) {  // a worker that is not killed would keep its task for ever
+      about->failed("sendmsg to the fork server", static_cast<int>(-sent));
+      return;
+    }
+    unsent_.pop_front();
+    if (sent < 0) {
+      // ETOOMANYREFS, say: descriptors in flight count against the limit.
+      start_failed(*about, "sendmsg to the fork server: " + std::system_category().message(static_cast<int>(-sent)), clock::now());
+      continue;
+    }
+    if (spawn) {
+      SHMPOOL_FAULT_POINT("parent.worker_asked");
+      ++workers_started_;  // now, as its first reply may overtake the server's
+      about->worker_end.reset();
+      about->control.forget_descriptor();
+    }
+  }
+}
+
+void pool_engine::start_failed(link& which, std::string why, clock::time_point now) {
+  start_failure_ = std::move(why);
+  const auto started = strip(which);
+  for (loop::operation* each : {&which.receive, &which.send, &which.exit_watch}) queue_->cancel(*each);
+  which.state = link::stage::gone;
+  // It can have been there, and have begun, although nobody can take charge of it.
+  if (started.empty()) scheduler_->worker_start_failed(which.id, now);
+  else scheduler_->worker_exited(which.id, started, now);
+}
+
+void pool_engine::kill(link& which) noexcept {
+  if (which.state == link::stage::gone) return;
+  which.state = link::stage::leaving;
+  if (which.process) {
+    if (::syscall(SYS_pidfd_send_signal, which.process.get(), SIGKILL, nullptr, 0) == 0 || errno == ESRCH) return;
+    // A sandbox may forbid it, or the application has dropped its privileges; the fork server has kept them.
+  }
+  wire::spawn_message message{};
+  message.head.type = wire::server_message_type::kill;
+  message.head.worker = which.id;
+  unsent_.push_back(message);
+  send_to_server();
+}
 
 void pool_engine::watch_server() {
   server_watch_.what = loop::operation::kind::poll_in;
@@ -149,16 +241,10 @@ void pool_engine::check_exits(clock::time_point now) {
 void pool_engine::account(const link& which) {
   worker_exit how;
   how.why = which.why_it_left;
-  how.pid = which.pid;
-  how.max_rss_bytes = which.max_rss_bytes;
   how.tasks = which.results;
-  if (which.wait_status) {
-    how.status_known = true;
-    if (WIFSIGNALED(*which.wait_status)) how.signal = WTERMSIG(*which.wait_status);
-    else how.exit_code = WEXITSTATUS(*which.wait_status);
-  }
+  which.describe_end(how);
   switch (how.why) {
-    case worker_exit::reason::died: break;  // the scheduler counts those
+    case worker_exit::reason::died: ++worker_deaths_; break;
     case worker_exit::reason::killed: ++workers_killed_; break;
     case worker_exit::reason::retired:
     case worker_exit::reason::idle: ++workers_retired_; break;

@@ -1,12 +1,12 @@
 // Promises about exceptions in a worker that has run out of memory. Replaces operator new, so this file is a test
 // program of its own.
+#include "support/failing_new.hpp"
+
 #include <shmpool/detail/exception_codec.hpp>
 #include <shmpool/remote_error.hpp>
 
 #include <gtest/gtest.h>
 
-#include <cstdlib>
-#include <limits>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -14,31 +14,13 @@
 
 namespace {
 
-constexpr int unlimited = std::numeric_limits<int>::max();
-thread_local int allocations_left = unlimited;
-thread_local bool recovers = false;  // whether there is memory again after the first allocation that failed
+using shmpool::test::allocations_left;
+using shmpool::test::memory_recovers;
+using shmpool::test::unlimited;
 
-}  // namespace
-
-// Not inlined, because the compiler would then see free() for what it believes operator new returned, and warn.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  if (allocations_left != unlimited && allocations_left-- <= 0) {
-    allocations_left = recovers ? unlimited : 0;
-    throw std::bad_alloc();
-  }
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
-
-namespace {
-
-std::vector<std::byte> encode_with(int allocations, const std::exception_ptr& error) {
+/// Without memory from the allocation after so many on.
+std::vector<std::byte> encode_with(int allocations, const std::exception_ptr& error, bool recovers = false) {
+  memory_recovers = recovers;
   allocations_left = allocations;
   auto record = shmpool::detail::encode_exception(error);
   allocations_left = unlimited;
@@ -84,9 +66,7 @@ TEST(encode_exception, keeps_the_kind_if_only_the_full_record_does_not_fit) {
   int budget = 0;
   for (;; ++budget) {
     ASSERT_LT(budget, 1000);
-    recovers = true;
-    const auto record = encode_with(budget, error);
-    recovers = false;
+    const auto record = encode_with(budget, error, true);  // there is memory again after the one that fails
     if (record == full) break;
     ASSERT_EQ(record.size(), 2u);
     EXPECT_THROW(std::rethrow_exception(shmpool::detail::decode_exception(record, 1)), std::out_of_range);

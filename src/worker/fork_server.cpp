@@ -214,7 +214,7 @@ class fork_server {
     return sent < 0 ? static_cast<int>(-sent) : 0;
   }
 
-  /// Takes note of the server's end, waiting for it at most `milliseconds`; null if nobody can tell how it ended.
+  /// Takes note of the server's end, waiting for it at most `milliseconds`.
   void reap(int milliseconds) noexcept {
     root_.reset();
     last_status_.reset();

@@ -28,7 +28,8 @@ void ensure_fork_server();
 
 /// Starts the server if there is none, or if it has died, and introduces a pool. Returns the pool's own socket to the
 /// server (SOCK_SEQPACKET, non-blocking); closing it makes the server kill and reap the pool's workers. Throws
-/// std::system_error: errc::fork_server with a text that says what to do, also where servers end before they do anything, or the error of the system call that it names.
+/// std::system_error: errc::fork_server with a text that says what to do, also where servers end before they do anything, or
+/// the error of the system call that it names.
 unique_fd connect_pool(std::uint64_t pool_id, server_start how = server_start::any);
 
 /// Notes that the server has answered a pool: if it dies, another one will do better than to die at once.

@@ -47,14 +47,13 @@ int pidfd_open(pid_t pid) noexcept {
 
 class server {
  public:
-  server(int root, pid_t parent) : self_(::getpid()), root_(root) {
+  server(int root, pid_t parent) : self_(::getpid()), parent_(parent), root_(root) {
     sigset_t children;
     sigemptyset(&children);
     sigaddset(&children, SIGCHLD);
     ::sigprocmask(SIG_BLOCK, &children, nullptr);
     signals_ = unique_fd(::signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK));
     parent_process_ = unique_fd(pidfd_open(parent));
-    parent_ = parent;
     // The pid may be of somebody else by now; but our parent is ours for as long as it lives.
     if (::getppid() != parent) parent_gone_ = true;
   }
@@ -267,7 +266,7 @@ class server {
     gone.channel.reset();
   }
 
-  pid_t self_, parent_ = 0;
+  pid_t self_, parent_;
   unsigned poll_failures_ = 0, receive_failures_ = 0;  // in a row
   unique_fd root_, signals_, parent_process_;
   std::vector<std::unique_ptr<pool>> pools_;

@@ -3,6 +3,7 @@
 #include "wire/fd_passing.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -58,6 +59,15 @@ link::link(std::uint32_t number) : id(number) {
   receive.what = loop::operation::kind::receive;
   receive.fd = send.fd = socket_.get();
   exit_watch.what = loop::operation::kind::poll_in;
+}
+
+void link::await_end(std::chrono::steady_clock::time_point deadline) const noexcept {
+  if (!process) return;
+  pollfd ended{process.get(), POLLIN, 0};
+  for (;;) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+    if (::poll(&ended, 1, static_cast<int>(std::max<long>(left, 0))) >= 0 || errno != EINTR) return;
+  }
 }
 
 std::optional<std::uint16_t> link::take_slot(std::uint64_t task) noexcept {

@@ -12,6 +12,7 @@
 #include <shmpool/shm_handle.hpp>
 
 #include <sys/types.h>
+#include <sys/wait.h>
 
 #include <array>
 #include <bit>
@@ -81,6 +82,19 @@ class link {
   worker_exit::reason why_it_left = worker_exit::reason::died;
   std::uint64_t results = 0;  ///< tasks whose result it has sent
   bool exit_known() const noexcept { return wait_status.has_value() || (process_ended && !status_due); }
+
+  /// Waits until the process has ended, if there is one that it knows of, or until `deadline`.
+  void await_end(std::chrono::steady_clock::time_point deadline) const noexcept;
+  /// Fills in what worker_lost::details and worker_exit have in common.
+  template <class Description>
+  void describe_end(Description& to) const noexcept {
+    to.pid = pid;
+    to.max_rss_bytes = max_rss_bytes;
+    to.status_known = wait_status.has_value();
+    if (!wait_status) return;
+    if (WIFSIGNALED(*wait_status)) to.signal = WTERMSIG(*wait_status);
+    else to.exit_code = WEXITSTATUS(*wait_status);
+  }
 
   // What the parent has of its memory beyond tasks, by segment id.
   struct kept_segment {

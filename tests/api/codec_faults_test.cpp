@@ -137,17 +137,22 @@ TEST_F(codec_faults, an_argument_whose_encoding_throws_fails_its_submit_and_hold
   expect_unharmed(true);
 }
 
+/// What strike(how) throws, as it arrives from a worker.
+void expect_thrown_in_worker(const std::exception_ptr& error, fault how) {
+  ASSERT_TRUE(error);
+  if (how == fault::throws) {
+    EXPECT_THROW(std::rethrow_exception(error), std::range_error);
+  } else {
+    EXPECT_THROW(std::rethrow_exception(error), shmpool::remote_error);
+  }
+}
+
 TEST_F(codec_faults, an_argument_that_cannot_be_decoded_is_the_exception_of_its_task) {
   for (const fault how : {fault::throws, fault::throws_no_exception}) {
     pending_result<std::size_t> failed;
     pool.submit(take_fragile, make_fragile(fault::none, how), failed.handler());
     finish();
-    ASSERT_TRUE(failed.error());
-    if (how == fault::throws) {
-      EXPECT_THROW(std::rethrow_exception(failed.error()), std::range_error);
-    } else {
-      EXPECT_THROW(std::rethrow_exception(failed.error()), shmpool::remote_error);
-    }
+    expect_thrown_in_worker(failed.error(), how);
   }
   expect_unharmed(true);
 }
@@ -157,12 +162,7 @@ TEST_F(codec_faults, a_result_whose_encoding_throws_is_the_exception_of_its_task
     pending_result<fragile> failed;
     pool.submit(make_fragile, how, fault::none, failed.handler());
     finish();
-    ASSERT_TRUE(failed.error());
-    if (how == fault::throws) {
-      EXPECT_THROW(std::rethrow_exception(failed.error()), std::range_error);
-    } else {
-      EXPECT_THROW(std::rethrow_exception(failed.error()), shmpool::remote_error);
-    }
+    expect_thrown_in_worker(failed.error(), how);
   }
   expect_unharmed(true);
 }

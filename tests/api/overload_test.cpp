@@ -3,8 +3,6 @@
 #include "api/pool_fixture.hpp"
 #include "support/pending_result.hpp"
 
-#include <asio/experimental/awaitable_operators.hpp>
-
 #include <deque>
 #include <numeric>
 #include <string>
@@ -203,11 +201,20 @@ TEST(overload, map_keeps_to_the_bound) {
     process_pool pool(co_await asio::this_coro::executor, chosen);
     std::vector<int> numbers(10'000);
     std::iota(numbers.begin(), numbers.end(), 0);
-    using namespace asio::experimental::awaitable_operators;
-    auto [all, one] = co_await (pool.map(twice, numbers) && pool.submit(twice, 5));
-    EXPECT_EQ(one, 10);
-    EXPECT_EQ(all.size(), numbers.size());
-    for (std::size_t i = 0; i < all.size(); ++i) EXPECT_EQ(all[i], 2 * static_cast<int>(i));
+    gate held(pool);
+    pending_result<int> first;
+    pending_result<std::vector<int>> all;
+    pool.submit(stubborn, held.argument(), 1, first.handler());
+    co_await entered(held);
+    pool.map(twice, numbers, all.handler());
+    const pool_stats now = pool.stats();
+    EXPECT_GE(now.held, 1u) << "the one place is taken";
+    EXPECT_EQ(now.queued + now.assigned, 1u);
+    held.open();
+    co_await first.ended();
+    co_await all.ended();
+    EXPECT_EQ(all.value().size(), numbers.size());
+    for (std::size_t i = 0; i < all.value().size(); ++i) EXPECT_EQ(all.value()[i], 2 * static_cast<int>(i));
     EXPECT_EQ(pool.stats().held, 0u);
   }());
 }

@@ -304,6 +304,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     }
     engine_->close();
     const completion_list ended = engine_->take_completed();  // their handlers are destroyed with the list
+    const auto untold = engine_->take_notices();              // there is nowhere to post them
   }
 
   const pid_t owner_ = ::getpid();

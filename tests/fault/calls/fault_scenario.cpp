@@ -1,5 +1,7 @@
 #include "fault_scenario.hpp"
 
+#include "scenario_tasks.hpp"
+
 #include "api/pool_fixture.hpp"
 
 #include <sched.h>
@@ -21,78 +23,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using asio::awaitable;
-
-// ---- Tasks.
-
-constexpr std::size_t small_count = 100, large_count = 8 * 1024, huge_count = 3 * 128 * 1024;  // the last: 3 MiB
-
-double pattern(std::size_t i, double seed) {
-  return seed + 0.5 * static_cast<double>(i % 1000);
-}
-
-int add(int a, int b) {
-  return a + b;
-}
-
-array<double> twice(array<const double> values) {
-  auto result = make_array<double>(values.size());
-  for (std::size_t i = 0; i != values.size(); ++i) result[i] = 2 * values[i];
-  return result;
-}
-
-void increment(array<double>& values) {
-  for (double& each : values) each += 1;
-}
-
-array<double> negated(array<double> values) {
-  for (double& each : values) each = -each;
-  return values;
-}
-
-double sum(const std::vector<double>& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0);
-}
-
-std::string repeat(const std::string& text, int times) {
-  std::string result;
-  for (int i = 0; i != times; ++i) result += text;
-  return result;
-}
-
-int square(int x) {
-  return x * x;
-}
-
-void refuse() {
-  throw std::domain_error("as it should");
-}
-
-int until_asked() {
-  while (!this_task::stop_requested()) {
-    this_task::report_progress(0.5);
-    ::usleep(1000);
-  }
-  return 7;
-}
-
-void for_ever() {
-  for (;;) {
-    this_task::report_progress(0.5);
-    ::usleep(1000);
-  }
-}
-
-void leave() {
-  ::_exit(3);
-}
-
-void kill_server() {
-  while (::kill(::getppid(), SIGKILL) != 0) {
-  }
-  for (;;) ::usleep(1000);
-}
-
-// ---- The scenario.
+using namespace scenario_tasks;
 
 struct wrong_result : std::logic_error {
   using std::logic_error::logic_error;

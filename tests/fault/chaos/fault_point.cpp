@@ -71,7 +71,7 @@ void fault_point(const char* name) noexcept {
     if (!each.fits(name)) continue;
     if (static_cast<double>(draw() % 1'000'000) >= each.percent * 10'000) return;
     chaos::ledger* const book = chaos::open_ledger();
-    if (book && !book->note_fault(name, each.signal)) return;  // enough for now
+    if (book && !book->note_fault(name, each.signal)) return;  // the run has had its share of faults
     ::kill(::getpid(), each.signal);
     return;
   }

@@ -2,43 +2,20 @@
 // operator new, so this file is a test program of its own.
 #include "api/pool_fixture.hpp"
 
+#include "support/failing_new.hpp"
 #include "support/pending_result.hpp"
 
-#include <cstdlib>
 #include <functional>
-#include <limits>
 #include <new>
 #include <string>
 #include <vector>
 
 namespace {
 
-constexpr int unlimited = std::numeric_limits<int>::max();
-thread_local int allocations_left = unlimited;  // the one after these fails, and those after it succeed
-thread_local bool has_failed = false;
-
-}  // namespace
-
-// Not inlined, because the compiler would then see free() for what it believes operator new returned, and warn.
-[[gnu::noinline]] void* operator new(std::size_t size) {
-  if (allocations_left != unlimited && allocations_left-- == 0) {
-    allocations_left = unlimited;
-    has_failed = true;
-    throw std::bad_alloc();
-  }
-  if (void* memory = std::malloc(size == 0 ? 1 : size)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
-
-namespace {
-
 using namespace shmpool::testing;
+using shmpool::test::allocation_failed;
+using shmpool::test::allocations_left;
+using shmpool::test::unlimited;
 using shmpool::array;
 using shmpool::errc;
 using shmpool::process_pool;
@@ -56,7 +33,7 @@ void increment(array<double>& a) {
 template <class Submit, class Check>
 int fail_each_allocation(asio::io_context& io, Submit submit, Check check) {
   for (int n = 0; n != 2000; ++n) {
-    has_failed = false;
+    allocation_failed = false;
     int completions = 0;
     std::exception_ptr thrown, error;
     const auto handler = [&](std::exception_ptr failure, auto...) {
@@ -70,7 +47,7 @@ int fail_each_allocation(asio::io_context& io, Submit submit, Check check) {
       thrown = std::current_exception();
     }
     allocations_left = unlimited;
-    if (!has_failed) {
+    if (!allocation_failed) {
       io.run();
       io.restart();
       return n;

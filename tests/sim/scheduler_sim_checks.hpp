@@ -1,0 +1,113 @@
+// What must hold between two events: the scheduler's counts are those of the world, nothing is left undone that could be
+// done, and whatever is to happen at a time has a deadline. Throws `violation`.
+#pragma once
+
+#include "scheduler_sim_model.hpp"
+
+#include <algorithm>
+
+namespace shmpool::sched::sim {
+
+class checks {
+ public:
+  checks(const model& world, const scheduler& tested) : model_(world), sched_(tested) {}
+
+  void all() {
+    std::size_t queued = 0;
+    const sim_task* head = nullptr;
+    const auto deadline = sched_.next_deadline();
+    for (const sim_task& task : model_.tasks) {
+      if (task.done || task.place == sim_place::admitted) continue;
+      require(!task.must_be_done, "what is cancelled before it started, or cannot start, ends at once");
+      require(!model_.stopped && !model_.broken, "nothing outlives stop and break");
+      if (task.place == sim_place::held) continue;
+      if (!task.at) {
+        ++queued;
+        if (!head || task.order < head->order) head = &task;
+      } else if (!task.at->killed && task.started) {
+        // One that was asked to stop may be overdue by now, and the world cannot tell.
+        if (task.spec.timeout > duration::zero() && !task.stop_sent && !task.terminal_at) {
+          require(deadline && *deadline <= task.started_at + task.spec.timeout, "looks at an overdue task in time");
+        }
+        if (task.terminal_at && task.at->running == &task) {
+          require(deadline && *deadline <= *task.terminal_at + model_.settings.cancel_grace, "kills in time");
+        }
+        if (task.doomed()) require(deadline.has_value(), "a doomed task has a deadline");
+      }
+    }
+    const counts counted = sched_.count();
+    queued += model_.admitted;
+    require(counted.queued == queued && counted.assigned == model_.pending - model_.held - queued &&
+                counted.held == model_.held && counted.bytes == model_.bytes,
+            "counts tasks right");
+    require(counted.workers == model_.alive, "counts workers right");
+    require(counted.leaving_workers == model_.count([](const sim_worker& each) {
+              return !each.dead && (each.retiring || each.killed);
+            }),
+            "counts workers that leave right");
+    require(model_.held == 0 || !model_.has_room() || model_.batched, "holds nothing back when there is room");
+    for (const auto& [id, worker] : model_.workers) {
+      if (worker.dead || worker.killed || !worker.retiring) continue;
+      require(deadline && *deadline <= worker.leave_since + model_.settings.leave_grace, "looks after who is to leave");
+    }
+    if (!model_.batched && !model_.closing && !model_.broken) {
+      require(model_.staff() >= std::min(model_.settings.min_workers, model_.settings.max_workers) ||
+                  !model_.may_grow() || deadline,
+              "keeps the minimum of workers");
+    }
+    require(model_.batched || counted.deaths == model_.deaths, "counts deaths right");
+    require(!(model_.closing && model_.pending == 0 && model_.alive == 0) || model_.drained, "drains when all is gone");
+    if (!model_.batched) check_shares();
+    if (!head) return;
+    const bool wide = model_.busy() >= model_.settings.max_workers;
+    require(wide || !model_.may_grow() || deadline, "waits for a worker or for a time");
+    for (const auto& [id, worker] : model_.workers) {
+      if (!worker.working() || model_.spent(worker)) continue;
+      require(worker.load() != 0 || wide, "no task waits while a worker is idle");
+      require(!has_room(worker, head->spec), "no task waits while a busy worker has room for it");
+    }
+  }
+
+ private:
+  /// Nothing waits behind another task at one worker while somebody else could run it.
+  void check_shares() {
+    bool idle = false;
+    bool idle_and_ready = false;
+    bool crowded = false;
+    bool to_be_shared = false;
+    for (const auto& [id, worker] : model_.workers) {
+      if (!model_.usable(worker)) continue;
+      idle = idle || worker.load() == 0;
+      idle_and_ready = idle_and_ready || (worker.load() == 0 && worker.ready);
+      crowded = crowded || (worker.load() > 1 && !worker.inbox.empty());
+      to_be_shared = to_be_shared || (worker.load() > (worker.ready ? 1U : 0U) && !worker.inbox.empty());
+    }
+    const bool wide = model_.busy() >= model_.settings.max_workers;
+    require(!idle_and_ready || !to_be_shared || wide, "an idle worker takes its share");
+    require(idle || !crowded || wide || !model_.may_grow() || sched_.next_deadline(),
+            "a worker is started for what waits behind others");
+  }
+
+  bool has_room(const sim_worker& worker, const task_spec& task) const {
+    const duration lookahead = model_.settings.lookahead;
+    if (worker.load() == 0) return false;  // it is there to take the place of another one
+    if (!task.expected || *task.expected > lookahead || worker.load() >= model_.settings.window) return false;
+    bool plain = model_.usable(worker);
+    duration all{};
+    duration longest{};
+    worker.each([&](const sim_task& other) {
+      plain = plain && other.spec.expected && *other.spec.expected <= lookahead &&
+              other.spec.timeout == duration::zero();  // partial, then overdue: doomed, and the model cannot tell
+      if (!plain) return;
+      all += *other.spec.expected;
+      longest = std::max(longest, *other.spec.expected);
+    });
+    // Which one counts as running is the scheduler's to know; with none taken off, there is room in any case.
+    return plain && all + *task.expected <= lookahead;
+  }
+
+  const model& model_;
+  const scheduler& sched_;
+};
+
+}  // namespace shmpool::sched::sim
