@@ -35,6 +35,7 @@ class pool_engine final : public engine, sched::claims {
   explicit pool_engine(const pool_options& options);
   ~pool_engine() override;
 
+  bool inert() const noexcept override { return made_here_.inherited(); }
   int descriptor() const noexcept override { return queue_->descriptor(); }
   bool active() const noexcept override;
   segment_source& memory() noexcept override { return *store_; }

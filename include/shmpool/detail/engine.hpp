@@ -102,6 +102,9 @@ class engine {
  public:
   virtual ~engine() = default;
 
+  /// True for the copy of a pool in a process that the application has forked: it does nothing, and takes no lock, which may
+  /// be that of a thread that is not there.
+  virtual bool inert() const noexcept = 0;
   /// Readable when drain() has something to do.
   virtual int descriptor() const noexcept = 0;
   /// True while somebody waits for a completion: then the descriptor has to be watched.

@@ -103,8 +103,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
 
   /// A pool that nobody waits for is not watched, so what became of its workers is noticed now.
   pool_stats stats() {
-    // In a process that the application has forked, locks may be those of threads that are not there.
-    if (owner_ == ::getpid() && !engine_->active()) {
+    if (!engine_->inert() && !engine_->active()) {
       engine_->drain();
       react(urgency::now);
     }
@@ -213,6 +212,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   /// return. To be called by whoever has started operations, and by whoever may have ended some: another thread may have
   /// begun to wait for them meanwhile.
   void watch(expect what) {
+    if (engine_->inert()) return;
     std::lock_guard lock(mutex_);
     if (!descriptor_ || (waiting_ && what == expect::starts)) return;
     const bool active = engine_->active();
@@ -269,6 +269,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   /// it runs: it may throw, or block until another thread that runs the context has called them. So each exception also
   /// leaves run() on its own.
   void deliver(delivery how) {
+    if (engine_->inert()) return;
     completion_list ended = engine_->take_completed();
     completion_list first;
     // What a task has said is heard before its end: by now the engine has all of it.
