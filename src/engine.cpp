@@ -44,6 +44,7 @@ void check(const pool_options& options) {
   require(options.inline_bytes <= 1024 * 1024, "pool_options::inline_bytes must be at most 1 MiB");
   require(options.cancel_grace >= std::chrono::milliseconds::zero(), "pool_options::cancel_grace must not be negative");
   require(options.cache_idle >= std::chrono::milliseconds::zero(), "pool_options::cache_idle must not be negative");
+  require(options.spin >= options.spin.zero() && options.spin <= std::chrono::seconds(1), "pool_options::spin must be 0 to 1 s");
   require(options.nice >= 0 && options.nice <= 19, "pool_options::nice must be 0 to 19");
   require(options.backend <= backend::epoll, "pool_options::backend is none of automatic, io_uring and epoll");
   require(options.backing <= backing::memfd, "pool_options::backing is none of automatic, posix and memfd");

@@ -1,7 +1,7 @@
 // The engine of one pool: owns the scheduler, the store, the loop's queue and the links to the workers, and turns what the
 // scheduler decides into frames, forks and kills. Sources: engine.cpp (the calls from above), engine_submit.cpp (how tasks
 // come in), engine_actions.cpp (what the scheduler wants done), engine_events.cpp (what the loop and the workers report),
-// engine_processes.cpp (the worker processes), engine_failures.cpp (what it does when the kernel refuses it something).
+// engine_polling.cpp (the same without the kernel), engine_processes.cpp (the worker processes), engine_failures.cpp (what it does when the kernel refuses it something).
 //
 // Thread safety: public members may be called from any thread; one mutex guards everything below.
 #pragma once
@@ -11,12 +11,14 @@
 #include "process_mark.hpp"
 #include "sched/scheduler.hpp"
 #include "shm/store.hpp"
+#include "spin_budget.hpp"
 #include "wire/frame.hpp"
 #include "wire/server_protocol.hpp"
 #include "worker/link.hpp"
 
 #include <shmpool/detail/engine.hpp>
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -52,6 +54,9 @@ class pool_engine final : public engine, sched::claims {
   void close() noexcept override;
   void flush() override;
   void drain() override;
+  bool polling() const noexcept override { return polling_.load(std::memory_order_acquire); }
+  bool poll() override;
+  void stop_polling() override;
   std::chrono::milliseconds retry_after() const noexcept override;
   completion_list take_completed() noexcept override;
   std::vector<notice> take_notices() override;
@@ -119,6 +124,7 @@ class pool_engine final : public engine, sched::claims {
   // ---- engine_events.cpp
   bool reap(clock::time_point now);  // true if there was anything
   void on_received(link& from, clock::time_point now);
+  void take_in(link& from, clock::time_point now);
   bool read_frames(link& from, clock::time_point now);
   bool on_frame(link& from, const wire::frame& in, clock::time_point now);
   bool on_result(link& from, const wire::frame& in, clock::time_point now);
@@ -126,6 +132,14 @@ class pool_engine final : public engine, sched::claims {
   bool on_account(link& from, task* of, const wire::frame& in);
   void violated(link& from, const char* what, clock::time_point now);
   void break_pool(std::string why, std::exception_ptr cause, clock::time_point now);
+
+  // ---- engine_polling.cpp
+  /// Decides whether rings are polled from here on.
+  void plan_polling(clock::time_point now);
+  void collect_polled();
+  bool look_at_polled(clock::time_point now);
+  bool end_polling(clock::time_point now);  // true if there was something yet
+  std::chrono::nanoseconds spin_time() const noexcept;
 
   // ---- engine_failures.cpp
   /// Runs what must not stop half-way: an exception (memory has run out, say) breaks the pool and goes to all its tasks.
@@ -204,6 +218,13 @@ class pool_engine final : public engine, sched::claims {
   std::optional<clock::time_point> server_due_;     // when to try again to start the fork server
   std::optional<clock::time_point> server_failing_since_;
   unsigned server_attempts_ = 0;                    // since it was heard of last
+  const unsigned cpus_ = default_worker_count();
+  std::atomic<bool> polling_{false};  // somebody is going to call poll(); written under the lock
+  clock::time_point poll_until_{};
+  bool spinning_ = false;             // also while there is nothing else to do
+  bool poll_found_ = false;           // since it began
+  spin_budget spin_;
+  std::vector<link*> polled_;
   bool idle_output_ = false;  // an idle worker has been given something that is not sent yet
   std::string broken_why_;
   std::exception_ptr broken_cause_;

@@ -87,6 +87,7 @@ void pool_engine::assign(link& to, task& what, clock::time_point now) {
   if (!to.has_tasks()) {
     idle_output_ = true;
     to.found_busy(now);
+    if (to.ready && !to.receive.pending) to.start_receiving(*queue_);
   }
   introduce_function(to, what.function);
   std::vector<wire::segment_ref> refs;
@@ -275,7 +276,15 @@ void pool_engine::tell_unmapped() {
 void pool_engine::submit_to_loop() {
   if (loop_lost_) return;
   tell_unmapped();
-  for (const auto& [id, each] : links_) each->start_sending(*queue_);
+  const bool polled = polling_.load(std::memory_order_relaxed);
+  const auto spin = spin_time();
+  for (const auto& [id, each] : links_) {
+    if (each->has_tasks()) {
+      if (polled) each->set_polled(true);
+      each->let_spin(spin);
+    }
+    each->start_sending(*queue_);
+  }
   if (const std::error_code error = queue_->submit()) loop_refused(error);
   else refused_since_.reset();
 }
@@ -284,6 +293,7 @@ void pool_engine::cycle(clock::time_point now) {
   // What is reaped starts new operations, which have to be submitted in turn. Sends usually end at once; reaping them here
   // saves a turn of the user's loop.
   constexpr int bound = 4;
+  plan_polling(now);
   for (int i = 0; i != bound; ++i) {
     submit_to_loop();
     if (!reap(now)) break;

@@ -70,20 +70,14 @@ bool pool_engine::reap(clock::time_point now) {
 void pool_engine::on_received(link& from, clock::time_point now) {
   if (from.state == link::stage::gone) return;
   if (from.receive.result > 0) {
-    from.reader.commit(static_cast<std::size_t>(from.receive.result));
-    from.received += static_cast<std::uint64_t>(from.receive.result);
-    if (from.violation.empty()) {
-      try {
-        (void)read_frames(from, now);
-      } catch (const std::bad_alloc&) {
-        kill(from);  // a frame is lost, and what it said of one task with it
-      }
-    }
+    from.replies.commit(static_cast<std::size_t>(from.receive.result));
+    if (from.violation.empty()) take_in(from, now);
   }
   if (from.exit_known()) return exited(from, now);
   if (!from.violation.empty()) return;
   if (from.receive.result > 0 || from.receive.result == -ECANCELED) {
-    from.start_receiving(*queue_);
+    // One without tasks has nothing to say; that it ends is noticed by its process.
+    if (from.has_tasks() || !from.ready) from.start_receiving(*queue_);
   } else if (from.receive.result < 0 && !link::is_end(-from.receive.result)) {
     from.failed("recv", -from.receive.result);
   } else if (from.state != link::stage::leaving) {
@@ -91,13 +85,21 @@ void pool_engine::on_received(link& from, clock::time_point now) {
   }
 }
 
+void pool_engine::take_in(link& from, clock::time_point now) {
+  try {
+    (void)read_frames(from, now);
+  } catch (const std::bad_alloc&) {
+    kill(from);  // a frame is lost, and what it said of one task with it
+  }
+}
+
 /// False if the stream was given up.
 bool pool_engine::read_frames(link& from, clock::time_point now) {
   for (;;) {
     wire::frame next;
-    switch (from.reader.next(next)) {
+    switch (from.replies.next(next)) {
       case wire::frame_reader::status::incomplete: return true;
-      case wire::frame_reader::status::malformed: violated(from, from.reader.why(), now); return false;
+      case wire::frame_reader::status::malformed: violated(from, from.replies.why(), now); return false;
       case wire::frame_reader::status::frame: break;
     }
     if (!on_frame(from, next, now)) return false;

@@ -272,7 +272,7 @@ void pool_engine::check_unstarted(clock::time_point now) {
 void pool_engine::exited(link& which, clock::time_point now) {
   if (which.violation.empty()) {
     which.collect_last_words();
-    read_frames(which, now);
+    if (read_frames(which, now) && which.replies.take_from_ring()) read_frames(which, now);
   }
   const auto started = strip(which);
   if (scheduler_->broken()) {

@@ -92,6 +92,9 @@ struct pool_options {
   std::chrono::milliseconds cancel_grace = std::chrono::milliseconds{500};
   /// Most tasks handed to one worker ahead of time when tasks are short, 1 to 64; 1 turns it off.
   unsigned window = 64;
+  /// For how long the pool and its idle workers may poll before they sleep, while there are CPUs to spare: to be woken takes
+  /// longer than a short task. At most 1 s; zero: not at all.
+  std::chrono::microseconds spin = std::chrono::microseconds{50};
   /// Runs in each worker before its first task. If it throws, the pool is broken and says so.
   void (*initializer)() = nullptr;
   /// Added to the nice value of the workers, 0 to 19.

@@ -1,5 +1,6 @@
-// The memory that the parent and one worker share for control: slots that say which task has been started, and the ring in
-// which the worker keeps replies until they are sent, so that a crash loses none that was finished. docs/control-page.md.
+// The memory that the parent and one worker share for control: slots that say which task has been started; the ring in which
+// the worker keeps replies until the parent has them, so that a crash loses none that was finished; and what each tells the
+// other so that neither need call the kernel while both are awake. docs/control-page.md.
 //
 // Thread safety: every field that both sides touch is atomic. The parent believes nothing that it reads here: it decides
 // about the worker's own tasks only, and a lie costs the liar.
@@ -37,14 +38,24 @@ static_assert(sizeof(slot) == 32);
 struct control_page {
   std::uint32_t magic;  ///< "SHCP"
   std::uint32_t version;
-  alignas(64) std::atomic<std::uint64_t> reply_end;  ///< stream position (bytes since the worker began) up to which replies are complete
+
+  // Written by the worker. Positions are bytes of the reply stream since the worker began.
+  alignas(64) std::atomic<std::uint64_t> reply_end;  ///< up to here replies are complete
+  std::atomic<std::uint64_t> reply_begin;            ///< before this the ring's bytes are gone, or were never in it
+
+  // Written by the parent.
+  alignas(64) std::atomic<std::uint64_t> frames_end;  ///< bytes of frames that it has sent or is about to send, since the worker began
+  std::atomic<std::uint64_t> reply_taken;             ///< up to here it has taken replies from the ring
+  std::atomic<std::uint32_t> polled;                  ///< not 0: it looks at reply_end by itself, the worker need not send
+  std::atomic<std::uint32_t> spin_ns;                 ///< how long the worker may poll frames_end before it sleeps
+
   alignas(64) slot slots[slot_count];
   alignas(4096) std::byte reply_ring[reply_ring_bytes];  ///< the reply stream's byte at position p is at p modulo its size
 };
 static_assert(offsetof(control_page, reply_ring) == 4096 && std::atomic<std::uint64_t>::is_always_lock_free);
 
 inline constexpr std::uint32_t control_magic = 0x50434853;
-inline constexpr std::uint32_t control_version = 1;
+inline constexpr std::uint32_t control_version = 2;
 
 /// The worker's side: true if the task may run now.
 inline bool claim(slot& in, std::uint64_t task, std::uint64_t now_ns) noexcept {

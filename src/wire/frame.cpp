@@ -24,7 +24,7 @@ void append_frame(std::vector<std::byte>& out, frame_header header, std::span<co
   append(out, body.data(), body.size());
 }
 
-std::span<std::byte> frame_reader::prepare() {
+std::span<std::byte> frame_reader::prepare(std::size_t least) {
   if (begin_ == end_) {
     begin_ = end_ = 0;
     // One huge frame must not keep its buffer for good.
@@ -35,7 +35,7 @@ std::span<std::byte> frame_reader::prepare() {
     begin_ = 0;
   }
   // Grow with what has arrived, not with what the header claims: a liar must not make us allocate a gigabyte.
-  const std::size_t wanted = std::min(std::max(wanted_, end_ + 4096), std::max(2 * end_, initial_buffer));
+  const std::size_t wanted = std::max(std::min(wanted_, std::max(2 * end_, initial_buffer)), end_ + least);
   if (buffer_.size() < wanted) buffer_.resize(wanted);
   return std::span(buffer_).subspan(end_);
 }

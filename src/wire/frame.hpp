@@ -39,6 +39,7 @@ enum class frame_type : std::uint8_t {
   progress = 38,     ///< the task says how far it has come; value: the bits of a double from 0 to 1
   outgrown = 39,     ///< its private resident memory is above the limit; value: bytes
   leaving = 40,      ///< it had nothing to do for so long that it exits now
+  skipped = 41,      ///< no part of the reply stream: what follows begins at position value, as the parent has taken the rest from the ring
 };
 
 struct frame_header {
@@ -83,6 +84,8 @@ struct frame {
   std::span<const std::byte> segment_bytes;
   std::span<const std::byte> body;
 
+  /// Bytes that it takes in the stream.
+  std::size_t size() const noexcept { return sizeof header + segment_bytes.size() + body.size(); }
   std::size_t segment_count() const noexcept { return header.segments; }
   segment_ref segment(std::size_t index) const noexcept {
     segment_ref result;
@@ -104,8 +107,8 @@ class frame_reader {
     malformed,   ///< not our protocol; why() says what is wrong. The stream is of no use any more.
   };
 
-  /// Room for at least 4 KiB; what is left of an incomplete frame is kept. Invalidates frames.
-  std::span<std::byte> prepare();
+  /// Room for at least `least` bytes; what is left of an incomplete frame is kept. Invalidates frames.
+  std::span<std::byte> prepare(std::size_t least = 4096);
   void commit(std::size_t bytes) noexcept { end_ += bytes; }
   status next(frame& out);
   const char* why() const noexcept { return why_; }

@@ -107,12 +107,19 @@ void link::start_sending(loop::completion_queue& queue) {
     if (out_.empty()) return;
     if (!descriptors_.empty()) return send_with_descriptors(queue);
     std::swap(out_, sending_);
+    announce(sending_.size());
     answer_waits = false;
   }
   send.what = loop::operation::kind::send;
   send.data = sending_.data();
   send.size = std::min(sending_.size(), most_at_once);
   queue.start(send);
+}
+
+/// Lets a worker that polls for frames see that there are some.
+void link::announce(std::size_t bytes) noexcept {
+  frames_end_ += bytes;
+  control.page().frames_end.store(frames_end_, std::memory_order_release);
 }
 
 /// Descriptors travel by plain sendmsg, each with the first byte of its frame: everything up to the last of them is sent
@@ -143,6 +150,7 @@ void link::send_with_descriptors(loop::completion_queue& queue) {
       break;
     }
     sent += static_cast<std::size_t>(result);
+    announce(static_cast<std::size_t>(result));
     if (at_frame) descriptors_.pop_front();
   }
   out_.erase(out_.begin(), out_.begin() + static_cast<std::ptrdiff_t>(sent));
@@ -180,7 +188,7 @@ void link::failed(const char* call, int error) {
 }
 
 void link::start_receiving(loop::completion_queue& queue) {
-  const auto room = reader.prepare();
+  const auto room = replies.prepare();
   receive.data = room.data();
   receive.size = room.size();
   queue.start(receive);
@@ -191,30 +199,29 @@ void link::collect_last_words() {
   int in_socket = 0;
   if (::ioctl(socket_.get(), SIOCINQ, &in_socket) != 0) in_socket = 0;
   while (in_socket > 0) {
-    const auto room = reader.prepare();
+    const auto room = replies.prepare();
     const ssize_t result =
         ::recv(socket_.get(), room.data(), std::min(room.size(), static_cast<std::size_t>(in_socket)), MSG_DONTWAIT);
     if (result > 0) {
-      reader.commit(static_cast<std::size_t>(result));
-      received += static_cast<std::uint64_t>(result);
+      replies.commit(static_cast<std::size_t>(result));
       in_socket -= static_cast<int>(result);
     } else if (result == 0 || (errno != EINTR && errno != ECONNRESET)) {
       // ECONNRESET is reported once, when it died with unread input; what it had written is still there.
       break;
     }
   }
-  const std::uint64_t end = control.page().reply_end.load(std::memory_order_acquire);
-  if (end <= received || end - received > wire::reply_ring_bytes) return;  // all sent, or nonsense
-  std::size_t left = static_cast<std::size_t>(end - received);
-  while (left != 0) {
-    const auto room = reader.prepare();
-    const std::size_t at = received % wire::reply_ring_bytes;
-    const std::size_t size = std::min({left, room.size(), wire::reply_ring_bytes - at});
-    std::memcpy(room.data(), control.page().reply_ring + at, size);
-    reader.commit(size);
-    received += size;
-    left -= size;
-  }
+}
+
+void link::set_polled(bool polled) noexcept {
+  if (std::exchange(polled_, polled) == polled) return;
+  control.page().polled.store(polled ? 1 : 0, std::memory_order_relaxed);
+  // Either the worker sees that nobody looks any more, or the next look sees what it has not sent.
+  if (!polled) std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+void link::let_spin(std::chrono::nanoseconds most) noexcept {
+  const auto ns = static_cast<std::uint32_t>(std::clamp<std::int64_t>(most.count(), 0, 1'000'000'000));
+  if (std::exchange(spin_ns_, ns) != ns) control.page().spin_ns.store(ns, std::memory_order_relaxed);
 }
 
 }  // namespace shmpool::worker

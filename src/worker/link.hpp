@@ -7,6 +7,7 @@
 #include "shm/mapping.hpp"
 #include "wire/control_page.hpp"
 #include "wire/frame.hpp"
+#include "worker/reply_reader.hpp"
 
 #include <shmpool/options.hpp>
 #include <shmpool/shm_handle.hpp>
@@ -160,20 +161,30 @@ class link {
   // ---- Incoming.
 
   void start_receiving(loop::completion_queue& queue);
-  /// Bytes of the worker's stream that have arrived, for the reply ring.
-  std::uint64_t received = 0;
-  wire::frame_reader reader;
-  /// After its death: reads what is left in the socket, then what is left in the reply ring, into `reader`.
+  reply_reader replies{control.page()};
+  /// After its death: reads what is left in the socket into `replies`. What it never sent is in the ring.
   void collect_last_words();
+
+  // ---- While both are awake, neither need call the kernel.
+
+  /// Whether the worker may leave replies in the ring, as somebody looks there. After false they have to be looked for once more.
+  void set_polled(bool polled) noexcept;
+  bool polled() const noexcept { return polled_; }
+  /// How long the worker may poll for frames before it sleeps.
+  void let_spin(std::chrono::nanoseconds most) noexcept;
 
   loop::operation receive, send, exit_watch;
 
  private:
   void send_with_descriptors(loop::completion_queue& queue);
+  void announce(std::size_t bytes) noexcept;
 
   unique_fd socket_;
   std::array<std::uint64_t, wire::slot_count> slots_{};
   std::uint64_t free_slots_ = ~std::uint64_t{0};
+  bool polled_ = false;
+  std::uint32_t spin_ns_ = 0;
+  std::uint64_t frames_end_ = 0;
   std::vector<std::byte> out_, sending_;
   struct attached {
     std::size_t position;  // in out_, of the frame

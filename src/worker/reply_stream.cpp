@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
 
@@ -21,32 +22,61 @@ void reply_stream::append(const wire::frame_header& header, std::span<const wire
                           std::span<const std::byte> body) {
   scratch_.clear();
   wire::append_frame(scratch_, header, segments, body);
-  if (end_ - sent_ + scratch_.size() > wire::reply_ring_bytes) flush();
-  if (scratch_.size() > wire::reply_ring_bytes) {
-    // Too large to keep: sent directly. If the worker dies meanwhile, it is this task that is lost.
+  skip_taken();
+  if (end_ - sent_ + scratch_.size() > wire::reply_ring_bytes) send_rest();
+  const std::uint64_t end = end_ + scratch_.size();
+  const bool keeps = scratch_.size() <= wire::reply_ring_bytes;
+  if (const std::uint64_t begin = keeps ? end - std::min<std::uint64_t>(end, wire::reply_ring_bytes) : end; begin != 0) {
+    page_.reply_begin.store(begin, std::memory_order_relaxed);
+    // Before the bytes change: whoever copies the new ones sees that the old ones are gone.
+    std::atomic_thread_fence(std::memory_order_release);
+  }
+  if (!keeps) {
+    // Sent directly. If the worker dies meanwhile, it is this task that is lost.
+    send_rest();  // to say where it begins, if nothing else
     send_all(scratch_);
-    end_ += scratch_.size();
-    sent_ = end_;
+    sent_ = told_ = end;
     if (scratch_.capacity() > 1024 * 1024) std::vector<std::byte>().swap(scratch_);
   } else {
     const std::size_t at = end_ % wire::reply_ring_bytes;
     const std::size_t first = std::min(scratch_.size(), wire::reply_ring_bytes - at);
     std::memcpy(page_.reply_ring + at, scratch_.data(), first);
     std::memcpy(page_.reply_ring, scratch_.data() + first, scratch_.size() - first);
-    end_ += scratch_.size();
   }
+  end_ = end;
   SHMPOOL_FAULT_POINT("worker.ring_written");
   // Release: whoever sees the new end sees the bytes.
   page_.reply_end.store(end_, std::memory_order_release);
   SHMPOOL_FAULT_POINT("worker.published");
 }
 
+void reply_stream::skip_taken() noexcept {
+  if (const std::uint64_t taken = page_.reply_taken.load(std::memory_order_acquire); taken > sent_ && taken <= end_) sent_ = taken;
+}
+
 void reply_stream::flush() noexcept {
+  skip_taken();
+  if (sent_ == end_) return;
+  // Either this sees that the parent has stopped to look, or the parent, which looks once more then, sees the new end.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (page_.polled.load(std::memory_order_relaxed) != 0) return;
+  send_rest();
+}
+
+void reply_stream::send_rest() noexcept {
+  if (told_ != sent_) {
+    wire::frame_header header;
+    header.type = wire::frame_type::skipped;
+    header.value = sent_;
+    send_all(std::as_bytes(std::span(&header, 1)));
+    told_ = sent_;
+  }
   while (sent_ != end_) {
     const std::size_t at = sent_ % wire::reply_ring_bytes;
     const std::size_t size = std::min(static_cast<std::size_t>(end_ - sent_), wire::reply_ring_bytes - at);
     send_all({page_.reply_ring + at, size});
     sent_ += size;
+    told_ = sent_;
     SHMPOOL_FAULT_POINT("worker.partly_sent");
   }
 }

@@ -1,5 +1,6 @@
 // The worker's outgoing stream. Replies are written to the ring in the control memory first and sent from there, so that a
-// reply that was finished is not lost when the next task crashes: the parent takes what had not been sent from the ring.
+// reply that was finished is not lost when the next task crashes: the parent takes what had not been sent from the ring. So
+// it does while it is awake, and then nothing need be sent. reply_reader is the other end.
 //
 // Thread safety: none; the worker's lock guards it.
 #pragma once
@@ -30,17 +31,24 @@ class reply_stream {
 
   /// Adds a frame; sends what is there first if it does not fit.
   void append(const wire::frame_header& header, std::span<const wire::segment_ref> segments, std::span<const std::byte> body);
-  /// Sends everything; blocks until the kernel has taken it. Leaves the process if the parent is gone.
+  /// Makes the parent see everything: sends it, unless the parent looks at the ring by itself. Blocks until the kernel has
+  /// taken it. Leaves the process if the parent is gone.
   void flush() noexcept;
+  /// True if there is nothing that the parent has to be sent yet.
   bool empty() const noexcept { return sent_ == end_; }
 
  private:
+  /// Sends everything that the parent has not taken.
+  void send_rest() noexcept;
+  /// Takes note of what the parent has taken from the ring; before anything is sent then, it has to be told where that begins.
+  void skip_taken() noexcept;
   void send_all(std::span<const std::byte> bytes) noexcept;
 
   int socket_;
   wire::control_page& page_;
   std::uint64_t end_ = 0;   // stream position behind the last complete frame
-  std::uint64_t sent_ = 0;  // stream position behind the last byte sent
+  std::uint64_t sent_ = 0;  // stream position behind the last byte that was sent or taken
+  std::uint64_t told_ = 0;  // where the parent believes sent_ to be
   std::vector<std::byte> scratch_;
 };
 

@@ -1,6 +1,7 @@
 #include "worker/worker_main.hpp"
 
 #include "fault_point.hpp"
+#include "spin_budget.hpp"
 #include "wire/control_page.hpp"
 #include "wire/fd_passing.hpp"
 #include "wire/frame.hpp"
@@ -20,8 +21,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <bit>
 #include <algorithm>
+#include <atomic>
+#include <bit>
 #include <cerrno>
 #include <cstdio>
 #include <deque>
@@ -98,14 +100,51 @@ class worker final : lease_source, progress_sink {
 
   /// False if nothing has come for the idle timeout.
   bool receive() {
-    ssize_t received = 0;
+    ssize_t received = receive_soon();
+    if (received > 0) return reader_.commit(static_cast<std::size_t>(received)), true;
     for (shortage_pause pause; (received = wire::receive_with_fds(socket_.get(), reader_.prepare(), descriptors_, 0)) < 0;) {
       if (received == -EAGAIN) return false;
       if (!pause.passes(static_cast<int>(-received))) break;
     }
     if (received <= 0) leave();  // the parent has closed it
+    taken_in_ += static_cast<std::uint64_t>(received);
     reader_.commit(static_cast<std::size_t>(received));
     return true;
+  }
+
+  /// Polls for frames for as long as the parent lets it, since to be woken takes longer than most waits. Not positive: there
+  /// are none yet, or something is the matter.
+  ssize_t receive_soon() noexcept {
+    const std::uint64_t most = page_.spin_ns.load(std::memory_order_relaxed);
+    if (most == 0 || !spin_.begin()) return 0;
+    const std::uint64_t until = monotonic_ns() + most;
+    do {
+      for (int i = 0; i != 64; ++i) {
+        if (page_.frames_end.load(std::memory_order_acquire) == taken_in_) {
+          pause();
+          continue;
+        }
+        // They have been announced and may be on their way yet.
+        const ssize_t received = wire::receive_with_fds(socket_.get(), reader_.prepare(), descriptors_, MSG_DONTWAIT);
+        if (received == -EAGAIN) continue;
+        if (received > 0) {
+          taken_in_ += static_cast<std::uint64_t>(received);
+          spin_.found();
+        }
+        return received;
+      }
+    } while (monotonic_ns() < until);
+    spin_.missed();
+    return 0;
+  }
+
+  /// Tells the CPU that this is a loop that waits.
+  static void pause() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
   }
 
   /// What the parent sends meanwhile is not lost: it hears that this worker has begun none of it, and takes it back.
@@ -371,6 +410,8 @@ class worker final : lease_source, progress_sink {
   std::uint64_t last_progress_ = 0, progress_task_ = 0;
   segment_table memory_;
   wire::frame_reader reader_;
+  std::uint64_t taken_in_ = 0;  // bytes of frames, to compare with control_page::frames_end
+  spin_budget spin_;
   std::vector<unique_fd> descriptors_;  // received, in stream order, not yet claimed by a frame
   std::deque<stored_frame> inbox_;
   std::unordered_map<std::uint64_t, function> functions_;

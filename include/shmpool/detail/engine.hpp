@@ -70,6 +70,7 @@ class completion_list {
     while (operation* op = pop()) op->destroy();
   }
   bool empty() const noexcept { return head_ == nullptr; }
+  bool has_several() const noexcept { return head_ && head_->next; }
   void push(operation& op) noexcept {
     op.next = nullptr;
     (head_ ? tail_->next : head_) = &op;
@@ -139,6 +140,12 @@ class engine {
   virtual void flush() = 0;
   /// Takes note of everything that has happened. Never blocks.
   virtual void drain() = 0;
+  /// True if poll() is to be called when the handlers that are due now have run.
+  virtual bool polling() const noexcept = 0;
+  /// Takes note of replies that workers have left in memory, as long as polling() said so. True if there was anything.
+  virtual bool poll() = 0;
+  /// Nobody is going to call poll(): workers send their replies again.
+  virtual void stop_polling() = 0;
   /// Not zero if the kernel has refused what flush() or drain() had for it: drain() is to be called after this time then,
   /// whatever the descriptor says.
   virtual std::chrono::milliseconds retry_after() const noexcept = 0;

@@ -92,9 +92,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   void react(urgency what) {
     if (what == urgency::now) {
       engine_->flush();
-      retry_if_refused();
-      watch(expect::ends);
-      deliver(delivery::post);
+      settle(delivery::post);
     } else {
       if (what == urgency::later) flush_soon();
       watch(expect::starts);
@@ -174,9 +172,15 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     void operator()() const {
       core->flush_posted_.store(false, std::memory_order_release);
       core->engine_->flush();
-      core->retry_if_refused();
-      core->watch(expect::ends);
-      core->deliver(delivery::dispatch);
+      core->settle(delivery::dispatch);
+    }
+  };
+  struct on_poll {
+    std::shared_ptr<pool_core> core;
+    void operator()() const {
+      core->poll_posted_.store(false, std::memory_order_release);
+      if (core->engine_->poll()) core->settle(delivery::dispatch);
+      else core->poll_soon();
     }
   };
   /// Handler of the timer that retry_if_refused() sets, which it keeps.
@@ -241,10 +245,15 @@ class pool_core final : public context_listener, public std::enable_shared_from_
 
   void drain() {
     engine_->drain();
+    settle(delivery::dispatch);
+  }
+
+  /// What follows whatever may have ended operations.
+  void settle(delivery how) {
     retry_if_refused();
     // Before the handlers: while they run, another thread of the context can drain.
     watch(expect::ends);
-    deliver(delivery::dispatch);
+    deliver(how);
   }
 
   /// Of what the kernel was too short of memory for, say, nothing will make the descriptor readable.
@@ -256,6 +265,18 @@ class pool_core final : public context_listener, public std::enable_shared_from_
       due->async_wait(on_retry{shared_from_this(), due});
     } catch (...) {
       retry_set_.store(false, std::memory_order_release);
+      throw;
+    }
+  }
+
+  /// As long as the engine polls. Between two polls the other handlers run that are due.
+  void poll_soon() {
+    if (!engine_->polling() || poll_posted_.exchange(true, std::memory_order_acq_rel)) return;
+    try {
+      net::post(executor_, on_poll{shared_from_this()});
+    } catch (...) {
+      poll_posted_.store(false, std::memory_order_release);
+      engine_->stop_polling();
       throw;
     }
   }
@@ -283,6 +304,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
       later.ended.push(*op);
       net::post(executor_, std::move(later));
     }
+    poll_soon();  // after them, which may have something to send
     if (operation* op = first.pop()) op->complete(delivery::dispatch);
   }
 
@@ -315,6 +337,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   std::unique_ptr<descriptor> descriptor_;
   bool waiting_ = false;
   std::atomic<bool> flush_posted_{false};
+  std::atomic<bool> poll_posted_{false};
   std::atomic<bool> retry_set_{false};
   std::atomic<bool> context_gone_{false};
   std::mutex notices_mutex_;  // taken before the engine's, and alone

@@ -1,0 +1,79 @@
+// How the parent hears of replies without the kernel: it looks at the rings of its workers again and again, between the
+// handlers of the user's loop, while it is awake anyway (several handlers are due) or while polling is cheaper than to
+// sleep and be woken. Workers that know that it looks send nothing.
+#include "engine.hpp"
+
+namespace shmpool::detail {
+
+std::chrono::nanoseconds pool_engine::spin_time() const noexcept {
+  const sched::counts now = scheduler_->count();
+  const unsigned busy = now.workers - now.idle_workers - now.leaving_workers;
+  return busy < cpus_ ? std::chrono::nanoseconds(options_.spin) : std::chrono::nanoseconds::zero();  // this thread needs one
+}
+
+void pool_engine::plan_polling(clock::time_point now) {
+  if (scheduler_->count().assigned == 0) return;  // poll() ends it
+  const auto spin = spin_time();
+  if (!polling_.load(std::memory_order_relaxed)) {
+    spinning_ = spin > spin.zero() && spin_.begin();
+    if (!spinning_ && !completed_.has_several()) return;
+    polling_.store(true, std::memory_order_release);
+    poll_found_ = false;
+  }
+  poll_until_ = spinning_ ? now + spin : now;
+}
+
+bool pool_engine::poll() {
+  if (made_here_.inherited()) return false;
+  std::lock_guard lock(mutex_);
+  if (closed_) return false;
+  bool found = false;
+  guarded([&] {
+    const auto now = clock::now();
+    collect_polled();
+    found = look_at_polled(now);
+    if (!found && (now >= poll_until_ || scheduler_->count().assigned == 0)) found = end_polling(now);
+    if (!found) return;
+    arm_timer();
+    cycle(now);
+  });
+  return found;
+}
+
+void pool_engine::stop_polling() {
+  if (made_here_.inherited()) return;
+  std::lock_guard lock(mutex_);
+  if (!closed_) guarded([this] { end_polling(clock::now()); });
+}
+
+void pool_engine::collect_polled() {
+  polled_.clear();
+  for (const auto& [id, each] : links_) {
+    if (each->polled() && each->state != link::stage::gone) polled_.push_back(each.get());
+  }
+}
+
+bool pool_engine::look_at_polled(clock::time_point now) {
+  bool found = false;
+  for (link* each : polled_) {
+    if (each->state == link::stage::gone || !each->violation.empty() || !each->replies.take_from_ring()) continue;
+    found = true;
+    take_in(*each, now);
+    run_actions(now);
+  }
+  if (found) {
+    poll_found_ = true;
+    if (spinning_) spin_.found();
+  }
+  return found;
+}
+
+bool pool_engine::end_polling(clock::time_point now) {
+  if (!polling_.exchange(false, std::memory_order_release)) return false;
+  if (spinning_ && !poll_found_) spin_.missed();
+  collect_polled();
+  for (link* each : polled_) each->set_polled(false);
+  return look_at_polled(now);  // what they have not sent because they were looked at
+}
+
+}  // namespace shmpool::detail

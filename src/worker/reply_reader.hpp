@@ -1,0 +1,48 @@
+// The parent's end of a worker's reply stream. Replies come through the socket, or are taken from the ring while the parent
+// is awake or when the worker is dead. The same reply may come both ways: its position in the stream tells.
+//
+// Thread safety: none; the engine's lock guards it.
+#pragma once
+
+#include "wire/control_page.hpp"
+#include "wire/frame.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace shmpool::worker {
+
+class reply_reader {
+ public:
+  using status = wire::frame_reader::status;
+
+  /// `page` is the worker's control memory, of which nothing is believed.
+  explicit reply_reader(wire::control_page& page) noexcept : page_(page) {}
+
+  /// Room for bytes of the socket.
+  std::span<std::byte> prepare() { return socket_.prepare(); }
+  void commit(std::size_t bytes) noexcept { socket_.commit(bytes); }
+
+  /// Copies what the ring has and next() has not returned yet, for next() to return. False if there is nothing, or nothing
+  /// that makes sense.
+  bool take_from_ring();
+
+  /// The next frame of the stream, once.
+  status next(wire::frame& out);
+  const char* why() const noexcept { return why_; }
+
+ private:
+  status malformed(const char* why) noexcept {
+    why_ = why;
+    return status::malformed;
+  }
+
+  wire::control_page& page_;
+  wire::frame_reader socket_, ring_;
+  std::uint64_t socket_at_ = 0;  // stream position of the next frame from the socket
+  std::uint64_t read_ = 0;       // stream position up to which next() has returned the stream
+  const char* why_ = "";
+};
+
+}  // namespace shmpool::worker
