@@ -199,6 +199,7 @@ void pool_engine::close() noexcept {
   stop();
   std::lock_guard lock(mutex_);
   if (std::exchange(closed_, true)) return;
+  polling_.store(false, std::memory_order_release);
   // From here no worker writes into memory that a user may still hold.
   SHMPOOL_FAULT_POINT("parent.closing");
   const auto deadline = clock::now() + std::chrono::seconds(2);

@@ -54,7 +54,7 @@ class pool_engine final : public engine, sched::claims {
   void close() noexcept override;
   void flush() override;
   void drain() override;
-  bool polling() const noexcept override { return polling_.load(std::memory_order_acquire); }
+  bool polling() const noexcept override { return polling_.load(std::memory_order_acquire) && !inert(); }
   bool poll() override;
   void stop_polling() override;
   std::chrono::milliseconds retry_after() const noexcept override;
