@@ -243,7 +243,7 @@ void pool_engine::drain() {
       run_actions(now);
     }
     store_->trim(now);
-    arm_timer();
+    arm_timer_for_links();
     cycle(now);
   });
 }

@@ -116,7 +116,9 @@ class pool_engine final : public engine, sched::claims {
   void submit_to_loop();
   /// Submits and reaps until there is nothing to reap, within bounds: what is left then makes the descriptor readable.
   void cycle(clock::time_point now);
-  /// True if it has begun to wait for the timer: the loop has to be told.
+  /// True if it has begun to wait for the timer: the loop has to be told. The first looks at every link, as is needed after
+  /// anything was heard of one.
+  bool arm_timer_for_links();
   bool arm_timer();
   void finish_shutdown();
   worker::link* find(sched::worker_id id) noexcept;
@@ -196,6 +198,7 @@ class pool_engine final : public engine, sched::claims {
   unique_fd timer_;
   loop::operation timer_watch_;
   clock::time_point timer_due_ = clock::time_point::max();
+  clock::time_point links_due_ = clock::time_point::max();  // when to look at one of them, at the earliest
   std::deque<wire::spawn_message> unsent_;  // the fork server's socket was full
   loop::operation server_send_;
 

@@ -87,6 +87,7 @@ void pool_engine::assign(link& to, task& what, clock::time_point now) {
   if (!to.has_tasks()) {
     idle_output_ = true;
     to.found_busy(now);
+    links_due_ = std::min(links_due_, now + link::patience);
     if (to.ready && !to.receive.pending) to.start_receiving(*queue_);
   }
   introduce_function(to, what.function);
@@ -302,13 +303,14 @@ void pool_engine::cycle(clock::time_point now) {
   heed_refusal(now);
 }
 
+bool pool_engine::arm_timer_for_links() {
+  links_due_ = clock::time_point::max();
+  for (const auto& [id, each] : links_) links_due_ = std::min(links_due_, each->due());
+  return arm_timer();
+}
+
 bool pool_engine::arm_timer() {
-  auto due = scheduler_->next_deadline().value_or(clock::time_point::max());
-  for (const auto& [id, each] : links_) {
-    if (each->status_due && !each->wait_status) due = std::min(due, *each->status_due);
-    if (each->retry_due) due = std::min(due, *each->retry_due);
-    due = std::min(due, each->look_due());
-  }
+  auto due = std::min(scheduler_->next_deadline().value_or(clock::time_point::max()), links_due_);
   if (server_due_) due = std::min(due, *server_due_);
   if (due < timer_due_) {  // a timer that is early does no harm
     timer_due_ = due;

@@ -63,7 +63,7 @@ bool pool_engine::reap(clock::time_point now) {
     const link& about = *each.second;
     return about.state == link::stage::gone && !about.receive.pending && !about.send.pending && !about.exit_watch.pending;
   });
-  const bool waits = arm_timer();
+  const bool waits = arm_timer_for_links();
   return any || waits;
 }
 

@@ -34,7 +34,7 @@ bool pool_engine::poll() {
     found = look_at_polled(now);
     if (!found && (now >= poll_until_ || scheduler_->count().assigned == 0)) found = end_polling(now);
     if (!found) return;
-    arm_timer();
+    arm_timer_for_links();
     cycle(now);
   });
   return found;

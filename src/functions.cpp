@@ -25,9 +25,11 @@ std::uint32_t function_table::number(const callable_ref& callable) {
   // Another library may have been loaded at the same address since. Workers go by number, so old numbers stay as they are.
   if (beyond_program_ && worker::unload_count() != unloads_) {
     numbers_.clear();
+    latest_ = none;
     beyond_program_ = false;
   }
-  if (const auto found = numbers_.find(callable); found != numbers_.end()) return found->second;
+  if (latest_ != none && records_[latest_].callable == callable) return latest_;
+  if (const auto found = numbers_.find(callable); found != numbers_.end()) return latest_ = found->second;
   function_record made;
   made.callable = callable;
   const auto entry = worker::locate(reinterpret_cast<const void*>(callable.entry));
@@ -45,7 +47,7 @@ std::uint32_t function_table::number(const callable_ref& callable) {
   const auto number = static_cast<std::uint32_t>(records_.size());
   records_.push_back(std::move(made));
   numbers_.emplace(callable, number);
-  return number;
+  return latest_ = number;
 }
 
 void function_table::ran(std::uint32_t number, std::chrono::nanoseconds run) {

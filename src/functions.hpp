@@ -42,6 +42,8 @@ class function_table {
     }
   };
   std::unordered_map<callable_ref, std::uint32_t, hash> numbers_;
+  static constexpr std::uint32_t none = ~std::uint32_t{0};
+  std::uint32_t latest_ = none;   // most often the next is the same
   bool beyond_program_ = false;   // some function lies in a shared library, which may be unloaded
   std::uint64_t unloads_ = 0;     // numbers_ holds while this many were
   std::vector<function_record> records_;

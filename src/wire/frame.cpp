@@ -8,20 +8,16 @@ namespace {
 
 constexpr std::size_t initial_buffer = 64 * 1024;
 
-void append(std::vector<std::byte>& out, const void* bytes, std::size_t size) {
-  const auto* first = static_cast<const std::byte*>(bytes);
-  out.insert(out.end(), first, first + size);
-}
-
 }  // namespace
 
 void append_frame(std::vector<std::byte>& out, frame_header header, std::span<const segment_ref> segments,
                   std::span<const std::byte> body) {
   header.segments = static_cast<std::uint16_t>(segments.size());
   header.body = static_cast<std::uint32_t>(body.size());
-  append(out, &header, sizeof header);
-  append(out, segments.data(), segments.size_bytes());
-  append(out, body.data(), body.size());
+  const auto append = [&out](std::span<const std::byte> bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); };
+  append(std::as_bytes(std::span(&header, 1)));
+  if (!segments.empty()) append(std::as_bytes(segments));
+  if (!body.empty()) append(body);
 }
 
 std::span<std::byte> frame_reader::prepare(std::size_t least) {

@@ -15,6 +15,7 @@
 #include <sys/types.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <chrono>
@@ -126,9 +127,9 @@ class link {
     quiet_since = now;
     times_found_quiet = 0;
   }
+  static constexpr auto patience = std::chrono::seconds(1);
   /// When to look whether it has begun what it was given.
   std::chrono::steady_clock::time_point look_due() const noexcept {
-    constexpr auto patience = std::chrono::seconds(1);
     const bool should_begin = state == stage::running && ready && has_tasks();
     return should_begin ? quiet_since + patience : std::chrono::steady_clock::time_point::max();
   }
@@ -155,6 +156,13 @@ class link {
   /// Notes that a transfer failed otherwise, which is to be tried again.
   void failed(const char* call, int error);
   std::optional<std::chrono::steady_clock::time_point> retry_due;  ///< when to try again
+  /// When something is to be looked at, or tried again.
+  std::chrono::steady_clock::time_point due() const noexcept {
+    auto first = look_due();
+    if (status_due && !wait_status) first = std::min(first, *status_due);
+    if (retry_due) first = std::min(first, *retry_due);
+    return first;
+  }
   std::chrono::steady_clock::time_point failing_since{}, last_failure{};
   std::string failure;  ///< the call and its error
 

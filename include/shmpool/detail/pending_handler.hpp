@@ -1,5 +1,5 @@
-// A completion handler on its way: the handler, and the outstanding work on its executor and on the pool's that keeps both
-// contexts running until it has been called.
+// A completion handler on its way: the handler, and the outstanding work on its executor, and on the pool's if that is another,
+// that keeps both contexts running until it has been called.
 //
 // Thread safety: none; it belongs to one operation.
 #pragma once
@@ -7,6 +7,7 @@
 #include <shmpool/asio.hpp>
 #include <shmpool/detail/engine.hpp>
 
+#include <optional>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -37,9 +38,12 @@ template <class Handler, class Executor>
 class pending_handler {
  public:
   pending_handler(Handler&& handler, const Executor& executor)
-      : handler_(std::move(handler)),
-        handler_work_(net::get_associated_executor(handler_, executor)),
-        pool_work_(executor) {}
+      : handler_(std::move(handler)), handler_work_(net::get_associated_executor(handler_, executor)) {
+    if constexpr (std::is_same_v<net::associated_executor_t<Handler, Executor>, Executor>) {
+      if (handler_work_.get_executor() == executor) return;
+    }
+    pool_work_.emplace(executor);
+  }
   pending_handler(pending_handler&&) = default;
   pending_handler& operator=(pending_handler&&) = delete;
 
@@ -50,14 +54,16 @@ class pending_handler {
   void complete(delivery how, bool owns_slot, Results... results) && {
     auto executor = handler_work_.get_executor();
     bound_completion<Handler, Results...> bound{std::move(handler_), owns_slot, {std::move(results)...}};
-    if (how == delivery::dispatch) net::dispatch(executor, std::move(bound));
-    else net::post(executor, std::move(bound));
+    if (how == delivery::post) return net::post(executor, std::move(bound));
+    // What dispatch() does, without asking for properties that a type-erased executor does not have.
+    if constexpr (std::is_same_v<decltype(executor), net::any_io_executor>) executor.execute(std::move(bound));
+    else net::dispatch(executor, std::move(bound));
   }
 
  private:
   Handler handler_;
   net::executor_work_guard<net::associated_executor_t<Handler, Executor>> handler_work_;
-  net::executor_work_guard<Executor> pool_work_;
+  std::optional<net::executor_work_guard<Executor>> pool_work_;
 };
 
 /// Memory for an operation, from its handler's allocator; the operation frees it before the handler is called.

@@ -142,7 +142,9 @@ class pool_core final : public context_listener, public std::enable_shared_from_
                                           net::any_io_executor>;
 
   pool_core(net::any_io_executor executor, const pool_options& options)
-      : executor_(std::move(executor)), engine_(make_engine(options)) {
+      : executor_(std::move(executor)),
+        turns_(net::prefer(net::require(executor_, net::execution::blocking.never), net::execution::relationship.fork)),
+        engine_(make_engine(options)) {
     descriptor_ = std::make_unique<descriptor>(executor_, engine_->descriptor());
   }
 
@@ -216,9 +218,11 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   /// return. To be called by whoever has started operations, and by whoever may have ended some: another thread may have
   /// begun to wait for them meanwhile.
   void watch(expect what) {
+    // Who ends the wait looks once more whether somebody waits for a completion.
+    if (what == expect::starts && waiting_.load(std::memory_order_acquire)) return;
     if (engine_->inert()) return;
     std::lock_guard lock(mutex_);
-    if (!descriptor_ || (waiting_ && what == expect::starts)) return;
+    if (!descriptor_) return;
     const bool active = engine_->active();
     if (active == waiting_) return;
     if (active) {
@@ -273,7 +277,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   void poll_soon() {
     if (!engine_->polling() || poll_posted_.exchange(true, std::memory_order_acq_rel)) return;
     try {
-      net::post(executor_, on_poll{shared_from_this()});
+      turns_.execute(on_poll{shared_from_this()});
     } catch (...) {
       poll_posted_.store(false, std::memory_order_release);
       engine_->stop_polling();
@@ -283,7 +287,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
 
   void flush_soon() {
     if (flush_posted_.exchange(true, std::memory_order_acq_rel)) return;
-    net::post(executor_, on_flush{shared_from_this()});
+    turns_.execute(on_flush{shared_from_this()});
   }
 
   /// Calls the handlers of what has ended; from a turn of the loop (dispatch) the first at once. The others are posted before
@@ -302,7 +306,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     while (operation* op = ended.pop()) {
       on_turn later;
       later.ended.push(*op);
-      net::post(executor_, std::move(later));
+      turns_.execute(std::move(later));
     }
     poll_soon();  // after them, which may have something to send
     if (operation* op = first.pop()) op->complete(delivery::dispatch);
@@ -313,7 +317,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     // Held until they are posted, so that another thread that finds none to take comes after them.
     std::lock_guard lock(notices_mutex_);
     for (notice& each : engine_->take_notices()) {
-      net::post(executor_, [call = std::move(each), heard = on_its_way(notices_)] { call(); });
+      turns_.execute([call = std::move(each), heard = on_its_way(notices_)] { call(); });
     }
     return notices_->load(std::memory_order_acquire);
   }
@@ -332,10 +336,11 @@ class pool_core final : public context_listener, public std::enable_shared_from_
 
   const pid_t owner_ = ::getpid();
   net::any_io_executor executor_;
+  net::any_io_executor turns_;  // the same as post() would have it
   std::shared_ptr<engine> engine_;
-  std::mutex mutex_;  // guards the two below; taken before the engine's
+  std::mutex mutex_;  // guards the two below, which are changed under it; taken before the engine's
   std::unique_ptr<descriptor> descriptor_;
-  bool waiting_ = false;
+  std::atomic<bool> waiting_{false};
   std::atomic<bool> flush_posted_{false};
   std::atomic<bool> poll_posted_{false};
   std::atomic<bool> retry_set_{false};
