@@ -1,0 +1,183 @@
+// What memory the pool takes beyond what the work itself needs: for the largest job, for a task that waits, over a million
+// tasks, for many arrays. The figure of each is in the counter `bytes`; the times mean nothing.
+#include "bench.hpp"
+
+#include <sys/statvfs.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace {
+
+// ---- What is measured.
+
+// This process and all that descend from it: the fork server and the workers.
+std::vector<pid_t> family() {
+  std::vector<pid_t> all{::getpid()};
+  for (std::size_t i = 0; i != all.size(); ++i) {
+    const std::string pid = std::to_string(all[i]);
+    std::ifstream children("/proc/" + pid + "/task/" + pid + "/children");
+    for (pid_t child = 0; children >> child;) all.push_back(child);
+  }
+  return all;
+}
+
+// Memory of the family that is not shared memory, each page once however many of them have it, and not the program's file.
+double private_bytes() {
+  double total = 0;
+  for (const pid_t pid : family()) {
+    std::ifstream rollup("/proc/" + std::to_string(pid) + "/smaps_rollup");
+    std::string key;
+    double kib = 0;
+    while (rollup >> key) {
+      if (key == "Pss_Anon:" && rollup >> kib) total += kib * 1024;
+      rollup.ignore(std::numeric_limits<std::streamsize>::max(), '\n');
+    }
+  }
+  return total;
+}
+
+// Shared memory in use. It is asked of the file system, as a segment need not be mapped by anybody.
+double shared_bytes() {
+  struct statvfs shm {};
+  if (::statvfs("/dev/shm", &shm) != 0) return 0;
+  return static_cast<double>(shm.f_blocks - shm.f_bfree) * static_cast<double>(shm.f_frsize);
+}
+
+double bytes_now() {
+  return private_bytes() + shared_bytes();
+}
+
+// The most that there was at any time since its construction.
+class peak_meter {
+ public:
+  peak_meter() : sampler_([this] {
+    while (!stop_.load(std::memory_order_relaxed)) peak_ = std::max(peak_, bytes_now());
+  }) {}
+  double stop() {
+    stop_ = true;
+    sampler_.join();
+    return peak_;
+  }
+
+ private:
+  std::atomic<bool> stop_{false};
+  double peak_ = 0;
+  std::thread sampler_;
+};
+
+// ---- The works. Each returns its figure.
+
+constexpr std::size_t large = 20'000'000;  // doubles
+constexpr std::size_t queued = 100'000;
+constexpr std::size_t arrays = 10'000, array_bytes = 4096;
+
+void nothing() {
+}
+
+shmpool::array<double> add_one(shmpool::array<const double> x) {
+  auto y = shmpool::make_array<double>(x.size());
+  for (std::size_t i = 0; i < x.size(); ++i) y[i] = x[i] + 1;
+  return y;
+}
+
+asio::awaitable<void> add_one_to_large(shmpool::process_pool& pool) {
+  const auto x = pool.make_array<double>(large, 1.0);
+  const auto y = co_await pool.submit(add_one, x);
+  if (y[large - 1] != 2) throw std::runtime_error("wrong result");
+}
+
+// The first job of a pool: all that the job needs is made for it, processes included.
+double array_job() {
+  const double before = bytes_now();
+  peak_meter meter;
+  asio::io_context io;
+  shmpool::process_pool pool(io, shmpool::pool_options{.workers = 1});
+  bench::run(io, add_one_to_large(pool));
+  return meter.stop() - before;
+}
+
+// What the pool's own process has for each of many tasks that are queued; the callback has no state of its own.
+double queued_task() {
+  asio::io_context io;
+  shmpool::process_pool pool(io, shmpool::pool_options{.workers = 1});
+  const auto submit = [&pool] {
+    pool.submit(nothing, [](std::exception_ptr error) {
+      if (error) std::rethrow_exception(error);
+    });
+  };
+  submit();
+  io.run();
+  const double before = private_bytes();
+  for (std::size_t i = 0; i != queued; ++i) submit();  // none completes before the context runs
+  const double after = private_bytes();
+  io.restart();
+  io.run();
+  return (after - before) / static_cast<double>(queued);
+}
+
+asio::awaitable<void> submit_while(shmpool::process_pool& pool, std::size_t& left) {
+  while (left != 0) {
+    --left;
+    co_await pool.submit(nothing);
+  }
+}
+
+asio::awaitable<void> run_tasks(shmpool::process_pool& pool, std::size_t& left) {
+  const auto executor = co_await asio::this_coro::executor;
+  for (int i = 0; i != 1000; ++i) asio::co_spawn(executor, submit_while(pool, left), asio::detached);
+}
+
+// What there is more after a million tasks, a thousand at once, than after the first hundred thousand.
+double million_tasks() {
+  asio::io_context io;
+  shmpool::process_pool pool(io, shmpool::pool_options{.workers = 2});
+  const auto run = [&](std::size_t tasks) {
+    bench::run(io, run_tasks(pool, tasks));
+    return bytes_now();
+  };
+  const double before = run(100'000);
+  return run(1'000'000) - before;
+}
+
+double ten_thousand_arrays() {
+  asio::io_context io;
+  shmpool::process_pool pool(io, shmpool::pool_options{.workers = 1});
+  std::vector<shmpool::array<std::byte>> held;
+  held.reserve(arrays);
+  const double before = bytes_now();
+  for (std::size_t i = 0; i != arrays; ++i) held.push_back(pool.make_array<std::byte>(array_bytes));
+  return bytes_now() - before;
+}
+
+void add(const std::string& name, std::function<double()> figure) {
+  benchmark::RegisterBenchmark(name.c_str(), [figure](benchmark::State& state) {
+    for (auto _ : state) state.counters["bytes"] = figure();
+  })->Iterations(1);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  shmpool::init(argc, argv);
+  add("memory/array_job/shmpool", array_job);
+  add("memory/array_job/payload", [] { return 2.0 * sizeof(double) * large; });
+  add("memory/queued_task/shmpool", queued_task);
+  add("memory/million_tasks/shmpool", million_tasks);
+  add("memory/million_tasks/payload", [] { return 0.0; });
+  add("memory/ten_thousand_arrays/shmpool", ten_thousand_arrays);
+  add("memory/ten_thousand_arrays/payload", [] { return static_cast<double>(arrays * array_bytes); });
+  return bench::run_benchmarks(argc, argv);
+}
