@@ -28,6 +28,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 extern char** environ;  // NOLINT(readability-redundant-declaration)
 
@@ -39,6 +40,13 @@ namespace {
 constexpr std::string_view server_argument = "--shmpool-fork-server=";
 constexpr int server_socket = 3;
 
+/// Makes the dynamic linker look up in the server, once, what each of its workers would look up anew in its first tasks.
+/// Its value tells it from one that the user has set.
+constexpr const char* bind_eagerly_name = "LD_BIND_NOW";
+constexpr std::string_view bind_eagerly_value = "shmpool";
+/// What a program leaves with that the dynamic linker cannot make ready.
+constexpr int cannot_link = 127;
+
 [[noreturn]] void throw_errno(int error, const char* call) {
   throw std::system_error(error, std::system_category(), call);
 }
@@ -47,6 +55,22 @@ std::pair<unique_fd, unique_fd> seqpacket_pair(int flags) {
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0, ends) != 0) throw_errno(errno, "socketpair");
   return {unique_fd(ends[0]), unique_fd(ends[1])};
+}
+
+/// The environment of the server; `binding` has to outlive it.
+std::vector<char*> server_environment(std::string& binding, bool bind_eagerly) {
+  std::vector<char*> variables;
+  for (char** each = environ; each && *each; ++each) variables.push_back(*each);
+  binding = std::string(bind_eagerly_name) + "=" + std::string(bind_eagerly_value);
+  if (bind_eagerly && !std::getenv(bind_eagerly_name)) variables.push_back(binding.data());
+  variables.push_back(nullptr);
+  return variables;
+}
+
+/// In the server: what it executes itself, or its workers do, is not meant.
+void forget_eager_binding() {
+  const char* const value = std::getenv(bind_eagerly_name);
+  if (value && value == bind_eagerly_value) ::unsetenv(bind_eagerly_name);
 }
 
 unsigned thread_count() {
@@ -170,6 +194,8 @@ class fork_server {
     auto [ours, theirs] = seqpacket_pair(0);
     const std::string marker = std::string(server_argument) + std::to_string(::getpid());
     char* arguments[] = {program_[0], const_cast<char*>(marker.c_str()), nullptr};
+    std::string binding;
+    const std::vector<char*> environment = server_environment(binding, bind_eagerly_);
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     ::posix_spawn_file_actions_init(&actions);
@@ -181,7 +207,7 @@ class fork_server {
     ::posix_spawnattr_setsigmask(&attributes, &none);
     ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
     int error = ::posix_spawn_file_actions_adddup2(&actions, theirs.get(), server_socket);
-    if (error == 0) error = ::posix_spawn(&pid_, "/proc/self/exe", &actions, &attributes, arguments, environ);
+    if (error == 0) error = ::posix_spawn(&pid_, "/proc/self/exe", &actions, &attributes, arguments, environment.data());
     ::posix_spawnattr_destroy(&attributes);
     ::posix_spawn_file_actions_destroy(&actions);
     if (error != 0) {
@@ -226,7 +252,12 @@ class fork_server {
       }
     }
     int status = 0;
-    if (::waitpid(std::exchange(pid_, 0), &status, WNOHANG) > 0) last_status_ = status;  // or somebody else has waited for it
+    if (::waitpid(std::exchange(pid_, 0), &status, WNOHANG) <= 0) return;  // somebody else has waited for it
+    if (bind_eagerly_ && WIFEXITED(status) && WEXITSTATUS(status) == cannot_link) {
+      bind_eagerly_ = false;  // something refers to a function that is not there, and is never called
+    } else {
+      last_status_ = status;
+    }
   }
 
   std::mutex mutex_;
@@ -234,6 +265,7 @@ class fork_server {
   pid_t owner_ = 0;
   pid_t pid_ = 0;
   std::optional<int> last_status_;  // of the server that died last
+  bool bind_eagerly_ = true;        // until a server could not be started so
   unique_fd root_;
   /// How many in a row may be killed before they do anything. That can be bad luck.
   static constexpr int most_fruitless = 5;
@@ -289,6 +321,7 @@ void shmpool::init(int argc, char** argv) {
       const std::string_view number = argument.substr(server_argument.size());
       const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), parent);
       if (error != std::errc{} || end != number.data() + number.size()) std::exit(2);
+      forget_eager_binding();
       run_fork_server(server_socket, parent);
     }
   }

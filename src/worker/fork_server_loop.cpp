@@ -47,7 +47,8 @@ int pidfd_open(pid_t pid) noexcept {
 
 class server {
  public:
-  server(int root, pid_t parent) : self_(::getpid()), parent_(parent), root_(root) {
+  server(int root, pid_t parent, bool null_input)
+      : self_(::getpid()), parent_(parent), null_input_(null_input), root_(root) {
     sigset_t children;
     sigemptyset(&children);
     sigaddset(&children, SIGCHLD);
@@ -178,11 +179,14 @@ class server {
 
   void spawn(pool& owner, const wire::spawn_message& message, unique_fd socket, unique_fd control) {
     SHMPOOL_FAULT_POINT("server.asked");
+    oom_score_.raise();
     const pid_t pid = ::fork();
-    if (pid < 0) return report_failure(owner, message.head.worker, errno, wire::failed_call::fork);
+    const int failure_of_fork = errno;
+    if (pid != 0) oom_score_.restore();
+    if (pid < 0) return report_failure(owner, message.head.worker, failure_of_fork, wire::failed_call::fork);
     if (pid == 0) {
       SHMPOOL_FAULT_POINT("worker.born");
-      const setup_failure failure = become_worker(self_, message.settings, {socket.get(), control.get()});
+      const setup_failure failure = become_worker(self_, message.settings, {socket.get(), control.get()}, null_input_);
       run_worker(std::move(socket), std::move(control), failure);
     }
     SHMPOOL_FAULT_POINT("server.forked");
@@ -266,7 +270,9 @@ class server {
     gone.channel.reset();
   }
 
-  pid_t self_, parent_;
+  const pid_t self_, parent_;
+  const bool null_input_;
+  oom_score oom_score_;
   unsigned poll_failures_ = 0, receive_failures_ = 0;  // in a row
   unique_fd root_, signals_, parent_process_;
   std::vector<std::unique_ptr<pool>> pools_;
@@ -282,9 +288,8 @@ void run_fork_server(int root, pid_t parent) noexcept {
   if (close_descriptors_except({root}) != 0) ::_exit(1);  // it would keep open what the application has closed
   occupy_standard_streams();
   reset_signals();
-  // It has to outlive the parent for a moment, to clean up: signals for the whole process group or session are not for it.
-  for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE}) ::signal(number, SIG_IGN);
-  server(root, parent).run();
+  ignore_group_signals();
+  server(root, parent, read_dev_null()).run();
 }
 
 }  // namespace shmpool::worker

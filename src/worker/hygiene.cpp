@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <csignal>
 #include <cstdlib>
 
@@ -24,6 +25,16 @@ void reset_signals() noexcept {
   sigset_t none;
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
+namespace {
+
+constexpr int group_signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE};
+
+}  // namespace
+
+void ignore_group_signals() noexcept {
+  for (const int number : group_signals) ::signal(number, SIG_IGN);
 }
 
 namespace {
@@ -65,9 +76,6 @@ void occupy_standard_streams() noexcept {
   }
 }
 
-namespace {
-
-/// The input of the application is not for workers. Where there is no /dev/null, an empty file does the same.
 bool read_dev_null() noexcept {
   const auto again = [](auto call) {
     int result;
@@ -82,6 +90,29 @@ bool read_dev_null() noexcept {
   return null && again([&] { return ::dup2(null.get(), STDIN_FILENO); }) == STDIN_FILENO;
 }
 
+oom_score::oom_score() noexcept : file_(::open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC)) {
+  char text[16]{};
+  if (file_ && ::read(file_.get(), text, sizeof text - 1) <= 0) file_.reset();
+  own_ = std::atoi(text);
+  raised_ = std::max(raised_, own_);
+}
+
+void oom_score::write(int score) noexcept {
+  char text[16]{};
+  const auto end = std::to_chars(text, text + sizeof text, score).ptr;
+  if (file_) [[maybe_unused]] auto written = ::pwrite(file_.get(), text, static_cast<std::size_t>(end - text), 0);
+}
+
+namespace {
+
+/// As the server resets all signals before it ignores these, a worker need not do that again.
+void receive_group_signals() noexcept {
+  for (const int number : group_signals) ::signal(number, number == SIGINT ? SIG_IGN : SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+}
+
 void reseed() noexcept {
   unsigned seed = static_cast<unsigned>(::getpid());
   if (::getrandom(&seed, sizeof seed, GRND_NONBLOCK) < 0) seed *= 2654435761U;
@@ -90,24 +121,17 @@ void reseed() noexcept {
   ::srand48(static_cast<long>(seed));
 }
 
-void raise_oom_score() noexcept {
-  unique_fd file(::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
-  // Without permission or without /proc the worker is merely as likely a victim as its parent.
-  if (file) [[maybe_unused]] auto written = ::write(file.get(), "500", 3);
-}
-
 }  // namespace
 
-setup_failure become_worker(pid_t server, const wire::worker_settings& settings, std::initializer_list<int> keep) noexcept {
+setup_failure become_worker(pid_t server, const wire::worker_settings& settings, std::initializer_list<int> keep,
+                            bool null_input) noexcept {
   if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return {"prctl(PR_SET_PDEATHSIG)", errno};
   if (::getppid() != server) ::_exit(0);  // it died before the line above
   ::prctl(PR_SET_NAME, "shmpool-worker");
   if (const int error = close_descriptors_except(keep)) return {"close_range", error};
-  if (!read_dev_null()) return {"opening /dev/null as standard input", errno};
-  reset_signals();
-  ::signal(SIGINT, SIG_IGN);
+  if (!null_input && !read_dev_null()) return {"opening /dev/null as standard input", errno};
+  receive_group_signals();
   reseed();
-  raise_oom_score();
   for (std::uint32_t i = 0; i != settings.rlimit_count; ++i) {
     const rlimit limit{settings.rlimits[i].value, settings.rlimits[i].value};
     if (::setrlimit(static_cast<__rlimit_resource_t>(settings.rlimits[i].resource), &limit) != 0) {

@@ -231,6 +231,27 @@ TEST(hygiene, the_out_of_memory_killer_takes_a_worker_first) {
   EXPECT_GT(ask_one(options(), oom_score), oom_score());
 }
 
+TEST(hygiene, the_out_of_memory_killer_takes_the_fork_server_no_sooner_than_the_application) {
+  const int servers = run([]() -> asio::awaitable<int> {
+    shmpool::process_pool pool(co_await asio::this_coro::executor, options());
+    co_await pool.submit(oom_score);
+    int score = -1;
+    std::ifstream("/proc/" + std::to_string(running_fork_server_of(::getpid())) + "/oom_score_adj") >> score;
+    co_return score;
+  }());
+  EXPECT_EQ(servers, oom_score());
+}
+
+std::string variable(const std::string& name) {
+  const char* const value = std::getenv(name.c_str());
+  return value ? value : "(not set)";
+}
+
+// The fork server is started with a variable for the dynamic linker, which programs that a task executes must not inherit.
+TEST(hygiene, a_worker_has_the_environment_of_the_application) {
+  for (const char* name : {"LD_BIND_NOW", "PATH"}) EXPECT_EQ(ask_one(options(), variable, std::string(name)), variable(name));
+}
+
 std::string process_name() {
   char name[17] = {};
   ::prctl(PR_GET_NAME, name);
