@@ -31,6 +31,8 @@
 #include <boost/asio/error.hpp>
 #include <boost/asio/execution/blocking.hpp>
 #include <boost/asio/execution/context.hpp>
+#include <boost/asio/execution/executor.hpp>
+#include <boost/asio/execution/outstanding_work.hpp>
 #include <boost/asio/execution/relationship.hpp>
 #include <boost/asio/execution_context.hpp>
 #include <boost/asio/executor_work_guard.hpp>
@@ -67,6 +69,8 @@ using net_system_error = boost::system::system_error;
 #include <asio/error_code.hpp>
 #include <asio/execution/blocking.hpp>
 #include <asio/execution/context.hpp>
+#include <asio/execution/executor.hpp>
+#include <asio/execution/outstanding_work.hpp>
 #include <asio/execution/relationship.hpp>
 #include <asio/execution_context.hpp>
 #include <asio/executor_work_guard.hpp>

@@ -34,13 +34,41 @@ struct bound_completion {
   }
 };
 
+template <class Executor>
+auto track(const Executor& executor) {
+  if constexpr (net::execution::is_executor<Executor>::value) {
+    return net::prefer(executor, net::execution::outstanding_work.tracked);
+  } else {
+    return net::executor_work_guard<Executor>(executor);
+  }
+}
+
+/// An executor that keeps its context running. net::executor_work_guard does the same with two copies of the executor, which
+/// would be the most of what a queued task takes.
+template <class Executor>
+class working_executor {
+ public:
+  explicit working_executor(const Executor& executor) : held_(track(executor)) {}
+
+  auto get_executor() const noexcept {
+    if constexpr (net::execution::is_executor<Executor>::value) {
+      return held_;
+    } else {
+      return held_.get_executor();
+    }
+  }
+
+ private:
+  decltype(track(std::declval<const Executor&>())) held_;
+};
+
 template <class Handler, class Executor>
 class pending_handler {
  public:
   pending_handler(Handler&& handler, const Executor& executor)
       : handler_(std::move(handler)), handler_work_(net::get_associated_executor(handler_, executor)) {
     if constexpr (std::is_same_v<net::associated_executor_t<Handler, Executor>, Executor>) {
-      if (handler_work_.get_executor() == executor) return;
+      if (net::get_associated_executor(handler_, executor) == executor) return;
     }
     pool_work_.emplace(executor);
   }
@@ -62,8 +90,8 @@ class pending_handler {
 
  private:
   Handler handler_;
-  net::executor_work_guard<net::associated_executor_t<Handler, Executor>> handler_work_;
-  std::optional<net::executor_work_guard<Executor>> pool_work_;
+  working_executor<net::associated_executor_t<Handler, Executor>> handler_work_;
+  std::optional<working_executor<Executor>> pool_work_;
 };
 
 /// Memory for an operation, from its handler's allocator; the operation frees it before the handler is called.
