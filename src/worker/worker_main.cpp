@@ -45,7 +45,7 @@ std::uint64_t monotonic_ns() noexcept {
   return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-/// Replies that wait while further tasks run are sent at the latest before a task that is expected to run longer than this.
+/// Replies that wait while further tasks run are sent at the latest before a task that may run longer than this.
 constexpr std::uint64_t reply_delay_ns = 50'000;
 constexpr std::uint64_t progress_interval_ns = 10'000'000;
 
@@ -87,6 +87,15 @@ class worker final : lease_source, progress_sink {
     const void* target = nullptr;
     std::string problem;              // why there is none
     std::uint64_t expected_ns = ~std::uint64_t{0};  // of the last runs; unknown: long
+    std::uint64_t usual_ns = 0;       // of some hundred: one long run in a hundred shows long after expected_ns has forgotten it
+    std::uint64_t runs = 0;
+
+    bool may_be_long() const noexcept { return std::max(expected_ns, usual_ns) > reply_delay_ns; }
+    void ran(std::uint64_t ns) noexcept {
+      expected_ns = runs == 0 ? ns : (3 * expected_ns + ns) / 4;
+      if (runs != 256) ++runs;
+      usual_ns += static_cast<std::uint64_t>(static_cast<std::int64_t>(ns - usual_ns) / static_cast<std::int64_t>(runs));
+    }
   };
 
   bool try_read(wire::frame& out) {
@@ -249,7 +258,7 @@ class worker final : lease_source, progress_sink {
 
   void run_task(const wire::frame& in) {
     function& fn = functions_[in.header.value];
-    if (fn.expected_ns > reply_delay_ns) flush();
+    if (fn.may_be_long()) flush();
     wire::slot& slot = page_.slots[in.header.slot % wire::slot_count];
     const std::uint64_t started = monotonic_ns();
     if (!wire::claim(slot, in.header.task, started)) return;  // taken back
@@ -288,7 +297,7 @@ class worker final : lease_source, progress_sink {
     SHMPOOL_FAULT_POINT("worker.ran");
     leave_task();
     const std::uint64_t run = monotonic_ns() - started;
-    fn.expected_ns = fn.expected_ns == ~std::uint64_t{0} ? run : (3 * fn.expected_ns + run) / 4;
+    fn.ran(run);
     header.value = run;
     reply(header, std::exchange(result.attachments(), {}), result.bytes());
     task_ = 0;
