@@ -6,6 +6,8 @@
 namespace shmpool::sched {
 
 void scheduler::impl::dispatch(time_point now) {
+  if (looks_.due(now) != no_index) find_stuck(now);
+  if (!stuck_.empty()) recall_stranded(now);
   while (!queue_.empty()) {
     const index_type task = queue_.front();
     const index_type worker = choose_worker(tasks_[task], now);
@@ -36,46 +38,94 @@ index_type scheduler::impl::choose_idle(std::uint64_t warm_workers) const noexce
   return latest;
 }
 
-index_type scheduler::impl::choose_busy(const task_record& task) const noexcept {
-  index_type best = no_index;
-  duration least{};
-  for (index_type index = 0; index < workers_.slots(); ++index) {
-    const worker_record& worker = workers_[index];
-    // One without tasks is there to take the place of another one, which is not gone yet.
-    if (!worker.usable() || worker.tasks.empty()) continue;
-    if (worker.long_tasks != 0 || worker.tasks.size() >= settings_.window) continue;
-    if (task.cost > settings_.lookahead - worker.behind) continue;
-    // Where estimates do not tell workers apart, as with tasks that take no time at all, numbers do.
-    if (best == no_index || worker.behind < least ||
-        (worker.behind == least && worker.tasks.size() < workers_[best].tasks.size())) {
-      best = index;
-      least = worker.behind;
-    }
+index_type scheduler::impl::choose_busy(const task_record& task) noexcept {
+  const index_type worker = least_busy();
+  return worker != no_index && task.cost <= settings_.lookahead - workers_[worker].behind ? worker : no_index;
+}
+
+index_type scheduler::impl::least_busy() noexcept {
+  for (index_type first = open_.first(); first != no_index; first = open_.first()) {
+    if (workers_[first].usable()) return first;
+    open_.clear(first);  // note_load() lets it in again
   }
-  return best;
+  return no_index;
+}
+
+void scheduler::impl::hear(index_type worker, time_point now) noexcept {
+  workers_[worker].heard = now;
+  workers_[worker].stuck = false;
+  if (!looks_.contains(worker)) looks_.set(worker, later(now, settings_.patience));
+}
+
+void scheduler::impl::find_stuck(time_point now) noexcept {
+  for (index_type late = looks_.due(now); late != no_index; late = looks_.due(now)) {
+    worker_record& worker = workers_[late];
+    const time_point due = later(worker.heard, settings_.patience);
+    if (due > now && !worker.tasks.empty()) {
+      looks_.set(late, due);
+      continue;
+    }
+    looks_.clear(late);  // until it is heard of
+    if (worker.tasks.empty()) continue;
+    worker.stuck = true;
+    stuck_.insert(late);
+    open_.clear(late);
+  }
+}
+
+void scheduler::impl::recall_stranded(time_point now) noexcept {
+  for (index_type index = stuck_.next(0); index != no_index; index = stuck_.next(index + 1)) {
+    const worker_record& worker = workers_[index];
+    const bool strands = worker.stuck && worker.working() && worker.tasks.size() > 1;
+    if (strands && !worker.usable()) continue;  // one that has had all its tasks may get one more
+    // Where nobody has room the tasks are as well off where they are: that somebody has some is an event.
+    if (strands && !has_room_elsewhere(now)) return;
+    stuck_.erase(index);
+    if (strands) recall_waiting(index);
+  }
+}
+
+bool scheduler::impl::has_room_elsewhere(time_point now) noexcept {
+  if (least_busy() != no_index) return true;
+  return may_widen() && (workers_.idle_count() != 0 || may_start(now));
+}
+
+void scheduler::impl::recall_waiting(index_type worker) noexcept {
+  const index_type first = workers_[worker].tasks.front();
+  index_type last = no_index;
+  for (index_type task = workers_[worker].tasks.back(); task != first;) {
+    const index_type ahead = tasks_[task].previous;
+    if (!take_back(task)) return;  // it runs them in this order, so what is ahead has been started as well
+    detach(task);
+    tasks_[task].state = task_state::queued;
+    queue_.insert_by_order(tasks_, task, last);
+    last = task;
+    task = ahead;
+  }
 }
 
 void scheduler::impl::rebalance(time_point now) {
-  // Spares the usual case, few tasks and workers to spare, a look at every worker.
-  if (workers_.idle_count() == 0 || (behind_others_ == 0 && workers_.starting() == 0)) return;
-  while (may_widen()) {
+  while (workers_.idle_count() != 0 && !sharers_.empty() && may_widen()) {
     const index_type idle = workers_.most_recently_idle();
-    if (idle == no_index || workers_[idle].state != worker_state::ready) return;
-    index_type fullest = no_index;
-    for (index_type index = 0; index < workers_.slots(); ++index) {
-      const worker_record& worker = workers_[index];
-      if (!worker.usable() || worker.waiting() == 0) continue;
-      if (fullest == no_index || worker.waiting() > workers_[fullest].waiting()) fullest = index;
-    }
-    if (fullest == no_index) return;
-    bool moved = move_half(fullest, idle, now);
+    if (workers_[idle].state != worker_state::ready) return;
+    const index_type from = fullest();
+    if (from == no_index) return;
     // All that it has may have been started, its replies under way; then anybody else's tasks will do.
-    for (index_type index = 0; !moved && index < workers_.slots(); ++index) {
-      moved =
-          index != fullest && workers_[index].usable() && workers_[index].waiting() != 0 && move_half(index, idle, now);
-    }
-    if (!moved) return;
+    if (!move_half(from, idle, now)) sharers_.erase(from);
   }
+}
+
+index_type scheduler::impl::fullest() noexcept {
+  index_type most = no_index;
+  for (index_type index = sharers_.next(0); index != no_index; index = sharers_.next(index + 1)) {
+    const worker_record& worker = workers_[index];
+    if (worker.waiting() == 0) {
+      sharers_.erase(index);
+    } else if (worker.usable() && (most == no_index || worker.waiting() > workers_[most].waiting())) {
+      most = index;
+    }
+  }
+  return most;
 }
 
 bool scheduler::impl::move_half(index_type from, index_type to, time_point now) {
@@ -84,10 +134,9 @@ bool scheduler::impl::move_half(index_type from, index_type to, time_point now) 
   scratch_.clear();
   for (index_type task = workers_[from].tasks.back(); task != running && scratch_.size() < share;) {
     const index_type ahead = tasks_[task].previous;
-    if (take_back(task)) {
-      detach(task);
-      scratch_.push_back(task);
-    }
+    if (!take_back(task)) break;  // it runs them in this order, so what is ahead has been started as well
+    detach(task);
+    scratch_.push_back(task);
     task = ahead;
   }
   // Taken from the end, handed over from the front.
@@ -96,8 +145,7 @@ bool scheduler::impl::move_half(index_type from, index_type to, time_point now) 
 }
 
 bool scheduler::impl::crowded() const noexcept {
-  if (behind_others_ == 0) return false;
-  for (index_type index = 0; index < workers_.slots(); ++index) {
+  for (index_type index = sharers_.next(0); index != no_index; index = sharers_.next(index + 1)) {
     if (workers_[index].usable() && workers_[index].tasks.size() > 1) return true;
   }
   return false;
@@ -110,15 +158,19 @@ void scheduler::impl::assign(index_type task, index_type worker, time_point now)
   record.state = task_state::assigned;
   record.worker = worker;
   record.sent = false;
-  ++(target.tasks.empty() ? busy_ : behind_others_);
+  if (target.tasks.empty()) {
+    ++busy_;
+    hear(worker, now);
+  }
   target.tasks.push_back(tasks_, task);
+  if (target.waiting() != 0) sharers_.insert(worker);
   workers_.count_task(worker, true);
   if (is_long(record)) {
     ++target.long_tasks;
   } else {
     target.short_work += record.cost;
   }
-  note_behind(target);
+  note_load(worker);
   ++assigned_;
   if (record.timeout != duration::zero()) deadlines_.set(task, later(now, record.timeout));
   emit(action::kind::assign, worker, task);
@@ -128,25 +180,26 @@ void scheduler::impl::detach(index_type task) noexcept {
   task_record& record = tasks_[task];
   worker_record& holder = workers_[record.worker];
   holder.tasks.remove(tasks_, task);
-  --(holder.tasks.empty() ? busy_ : behind_others_);
+  if (holder.tasks.empty()) --busy_;
   if (is_long(record)) {
     --holder.long_tasks;
   } else {
     holder.short_work -= record.cost;
   }
   if (record.doom != failure::none) --holder.doomed;
-  note_behind(holder);
+  note_load(record.worker);
   --assigned_;
   deadlines_.clear(task);
   if (holder.tasks.empty() && holder.usable()) workers_.set_idle(record.worker);
   record.worker = no_index;
 }
 
-void scheduler::impl::note_behind(worker_record& worker) const noexcept {
-  worker.behind = worker.short_work;
-  if (worker.tasks.empty()) return;
-  const task_record& first = tasks_[worker.tasks.front()];
-  if (!is_long(first)) worker.behind -= first.cost;
+void scheduler::impl::note_load(index_type index) noexcept {
+  worker_record& worker = workers_[index];
+  const std::size_t tasks = worker.tasks.size();
+  if (tasks == 0 || tasks >= settings_.window || worker.long_tasks != 0 || worker.stuck) return open_.clear(index);
+  worker.behind = worker.short_work - tasks_[worker.tasks.front()].cost;
+  open_.set(index, {worker.behind, std::uint64_t{tasks} << 32 | index});
 }
 
 void scheduler::impl::enqueue(index_type task) noexcept {

@@ -73,7 +73,11 @@ void scheduler::worker_started(worker_id worker, time_point now) {
   self.prepare();
   self.crashes_.forget_failed_starts();
   // Told to leave before it was there? Then its exit follows.
-  if (self.workers_[index].state == worker_state::starting) self.workers_.set_state(index, worker_state::ready);
+  if (self.workers_[index].state == worker_state::starting) {
+    self.workers_.set_state(index, worker_state::ready);
+    self.hear(index, now);
+    self.note_load(index);
+  }
   self.settle(now);
 }
 
@@ -104,6 +108,7 @@ bool scheduler::replied(worker_id worker, task_id task, duration, time_point now
   const index_type index = self.find_sent(worker, task);
   if (index == no_index) return false;
   self.prepare();
+  self.hear(self.tasks_[index].worker, now);
   self.detach(index);
   self.forget(index);
   self.crashes_.completed();
@@ -234,35 +239,43 @@ void* scheduler::assigned_context(worker_id worker, task_id task) const noexcept
   return index == no_index ? nullptr : impl_->tasks_[index].context;
 }
 
-void scheduler::impl::prepare() {
-  // For the task that a submit adds, too: so the events after it need no more. An event hands a task out twice at most (and
-  // shares it out again), and has three things to say to a worker.
-  const std::size_t tasks = std::size_t{tasks_.slots()} + 1;
-  const std::size_t most = actions_.size() + 2 * (tasks_.size() + 1) + 3 * (std::size_t{workers_.slots()} + 1) + 16;
+void scheduler::impl::make_room(std::size_t tasks, std::size_t workers) {
+  if (tasks > room_for_tasks_ || workers > room_for_workers_) {
+    const std::size_t more_tasks = 2 * tasks, more_workers = 2 * workers;
+    scratch_.reserve(more_tasks);
+    deadlines_.reserve(more_tasks);
+    workers_.reserve(more_workers);
+    looks_.reserve(more_workers);
+    open_.reserve(more_workers);
+    stuck_.reserve(more_workers);
+    sharers_.reserve(more_workers);
+    actions_.reserve(actions_.size() + 2 * more_tasks + 3 * more_workers + 16);
+    room_for_tasks_ = more_tasks;
+    room_for_workers_ = more_workers;
+  }
+  // An event hands a task out twice at most (and shares it out again), and has three things to say to a worker.
+  const std::size_t most = actions_.size() + 2 * (tasks_.size() + 1) + 3 * workers + 16;
   if (actions_.capacity() < most) actions_.reserve(2 * most);
-  if (scratch_.capacity() < tasks) scratch_.reserve(2 * tasks);
-  deadlines_.reserve(tasks);
-  workers_.prepare();
 }
 
 void scheduler::impl::settle(time_point now) {
   start_wanted_at_.reset();
-  admit_held();
+  if (!held_.empty()) admit_held();
   dispatch(now);
   if (workers_.spent() != 0) replace_spent(now);
-  keep_minimum(now);
+  if (settings_.min_workers != 0) keep_minimum(now);
   if (closing_) wind_down(now);
 }
 
 action& scheduler::impl::emit(action::kind what, index_type worker, index_type task) {
-  action next;
+  action& next = actions_.emplace_back();
   next.what = what;
   if (worker != no_index) next.worker = workers_[worker].id;
   if (task != no_index) {
     next.task = tasks_.id(task);
     next.context = tasks_[task].context;
   }
-  return actions_.emplace_back(next);
+  return next;
 }
 
 /// Several events may go in before their actions are fetched, and a later one may overtake an earlier one's action. An

@@ -34,6 +34,9 @@ struct options {
   unsigned window = 64;
   /// How much expected work may be handed over behind the running task.
   duration lookahead = std::chrono::microseconds{200};
+  /// A worker of which nothing has been heard for so long runs a task that takes longer than expected: what waits there
+  /// behind it goes to others that have room. Longer than it takes to run the lookahead where workers share CPUs.
+  duration patience = std::chrono::milliseconds{1};
   duration cancel_grace = std::chrono::milliseconds{500};
   /// How long the result of a task may be on its way, where its worker has begun the next one.
   duration result_grace = std::chrono::seconds{1};

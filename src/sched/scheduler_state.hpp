@@ -7,6 +7,8 @@
 
 #include "sched/crash_monitor.hpp"
 #include "sched/deadline_heap.hpp"
+#include "sched/index_set.hpp"
+#include "sched/indexed_heap.hpp"
 #include "sched/scheduler.hpp"
 #include "sched/task_table.hpp"
 #include "sched/worker_table.hpp"
@@ -26,7 +28,12 @@ struct scheduler::impl {
   }
 
   /// Every event begins with it: takes the memory that it may need, so that for want of it nothing is half done.
-  void prepare();
+  void prepare() {
+    // For the task that a submit adds, too: so the events after it need no more.
+    const std::size_t tasks = std::size_t{tasks_.slots()} + 1, workers = std::size_t{workers_.slots()} + 1;
+    if (tasks > room_for_tasks_ || workers > room_for_workers_ || !actions_.empty()) make_room(tasks, workers);
+  }
+  void make_room(std::size_t tasks, std::size_t workers);
   /// Every event ends with it: leaves nothing undone that could be done now.
   void settle(time_point now);
 
@@ -48,9 +55,23 @@ struct scheduler::impl {
   index_type choose_worker(const task_record& task, time_point now);
   index_type choose_idle(std::uint64_t warm_workers) const noexcept;
   /// The worker with the least to do before it would get to `task`, among those that would get to it soon enough.
-  index_type choose_busy(const task_record& task) const noexcept;
+  index_type choose_busy(const task_record& task) noexcept;
+  /// The worker with tasks to which more may be handed over and which has the least to do, or no_index.
+  index_type least_busy() noexcept;
+  /// Something was heard of the worker.
+  void hear(index_type worker, time_point now) noexcept;
+  /// Finds the workers that run a task for longer than expected.
+  void find_stuck(time_point now) noexcept;
+  /// Queues what waits at them behind that task, if others have room.
+  void recall_stranded(time_point now) noexcept;
+  /// Whether a worker that is not stuck could be given a short task now.
+  bool has_room_elsewhere(time_point now) noexcept;
+  /// Takes back and queues what waits behind the first task of a worker.
+  void recall_waiting(index_type worker) noexcept;
   /// Lets idle workers take tasks from behind others. Only for an empty queue.
   void rebalance(time_point now);
+  /// The worker at which the most tasks wait that it may be willing to share, or no_index.
+  index_type fullest() noexcept;
   /// Moves about half of what waits at one worker to an idle one; false if everything there has been started.
   bool move_half(index_type from, index_type to, time_point now);
   /// True if a task waits behind another one at a worker, so that one more worker would help.
@@ -60,8 +81,8 @@ struct scheduler::impl {
   void assign(index_type task, index_type worker, time_point now);
   /// Takes a task off its worker's list. It must then be queued, assigned or completed.
   void detach(index_type task) noexcept;
-  /// Brings worker.behind up to date. It is kept, as choosing among many workers reads it of each.
-  void note_behind(worker_record& worker) const noexcept;
+  /// Brings up to date what is known of the worker's load, and so whether it is chosen next.
+  void note_load(index_type worker) noexcept;
   void enqueue(index_type task) noexcept;
   bool is_long(const task_record& task) const noexcept { return task.cost > settings_.lookahead; }
 
@@ -112,6 +133,16 @@ struct scheduler::impl {
   /// After shutdown() or stop(): retires the workers when no task is left, and says `drained` when no worker is.
   void wind_down(time_point now);
 
+  /// Orders workers by what a newcomer would wait for. Where estimates do not tell them apart, as with tasks that take no time
+  /// at all, the number of tasks does; then the worker's place.
+  struct load {
+    duration behind;
+    std::uint64_t tasks_and_place;
+    bool operator<(const load& other) const noexcept {
+      return behind != other.behind ? behind < other.behind : tasks_and_place < other.tasks_and_place;
+    }
+  };
+
   action& emit(action::kind what, index_type worker, index_type task = no_index);
   bool still_meant(const action& what) noexcept;
 
@@ -121,7 +152,11 @@ struct scheduler::impl {
   worker_table workers_;
   task_list held_;   ///< waits for room
   task_list queue_;
-  deadline_heap deadlines_;
+  deadline_heap deadlines_;     ///< of tasks
+  deadline_heap looks_;         ///< when to look whether a worker with tasks has been silent for too long. May be early
+  indexed_heap<load> open_;     ///< workers with tasks to which more may be handed over; some may have become unusable
+  index_set stuck_;             ///< workers that were found stuck, and at which tasks may still wait
+  index_set sharers_;           ///< workers at which tasks may wait that they have not started: no other has any
   crash_monitor crashes_;
   std::vector<action> actions_;
   std::size_t next_action_ = 0;                ///< actions before this one have been fetched
@@ -132,7 +167,8 @@ struct scheduler::impl {
   std::size_t admitted_ = 0;       ///< tasks in state admitted
   std::size_t busy_ = 0;           ///< workers that have tasks
   std::uint64_t bytes_ = 0;        ///< of all tasks that were let in
-  std::size_t behind_others_ = 0;  ///< assigned tasks that are not the first of their worker
+  std::size_t room_for_tasks_ = 0;    ///< an event needs no memory while there are fewer records of tasks ...
+  std::size_t room_for_workers_ = 0;  ///< ... and of workers, and no actions are left from the event before
   bool closing_ = false;
   bool broken_ = false;
   bool drained_ = false;

@@ -113,11 +113,17 @@ class task_list {
 
   void push_back(task_table& tasks, index_type index) noexcept { insert_before(tasks, no_index, index); }
 
-  /// Puts a task at the place that its submit gave it. Walks only past older tasks, and of those few are ever ahead of
-  /// one that had left the queue already.
-  void insert_by_order(task_table& tasks, index_type index) noexcept {
-    index_type place = front_;
-    while (place != no_index && tasks[place].order < tasks[index].order) place = tasks[place].next;
+  /// Puts a task at the place that its submit gave it, which is looked for from `near`, a task in the list, or from the
+  /// front. From there it walks only past older tasks, and of those few are ever ahead of one that had left the queue already.
+  void insert_by_order(task_table& tasks, index_type index, index_type near = no_index) noexcept {
+    const std::uint64_t order = tasks[index].order;
+    index_type place = near == no_index ? front_ : near;
+    while (place != no_index && tasks[place].order < order) place = tasks[place].next;
+    if (near != no_index) {
+      for (index_type ahead = before(tasks, place); ahead != no_index && tasks[ahead].order > order; ahead = before(tasks, place)) {
+        place = ahead;
+      }
+    }
     insert_before(tasks, place, index);
   }
 
@@ -131,8 +137,13 @@ class task_list {
   }
 
  private:
+  /// The task ahead of `place`, where no_index is the end.
+  index_type before(const task_table& tasks, index_type place) const noexcept {
+    return place == no_index ? back_ : tasks[place].previous;
+  }
+
   void insert_before(task_table& tasks, index_type place, index_type index) noexcept {
-    const index_type previous = place == no_index ? back_ : tasks[place].previous;
+    const index_type previous = before(tasks, place);
     tasks[index].previous = previous;
     tasks[index].next = place;
     (previous == no_index ? front_ : tasks[previous].next) = index;

@@ -144,16 +144,101 @@ TEST_F(scheduler_assignment, worker_that_becomes_idle_takes_half_of_what_waits_b
 TEST_F(scheduler_assignment, tasks_that_were_started_meanwhile_stay_where_they_are) {
   settings.max_workers = 2;
   bring_up(2);
-  submit("x", quick());
-  submit("y", quick());
+  for (const char* name : {"x", "y", "a", "b", "c", "d", "e"}) submit(name, quick());
+  EXPECT_EQ(actions(), "assign x W2, assign y W1, assign a W1, assign b W2, assign c W1, assign d W2, assign e W1");
+  for (const char* name : {"y", "a", "c"}) run(name);
+  for (const char* name : {"x", "b", "d"}) EXPECT_TRUE(reply(2, name));
+  EXPECT_EQ(actions(), "assign e W2");
+  EXPECT_FALSE(slots.was_asked_for(1, ids["a"])) << "a worker runs its tasks in order: what is ahead of c has begun";
+}
+
+// An idle worker asked again for each of the tasks that another had begun, at every event until their results came.
+TEST_F(scheduler_assignment, worker_that_has_started_everything_is_not_asked_again) {
+  settings.max_workers = 2;
+  bring_up(2);
+  for (const char* name : {"x", "y", "a"}) submit(name, quick());
+  EXPECT_EQ(actions(), "assign x W2, assign y W1, assign a W1");
+  for (const char* name : {"y", "a"}) run(name);
+  EXPECT_TRUE(reply(2, "x"));
+  EXPECT_TRUE(slots.was_asked_for(1, ids["a"]));
+  slots.forget(ids["a"]);  // so that it would be given away
+  pass(microseconds{1});
+  EXPECT_EQ(actions(), "");
+}
+
+// With a queue there is always a task for a worker that has room, and what waited behind a long one was overtaken by all
+// that came after it.
+TEST_F(scheduler_assignment, what_waits_behind_a_task_that_takes_too_long_goes_to_others_in_its_order) {
+  settings.max_workers = 2;
+  settings.window = 3;
+  bring_up(2);
+  for (const char* name : {"x", "y", "a", "b", "c", "d", "e", "f"}) submit(name, quick());
+  EXPECT_EQ(actions(), "assign x W2, assign y W1, assign a W1, assign b W2, assign c W1, assign d W2");
+  run("y");
+  now += settings.patience / 2;
+  EXPECT_TRUE(reply(2, "x"));
+  EXPECT_EQ(actions(), "assign e W2") << "it may be short yet";
+  now += settings.patience / 2;
+  EXPECT_TRUE(reply(2, "b"));
+  EXPECT_EQ(actions(), "assign a W2");
+  EXPECT_TRUE(reply(2, "d"));
+  EXPECT_EQ(actions(), "assign c W2");
+  EXPECT_TRUE(reply(2, "e"));
+  EXPECT_EQ(actions(), "assign f W2");
+}
+
+TEST_F(scheduler_assignment, what_has_been_started_behind_a_task_stays_where_it_is) {
+  settings.max_workers = 2;
+  settings.window = 3;
+  bring_up(2);
+  for (const char* name : {"x", "y", "a", "b", "c", "d", "e"}) submit(name, quick());
+  actions();
+  for (const char* name : {"y", "a"}) run(name);
+  now += settings.patience;
+  EXPECT_TRUE(reply(2, "x"));
+  EXPECT_EQ(actions(), "assign c W2");
+}
+
+TEST_F(scheduler_assignment, nothing_more_is_handed_over_behind_a_task_that_takes_too_long_until_its_worker_replies) {
+  bring_up(1);
   submit("a", quick());
   submit("b", quick());
+  EXPECT_EQ(actions(), "assign a W1, assign b W1");
+  run("a");
+  now += settings.patience;
   submit("c", quick());
-  EXPECT_EQ(actions(), "assign x W2, assign y W1, assign a W1, assign b W2, assign c W1");
-  run("c");
-  reply(2, "x");
-  reply(2, "b");
-  EXPECT_EQ(actions(), "assign a W2");
+  EXPECT_EQ(actions(), "");
+  EXPECT_FALSE(slots.was_asked_for(1, ids["b"])) << "nobody else could run it";
+  EXPECT_TRUE(reply(1, "a"));
+  EXPECT_EQ(actions(), "assign c W1");
+}
+
+TEST_F(scheduler_assignment, what_waits_behind_a_task_that_takes_too_long_stays_until_somebody_has_room) {
+  settings.max_workers = 2;
+  bring_up(2);
+  for (const char* name : {"x", "y", "a", "b"}) submit(name, quick());
+  EXPECT_EQ(actions(), "assign x W2, assign y W1, assign a W1, assign b W2");
+  for (const char* name : {"x", "y"}) run(name);
+  pass(settings.patience);
+  submit("c", quick());
+  EXPECT_EQ(actions(), "");
+  EXPECT_FALSE(slots.was_asked_for(1, ids["a"]));
+  EXPECT_TRUE(reply(2, "x"));
+  EXPECT_EQ(actions(), "assign a W2, assign c W2");
+}
+
+TEST_F(scheduler_assignment, worker_that_takes_long_to_start_keeps_its_first_task_only) {
+  settings.max_workers = 2;
+  settings.window = 2;
+  for (const char* name : {"a", "b", "c", "d", "e"}) submit(name, quick());
+  EXPECT_EQ(actions(), "start W1, assign a W1, start W2, assign b W2, assign c W1, assign d W2");
+  started(1);
+  run("a");
+  now += settings.patience;
+  EXPECT_TRUE(reply(1, "a"));
+  EXPECT_EQ(actions(), "assign d W1");
+  started(2);
+  EXPECT_EQ(actions(), "assign e W2");
 }
 
 // The fullest worker had started all of its tasks, and an idle one gave up there although a third had some to give.

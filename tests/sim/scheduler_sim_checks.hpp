@@ -57,7 +57,10 @@ class checks {
     }
     require(model_.batched || counted.deaths == model_.deaths, "counts deaths right");
     require(!(model_.closing && model_.pending == 0 && model_.alive == 0) || model_.drained, "drains when all is gone");
-    if (!model_.batched) check_shares();
+    if (!model_.batched) {
+      check_shares();
+      check_stranded();
+    }
     if (!head) return;
     const bool wide = model_.busy() >= model_.settings.max_workers;
     require(wide || !model_.may_grow() || deadline, "waits for a worker or for a time");
@@ -88,9 +91,23 @@ class checks {
             "a worker is started for what waits behind others");
   }
 
+  /// Nothing waits behind a task that takes longer than expected while somebody else has room for it.
+  void check_stranded() {
+    const bool wide = model_.busy() >= model_.settings.max_workers;
+    for (const auto& [id, worker] : model_.workers) {
+      if (!model_.usable(worker) || !model_.stuck(worker) || worker.load() < 2 || worker.inbox.empty()) continue;
+      for (const auto& [other_id, other] : model_.workers) {
+        if (other_id == id || !model_.usable(other)) continue;
+        require((other.load() != 0 || wide) && !has_room(other, worker.inbox.back()->spec),
+                "a task that takes longer than expected strands nothing that others have room for");
+      }
+    }
+  }
+
   bool has_room(const sim_worker& worker, const task_spec& task) const {
     const duration lookahead = model_.settings.lookahead;
     if (worker.load() == 0) return false;  // it is there to take the place of another one
+    if (model_.stuck(worker)) return false;
     if (!task.expected || *task.expected > lookahead || worker.load() >= model_.settings.window) return false;
     bool plain = model_.usable(worker);
     duration all{};

@@ -86,6 +86,8 @@ class model final : public claims {
   std::size_t staff() const {
     return count([&](const sim_worker& each) { return each.working() && !spent(each); });
   }
+  /// Whether nothing has been heard of it for so long that it must be running a task that takes longer than expected.
+  bool stuck(const sim_worker& worker) const { return worker.heard + settings.patience <= told; }
   /// Whether one more worker could be started, if no pause forbids it.
   bool may_grow() const { return staff() < settings.max_workers && alive < std::size_t{2} * settings.max_workers; }
 
@@ -197,6 +199,8 @@ class model final : public claims {
   }
 
   options settings;
+  time_point told{};     ///< the time of the last event
+  time_point settled{};  ///< the time of the last event whose actions were all fetched: those of now are no older
   bool batched;  ///< several events before the actions are fetched: some checks of one event's effect do not apply
   bool closing = false;
   bool stopped = false;
@@ -272,6 +276,8 @@ class model final : public claims {
                 "first come, first served");
       }
     }
+    if (worker.load() == 0) worker.heard = batched ? settled : told;
+    require(batched || !stuck(worker), "hands nothing over behind a task that takes longer than expected");
     task.at = &worker;
     task.started = false;
     ++worker.given;

@@ -65,6 +65,7 @@ struct sim_worker {
   bool stubborn = false;      ///< leaves only when it is killed
   bool lasting = false;       ///< does not leave for being idle
   time_point leave_since{};   ///< while retiring
+  time_point heard{};         ///< when it replied last, or was given a task when it had none, at the earliest
   unsigned given = 0;         ///< tasks sent to it and not taken back
   unsigned starts = 0;
   std::deque<sim_task*> inbox;  ///< sent to it, not started

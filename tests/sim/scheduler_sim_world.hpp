@@ -26,7 +26,7 @@ class world {
     closes_ = chance(50);
     holds_ = chance(50);
     leavers_ = chance(40) ? 20 : 0;
-    sched_.tick(now_);  // starts what is the minimum
+    sched_.tick(told());  // starts what is the minimum
   }
 
   void run() {
@@ -50,6 +50,7 @@ class world {
     out.max_workers = 1 + below(4);
     out.window = 1 + below(8);
     out.lookahead = microseconds{below(4) * 100};
+    out.patience = microseconds{1 + below(2000)};
     out.cancel_grace = milliseconds{below(4) * 5};
     out.min_workers = chance(30) ? below(5) : 0;
     out.max_tasks_per_worker = chance(30) ? 1 + below(10) : 0;
@@ -71,6 +72,9 @@ class world {
     }
     return out.empty() ? nullptr : out[below(static_cast<unsigned>(out.size()))];
   }
+
+  /// The time, for an event that the scheduler does something about.
+  time_point told() { return model_.told = now_; }
 
   // ---- Events.
   void random_event() {
@@ -102,11 +106,12 @@ class world {
     task.endless = chance(5);
     task.spec.bytes = below(2000);
     note((holds_ ? "hold " : "submit ") + std::to_string(task.order));
-    if (holds_) return model_.entered(task, sched_.hold(&task, now_), sim_place::held);
+    if (holds_) return model_.entered(task, sched_.hold(&task, told()), sim_place::held);
     const bool full = !model_.has_room();
     const task_id id = sched_.submit(task.spec, now_);
     if (!model_.batched) require((id == 0) == full, "refuses exactly what there is no room for");
     if (id != 0) {
+      told();
       model_.entered(task, id, sim_place::inside);
     } else {
       model_.tasks.pop_back();
@@ -123,13 +128,13 @@ class world {
         note("withdraw " + std::to_string(task.order));
         task.done = true;
         --model_.pending;
-        sched_.withdraw(task.id, now_);
+        sched_.withdraw(task.id, told());
       } else {
         note("submit admitted " + std::to_string(task.order));
         task.place = sim_place::inside;
         model_.bytes += task.spec.bytes;
         task.must_be_done = task.must_be_done || task.ends_at_submit;
-        sched_.submit(task.id, task.spec, now_);
+        sched_.submit(task.id, task.spec, told());
       }
       if (!model_.batched) settle();
     }
@@ -141,7 +146,7 @@ class world {
     note("leaves " + std::to_string(worker.id));
     worker.retiring = true;
     worker.leave_since = now_;
-    sched_.worker_leaves(worker.id, now_);
+    sched_.worker_leaves(worker.id, told());
     require(worker.inbox.empty() || model_.batched, "takes back what a leaving worker has not started");
   }
 
@@ -149,7 +154,7 @@ class world {
     if (!worker.ready || !worker.working()) return;
     note("outgrows " + std::to_string(worker.id));
     worker.outgrown = true;
-    sched_.recycle(worker.id, now_);
+    sched_.recycle(worker.id, told());
   }
 
   void cancel() {
@@ -172,7 +177,7 @@ class world {
         if (kind == cancel_kind::terminal && !task.terminal_at) task.terminal_at = now_;
       }
     }
-    sched_.cancel(task.id, kind, now_);
+    sched_.cancel(task.id, kind, task.done ? now_ : told());
   }
 
   void pass_time(duration span) {
@@ -182,6 +187,7 @@ class world {
 
   void tick(time_point at) {
     note("tick " + std::to_string(at.time_since_epoch().count()));
+    model_.told = at;
     sched_.tick(at);
     const auto next = sched_.next_deadline();
     require(!next || *next > at, "what is due at a tick is done by it");
@@ -202,13 +208,13 @@ class world {
     note("close " + std::to_string(how));
     if (how == 0) {
       model_.closing = true;
-      sched_.shutdown(now_);
+      sched_.shutdown(told());
     } else if (how == 1) {
       model_.closing = model_.stopped = true;
-      sched_.stop(now_);
+      sched_.stop(told());
     } else {
       model_.broken = true;
-      sched_.break_pool(now_);
+      sched_.break_pool(told());
       require(sched_.broken(), "a pool that was broken is broken");
     }
   }
@@ -221,7 +227,8 @@ class world {
       note("started " + std::to_string(worker.id));
       worker.ready = true;
       worker.stubborn = chance(10);
-      sched_.worker_started(worker.id, now_);
+      sched_.worker_started(worker.id, told());
+      worker.heard = now_;
     } else if ((worker.killed && chance(50)) || (worker.retiring && !worker.stubborn && chance(70))) {
       die(worker);
     } else if (!worker.outbox.empty() && chance(60)) {
@@ -245,11 +252,14 @@ class world {
     sim_task& task = *worker.outbox.front();
     worker.outbox.pop_front();
     note("reply " + std::to_string(task.order) + " from " + std::to_string(worker.id));
-    const bool known = sched_.replied(worker.id, task.id, microseconds{1}, now_);
+    const bool known = sched_.replied(worker.id, task.id, microseconds{1}, told());
     // In a batch a stop may have ended the task, and the world is yet to hear of it.
     require(known || task.done || model_.batched, "the result of a task that runs is taken");
     require(!known || !task.done, "the result of a task that has ended is not");
-    if (known) model_.replied(task);
+    if (known) {
+      worker.heard = model_.told;
+      model_.replied(task);
+    }
   }
 
   void die(sim_worker& worker) {
@@ -260,7 +270,7 @@ class world {
     const task_id running = worker.running ? worker.running->id : chance(50) ? 0 : random_();
     note("die " + std::to_string(worker.id) + (worker.running ? " running" : ""));
     model_.buried(worker, now_);
-    sched_.worker_exited(worker.id, running, now_);
+    sched_.worker_exited(worker.id, running, told());
     note_broken();
   }
 
@@ -281,7 +291,7 @@ class world {
         task.must_be_done = task.must_be_done || (!task.at && task.place == sim_place::inside);
       }
     }
-    sched_.worker_start_failed(worker.id, now_);
+    sched_.worker_start_failed(worker.id, told());
   }
 
   void note_broken() {
@@ -300,6 +310,7 @@ class world {
     }
     if (model_.broken_promise) throw violation(model_.broken_promise);
     checks_.all();
+    model_.settled = model_.told;
     model_.start_failed = false;
     for (sim_task& task : model_.tasks) task.just_taken_back = false;
   }
@@ -311,7 +322,7 @@ class world {
       require(rounds < 5000, "everything comes to an end");
       if (model_.pending == 0 && !model_.closing) {
         model_.closing = true;
-        sched_.shutdown(now_);
+        sched_.shutdown(told());
         settle();
       }
       proceed();
