@@ -19,15 +19,26 @@ class index_set {
     if (words_.size() * bits < count) words_.resize((count + bits - 1) / bits);
   }
 
-  void insert(index_type index) noexcept { words_[index / bits] |= bit(index); }
-  void erase(index_type index) noexcept { words_[index / bits] &= ~bit(index); }
+  void insert(index_type index) noexcept {
+    std::uint64_t& word = words_[index / bits];
+    if ((word & bit(index)) != 0) return;
+    word |= bit(index);
+    ++size_;
+  }
+  void erase(index_type index) noexcept {
+    std::uint64_t& word = words_[index / bits];
+    if ((word & bit(index)) == 0) return;
+    word &= ~bit(index);
+    --size_;
+  }
 
-  bool empty() const noexcept { return next(0) == no_index; }
+  bool empty() const noexcept { return size_ == 0; }
   /// The least index in the set that is not less than `from`, or no_index.
   index_type next(index_type from) const noexcept {
     std::uint64_t rest = ~std::uint64_t{0} << from % bits;
     for (std::size_t at = from / bits; at < words_.size(); ++at) {
-      if ((words_[at] & rest) != 0) return static_cast<index_type>(at * bits) + static_cast<index_type>(std::countr_zero(words_[at] & rest));
+      const std::uint64_t found = words_[at] & rest;
+      if (found != 0) return static_cast<index_type>(at * bits) + static_cast<index_type>(std::countr_zero(found));
       rest = ~std::uint64_t{0};
     }
     return no_index;
@@ -38,6 +49,7 @@ class index_set {
   static std::uint64_t bit(index_type index) noexcept { return std::uint64_t{1} << index % bits; }
 
   std::vector<std::uint64_t> words_;
+  std::size_t size_ = 0;
 };
 
 }  // namespace shmpool::sched
