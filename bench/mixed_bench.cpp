@@ -1,6 +1,6 @@
-// How long short tasks wait where some are long: 1 % of tasks of 50 ms among tasks of 10 us, arriving at random and not asking
-// whether there is room. Beside the pool, asio::thread_pool with the same coroutines, and an ideal scheduler that is simulated
-// with the same arrivals.
+// How long short tasks wait where some are long: 1 % of tasks of 50 ms among tasks of 10 us, which arrive at random and do
+// not ask whether there is room. Beside the pool, asio::thread_pool with the same coroutines, and an ideal scheduler that is
+// simulated with the same arrivals.
 //
 // Arrivals are a Poisson process, always the same one, that occupies 60 % of the workers. A latency is counted from the time
 // at which the task should have arrived: what the application does late counts, too. A long task sleeps and a short one

@@ -1,5 +1,5 @@
-// What the scheduler itself costs, with nothing around it: 100,000 tasks go through it, a thousand of them at once, and workers
-// that take no time answer in batches. Prints nothing but the time of a task; `valgrind --tool=callgrind` counts instructions,
+// What the scheduler itself costs, with nothing around it: 100,000 tasks go through it, a thousand of them at once, and
+// workers that take no time answer in batches. Prints the time of a task; `valgrind --tool=callgrind` counts instructions,
 // which do not depend on what else the machine does.
 //
 // scheduler_bench [workers] [outstanding]

@@ -133,8 +133,8 @@ struct scheduler::impl {
   /// After shutdown() or stop(): retires the workers when no task is left, and says `drained` when no worker is.
   void wind_down(time_point now);
 
-  /// Orders workers by what a newcomer would wait for. Where estimates do not tell them apart, as with tasks that take no time
-  /// at all, the number of tasks does; then the worker's place.
+  /// Orders workers by what a newcomer would wait for. Where estimates do not tell them apart, as with tasks that take no
+  /// time at all, the number of tasks does; then the worker's place.
   struct load {
     duration behind;
     std::uint64_t tasks_and_place;

@@ -114,15 +114,14 @@ class task_list {
   void push_back(task_table& tasks, index_type index) noexcept { insert_before(tasks, no_index, index); }
 
   /// Puts a task at the place that its submit gave it, which is looked for from `near`, a task in the list, or from the
-  /// front. From there it walks only past older tasks, and of those few are ever ahead of one that had left the queue already.
+  /// front. From there it walks only past older tasks, and of those few are ever ahead of one that had left the queue.
   void insert_by_order(task_table& tasks, index_type index, index_type near = no_index) noexcept {
     const std::uint64_t order = tasks[index].order;
     index_type place = near == no_index ? front_ : near;
     while (place != no_index && tasks[place].order < order) place = tasks[place].next;
     if (near != no_index) {
-      for (index_type ahead = before(tasks, place); ahead != no_index && tasks[ahead].order > order; ahead = before(tasks, place)) {
-        place = ahead;
-      }
+      index_type ahead = before(tasks, place);
+      for (; ahead != no_index && tasks[ahead].order > order; ahead = before(tasks, place)) place = ahead;
     }
     insert_before(tasks, place, index);
   }

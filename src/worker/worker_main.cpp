@@ -87,7 +87,7 @@ class worker final : lease_source, progress_sink {
     const void* target = nullptr;
     std::string problem;              // why there is none
     std::uint64_t expected_ns = ~std::uint64_t{0};  // of the last runs; unknown: long
-    std::uint64_t usual_ns = 0;       // of some hundred: one long run in a hundred shows long after expected_ns has forgotten it
+    std::uint64_t usual_ns = 0;  // of some hundred: one long run in a hundred still shows when expected_ns has forgotten it
     std::uint64_t runs = 0;
 
     bool may_be_long() const noexcept { return std::max(expected_ns, usual_ns) > reply_delay_ns; }
