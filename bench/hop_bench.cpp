@@ -1,202 +1,181 @@
-// What the trip to another process and back costs when the task itself costs nothing: one task at a time, and a
-// thousand at once. Beside it, the same coroutines with asio::thread_pool, and two processes that do nothing but pass a
-// message.
+// What the trip to another process and back costs when one task at a time is outstanding: while both sides sleep in between,
+// while they may poll, and after a moment in which nothing happened. Beside the pool, the same coroutine with asio::thread_pool, and
+// processes that do nothing but pass a message.
 #include "bench.hpp"
+#include "echo_process.hpp"
+#include "processes.hpp"
+#include "shared_word.hpp"
+#include "tasks.hpp"
+#include "thread_pool.hpp"
 
-#include <sched.h>
-#include <sys/socket.h>
-#include <sys/types.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#if __has_include(<boost/interprocess/ipc/message_queue.hpp>)
+#include "message_queues.hpp"
+#define BENCH_HAS_MESSAGE_QUEUE
+#endif
 
-#include <array>
-#include <cerrno>
+#include <algorithm>
+#include <chrono>
 #include <cstddef>
-#include <cstdint>
-#include <exception>
-#include <optional>
-#include <system_error>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
 
 namespace {
 
-void nothing() {
-}
+using bench_clock = std::chrono::steady_clock;
+constexpr auto idleness = std::chrono::milliseconds(10);
+constexpr int idle_hops = 60;
 
-// Keeps this thread on one of the CPUs it may use, until it is destroyed; a process forked meanwhile can take another.
-// Two processes that poll each other on one CPU would wait for each other's time slice.
-class pinned {
+// The time of each hop of one run, and what the run took from all processes.
+class hop_times {
  public:
-  pinned() {
-    ::sched_getaffinity(0, sizeof before_, &before_);
-    to(0);
-  }
-  pinned(const pinned&) = delete;
-  pinned& operator=(const pinned&) = delete;
-  ~pinned() { ::sched_setaffinity(0, sizeof before_, &before_); }
+  explicit hop_times(benchmark::State& state)
+      : state_(state), us_(static_cast<std::size_t>(state.max_iterations)) {}
 
-  // Moves the calling process to the n-th CPU; stays where it is if there are fewer.
-  void to(int n) const {
-    for (std::size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-      if (!CPU_ISSET(cpu, &before_) || n-- > 0) continue;
-      cpu_set_t one;
-      CPU_ZERO(&one);
-      CPU_SET(cpu, &one);
-      ::sched_setaffinity(0, sizeof one, &one);
-      return;
-    }
+  void begin() { begin_ = bench_clock::now(); }
+  // False ends the run.
+  bool end(bool right) {
+    const std::chrono::duration<double> time = bench_clock::now() - begin_;
+    state_.SetIterationTime(time.count());
+    us_[count_++] = time.count() * 1e6;
+    if (!right) state_.SkipWithError("wrong result");
+    return right;
+  }
+
+  void report() {
+    if (count_ == 0) return;
+    const double cpu = meter_.so_far().cpu_us;
+    us_.resize(count_);
+    std::sort(us_.begin(), us_.end());
+    state_.counters["p50"] = quantile(0.5);
+    state_.counters["p99"] = quantile(0.99);
+    state_.counters["p999"] = quantile(0.999);
+    state_.counters["cpu"] = cpu / static_cast<double>(count_);
   }
 
  private:
-  cpu_set_t before_{};
+  double quantile(double q) const { return us_[static_cast<std::size_t>(q * static_cast<double>(count_ - 1))]; }
+
+  benchmark::State& state_;
+  std::vector<double> us_;
+  std::size_t count_ = 0;
+  bench_clock::time_point begin_;
+  bench::usage_meter meter_;
 };
 
-// A process that sends back what it gets, until its socket is closed.
-class echo_process {
- public:
-  // Sleeps until a message is there, or polls for it on a CPU of its own.
-  explicit echo_process(bool poll) : wait_(poll ? MSG_DONTWAIT : 0) {
-    if (poll) pinned_.emplace();
-    int ends[2];
-    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
-      throw std::system_error(errno, std::generic_category(), "socketpair");
-    pid_ = ::fork();
-    if (pid_ == 0) {
-      ::close(ends[0]);
-      socket_ = ends[1];
-      if (pinned_) pinned_->to(1);
-      while (receive() && send()) {
-      }
-      ::_exit(0);
-    }
-    ::close(ends[1]);
-    socket_ = ends[0];
-    if (pid_ < 0) {
-      ::close(socket_);
-      throw std::system_error(errno, std::generic_category(), "fork");
-    }
-  }
-  echo_process(const echo_process&) = delete;
-  echo_process& operator=(const echo_process&) = delete;
-  ~echo_process() {
-    ::close(socket_);
-    while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-    }
-  }
+// ---- Coroutines, with either pool.
 
-  bool round_trip() { return send() && receive(); }
+template <class Pool, class Task>
+asio::awaitable<void> hop_for(benchmark::State& state, Pool& pool, const Task& task, bool idle) {
+  asio::steady_timer timer(co_await asio::this_coro::executor);
+  hop_times times(state);
+  for (auto _ : state) {
+    if (idle) {
+      timer.expires_after(idleness);
+      co_await timer.async_wait(asio::use_awaitable);
+    }
+    bool right = true;
+    times.begin();
+    if constexpr (requires { task.right(); }) {
+      co_await task.submit_to(pool, asio::use_awaitable);
+    } else {
+      right = task.right(co_await task.submit_to(pool, asio::use_awaitable));
+    }
+    if (!times.end(right)) break;
+  }
+  times.report();
+}
+
+template <class Pool, class Task>
+asio::awaitable<void> hop_once(Pool& pool, const Task& task) {
+  co_await task.submit_to(pool, asio::use_awaitable);
+}
+
+template <class Pool, class Task>
+class pool_fixture {
+ public:
+  template <class Options>
+  pool_fixture(const Options& options, const Task& task, bool idle) : pool_(io_, options), task_(task), idle_(idle) {
+    bench::run(io_, hop_once(pool_, task_));  // starts what is started on demand
+  }
+  void measure(benchmark::State& state) { bench::run(io_, hop_for(state, pool_, task_, idle_)); }
 
  private:
-  bool send() { return ::send(socket_, message_.data(), message_.size(), MSG_NOSIGNAL) == size; }
-  bool receive() {
-    ssize_t n = 0;
-    do {
-      n = ::recv(socket_, message_.data(), message_.size(), wait_);
-    } while (n < 0 && (errno == EINTR || (wait_ != 0 && errno == EAGAIN)));
-    return n == size;
-  }
-
-  static constexpr ssize_t size = 64;
-  std::array<std::byte, size> message_{};
-  const int wait_;
-  std::optional<pinned> pinned_;
-  int socket_ = -1;
-  pid_t pid_ = -1;
+  asio::io_context io_;
+  Pool pool_;
+  Task task_;
+  bool idle_;
 };
 
-void ping_pong(benchmark::State& state, bool poll) {
-  echo_process echo(poll);
-  for (auto _ : state) {
-    if (!echo.round_trip()) {
-      state.SkipWithError("the echo process is gone");
-      break;
+// ---- Pairs of processes.
+
+template <class Pair>
+class pair_fixture {
+ public:
+  // A message has at least one byte.
+  template <class... Args>
+  pair_fixture(std::size_t size, bool idle, Args... args)
+      : pair_(args...), task_(std::max<std::size_t>(size, 1)), received_(task_.sent.size()), idle_(idle) {}
+
+  void measure(benchmark::State& state) {
+    hop_times times(state);
+    for (auto _ : state) {
+      if (idle_) std::this_thread::sleep_for(idleness);
+      times.begin();
+      if (!times.end(pair_.round_trip(task_.sent, received_) && task_.right(received_))) break;
     }
+    times.report();
   }
-}
 
-// The two kinds of hop, behind one face: co_await hop() runs an empty task elsewhere and comes back.
-struct pool_hop {
-  explicit pool_hop(asio::io_context& io) : pool(io, shmpool::pool_options{.workers = 1}) {}
-  auto operator()() { return pool.submit(nothing, asio::use_awaitable); }
-  shmpool::process_pool pool;
-};
-struct thread_hop {
-  explicit thread_hop(asio::io_context&) {}
-  auto operator()() { return asio::post(threads, asio::use_awaitable); }
-  asio::thread_pool threads{1};
+ private:
+  Pair pair_;
+  bench::echo_task task_;
+  bench::bytes received_;
+  bool idle_;
 };
 
-template <class Hop>
-asio::awaitable<void> hop_once(Hop& hop) {
-  co_await hop();
+// ---- The list.
+
+void timed(benchmark::internal::Benchmark* benchmark, bool idle) {
+  benchmark->UseManualTime()->Unit(benchmark::kMicrosecond);
+  if (idle) benchmark->Iterations(idle_hops);
 }
 
-template <class Hop>
-asio::awaitable<void> hop_for(benchmark::State& state, Hop& hop) {
-  for (auto _ : state) co_await hop();
+template <class Task>
+void add_pools(const std::string& work, const Task& task, bench::waiting how, bool idle) {
+  const auto options = bench::options(how);
+  timed(bench::add_fixture<pool_fixture<shmpool::process_pool, Task>>(work + "shmpool", options, task, idle), idle);
+  timed(bench::add_fixture<pool_fixture<bench::thread_pool, Task>>(work + "thread_pool", 1U, task, idle), idle);
 }
 
-template <class Hop>
-void one_at_a_time(benchmark::State& state) {
-  asio::io_context io;
-  Hop hop(io);
-  bench::run(io, hop_once(hop));  // starts what is started on demand
-  bench::run(io, hop_for(state, hop));
-}
-
-template <class Hop>
-asio::awaitable<void> hop_while(std::size_t& left, Hop& hop) {
-  while (left > 0) {
-    --left;
-    co_await hop();
+void add_all(const std::string& mode, std::size_t size) {
+  const bool idle = mode == "idle", spinning = mode == "spinning";
+  const std::string work = "hop/" + mode + "/" + std::to_string(size) + "/";
+  const auto how = mode == "sleeping" ? bench::waiting::sleeping : bench::waiting::spinning;
+  if (size == 0) {
+    add_pools(work, bench::empty_task{}, how, idle);
+  } else {
+    add_pools(work, bench::echo_task(size), how, idle);
   }
-}
-
-template <class Hop>
-asio::awaitable<void> start(std::size_t coroutines, std::size_t& left, Hop& hop) {
-  auto executor = co_await asio::this_coro::executor;
-  for (std::size_t i = 0; i < coroutines; ++i) {
-    asio::co_spawn(executor, hop_while(left, hop), [](std::exception_ptr error) {
-      if (error) std::rethrow_exception(error);
-    });
+  const std::size_t most = std::max<std::size_t>(size, 1);
+  using socket = pair_fixture<bench::echo_process>;
+  using memory = pair_fixture<bench::shared_word>;
+  timed(bench::add_fixture<socket>(work + (spinning ? "polled_socket" : "socket"), size, idle, spinning), idle);
+  timed(bench::add_fixture<memory>(work + (spinning ? "polled_memory" : "futex"), size, idle, spinning, most), idle);
+#if defined(BENCH_HAS_MESSAGE_QUEUE)
+  if (!spinning) {
+    using queues = pair_fixture<bench::message_queues>;
+    timed(bench::add_fixture<queues>(work + "message_queue", size, idle, most), idle);
   }
-}
-
-template <class Hop>
-void thousand_at_once(benchmark::State& state) {
-  constexpr std::size_t coroutines = 1'000, tasks = 20'000;
-  asio::io_context io;
-  Hop hop(io);
-  bench::run(io, hop_once(hop));
-  for (auto _ : state) {
-    std::size_t left = tasks;
-    bench::run(io, start(coroutines, left, hop));
-  }
-  state.SetItemsProcessed(state.iterations() * static_cast<std::int64_t>(tasks));
-}
-
-void register_all() {
-  using benchmark::RegisterBenchmark;
-  const auto plain = [](auto function, bool yardstick = false) {
-    return [=](benchmark::State& state) {
-      if (yardstick) state.SetLabel(bench::yardstick);
-      function(state);
-    };
-  };
-  const auto in = [](benchmark::internal::Benchmark* b, benchmark::TimeUnit unit) { b->UseRealTime()->Unit(unit); };
-  const auto us = benchmark::kMicrosecond;
-  in(RegisterBenchmark("one_at_a_time/asio_thread_pool", plain(one_at_a_time<thread_hop>, true)), us);
-  in(RegisterBenchmark("one_at_a_time/shmpool", plain(one_at_a_time<pool_hop>)), us);
-  in(RegisterBenchmark("one_at_a_time/socket_ping_pong", plain([](auto& state) { ping_pong(state, false); })), us);
-  in(RegisterBenchmark("one_at_a_time/polled_socket_ping_pong", plain([](auto& state) { ping_pong(state, true); })),
-     us);
-  in(RegisterBenchmark("20000_tasks_1000_at_once/asio_thread_pool", plain(thousand_at_once<thread_hop>, true)), us);
-  in(RegisterBenchmark("20000_tasks_1000_at_once/shmpool", plain(thousand_at_once<pool_hop>)), us);
+#endif
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   shmpool::init(argc, argv);
-  register_all();
+  for (const char* mode : {"sleeping", "spinning", "idle"})
+    for (const std::size_t size : {0U, 64U, 4096U, 65536U}) add_all(mode, size);
   return bench::run_benchmarks(argc, argv);
 }

@@ -1,0 +1,263 @@
+// How many tasks a second go through when many are outstanding: coroutines on the thread that runs the io_context, or
+// callbacks of tasks that other threads submit. Beside the pool, the same with asio::thread_pool, and frames of that size through a
+// socket, in batches, which is the least that a message to another process costs.
+#include "bench.hpp"
+#include "echo_process.hpp"
+#include "processes.hpp"
+#include "tasks.hpp"
+#include "thread_pool.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+struct load {
+  std::size_t outstanding;
+  unsigned workers;
+  unsigned threads;
+};
+
+void rethrow(std::exception_ptr error) {
+  if (error) std::rethrow_exception(error);
+}
+
+// Counts completions. One is one iteration, and the first starts the clock: as many are outstanding then as ever, so that
+// neither the beginning nor the end, with fewer, is measured.
+class completions {
+ public:
+  completions(benchmark::State& state, std::uint64_t& total) : state_(state), total_(total) {}
+
+  // False when there have been enough.
+  bool count(bool right) {
+    ++total_;
+    if (!right) throw std::runtime_error("wrong result");
+    if (enough_) return false;
+    enough_ = !state_.KeepRunning();
+    if (enough_) report();
+    return !enough_;
+  }
+
+ private:
+  void report() {
+    const auto iterations = static_cast<double>(state_.iterations());
+    state_.counters["per_second"] = benchmark::Counter(iterations, benchmark::Counter::kIsRate);
+    state_.counters["cpu"] = meter_.so_far().cpu_us / iterations;
+  }
+
+  benchmark::State& state_;
+  std::uint64_t& total_;
+  bool enough_ = false;
+  bench::usage_meter meter_;
+};
+
+// ---- Coroutines: each has one task outstanding.
+
+template <class Pool, class Task>
+asio::awaitable<void> one_after_another(Pool& pool, const Task& task, completions& done) {
+  for (bool right = true, more = true; more; more = done.count(right)) {
+    if constexpr (requires { task.right(); }) {
+      co_await task.submit_to(pool, asio::use_awaitable);
+    } else {
+      right = task.right(co_await task.submit_to(pool, asio::use_awaitable));
+    }
+  }
+}
+
+template <class Pool, class Task>
+void run_coroutines(asio::io_context& io, Pool& pool, const Task& task, std::size_t outstanding, completions& done) {
+  for (std::size_t i = 0; i < outstanding; ++i)
+    asio::co_spawn(io, one_after_another(pool, task, done), rethrow);
+  io.restart();
+  io.run();
+}
+
+// ---- Threads that submit with callbacks, while this one runs the io_context.
+
+// How many tasks a thread may submit. It waits until a quarter of them has come back, so that waking it up costs little.
+class room {
+ public:
+  explicit room(std::size_t most) : free_(static_cast<int>(most)), worth_it_(std::max(1, free_ / 4)) {}
+
+  // Waits for room and takes all of it; 0 when it is closed.
+  int take() {
+    for (int seen = free_.load(); seen < worth_it_; seen = free_.load()) free_.wait(seen);
+    return closed_ ? 0 : free_.exchange(0);
+  }
+  void give_back() {
+    if (free_.fetch_add(1) + 1 == worth_it_) free_.notify_one();
+  }
+  void close() {
+    closed_ = true;
+    free_ += worth_it_;
+    free_.notify_one();
+  }
+
+ private:
+  std::atomic<int> free_;
+  std::atomic<bool> closed_ = false;
+  const int worth_it_;
+};
+
+template <class Pool, class Task>
+void submit_for(Pool& pool, const Task& task, room& mine, std::deque<room>& all, completions& done) {
+  const auto completed = [&](std::exception_ptr error, const auto&... result) {
+    rethrow(error);
+    if (!done.count(task.right(result...))) {
+      for (room& each : all) each.close();
+    }
+    mine.give_back();
+  };
+  for (int n = mine.take(); n > 0; n = mine.take()) {
+    while (n-- > 0) task.submit_to(pool, completed);
+  }
+}
+
+template <class Pool, class Task>
+void run_threads(asio::io_context& io, Pool& pool, const Task& task, const load& what, completions& done) {
+  std::deque<room> rooms;
+  for (unsigned i = 0; i < what.threads; ++i) rooms.emplace_back(what.outstanding / what.threads);
+  std::vector<std::jthread> threads;
+  io.restart();
+  for (room& mine : rooms) {
+    threads.emplace_back([&, work = asio::make_work_guard(io)] { submit_for(pool, task, mine, rooms, done); });
+  }
+  io.run();
+}
+
+// ---- The contestants.
+
+template <class Pool, class Task>
+class pool_fixture {
+ public:
+  template <class Options>
+  pool_fixture(const load& what, const Options& options, const Task& task)
+      : pool_(io_, options), what_(what), task_(task) {}
+
+  void measure(benchmark::State& state) {
+    completions done(state, total_);
+    if (what_.threads == 1) {
+      run_coroutines(io_, pool_, task_, what_.outstanding, done);
+    } else {
+      run_threads(io_, pool_, task_, what_, done);
+    }
+    if constexpr (requires { pool_.stats(); }) {
+      if (pool_.stats().completed != total_) state.SkipWithError("another number of tasks was run");
+    }
+    state.counters["tasks"] = static_cast<double>(total_);
+  }
+
+ private:
+  asio::io_context io_;
+  Pool pool_;
+  const load what_;
+  const Task task_;
+  std::uint64_t total_ = 0;  // of all runs
+};
+
+// Each frame begins with its number, so it has 8 bytes at least. As many are outstanding as the buffers of the socket hold.
+class coalesced_socket {
+ public:
+  coalesced_socket(const load& what, std::size_t bytes)
+      : frame_(std::max(bytes, sizeof(std::uint64_t))),
+        outstanding_(what.outstanding),
+        out_(bench::echo_process::most / frame_ * frame_),
+        in_(out_.size()) {}
+
+  void measure(benchmark::State& state) {
+    completions done(state, total_);
+    for (bool more = true; more || received_ != sent_;) {
+      if (more && first_ == last_) number_frames();
+      if (first_ != last_) first_ += socket_.send_some(std::span(out_).subspan(first_, last_ - first_));
+      more = receive(done) && more;
+    }
+    state.counters["tasks"] = static_cast<double>(total_);
+  }
+
+ private:
+  // As many as may be outstanding and fit.
+  void number_frames() {
+    first_ = last_ = 0;
+    for (; sent_ - received_ < outstanding_ && last_ + frame_ <= out_.size(); last_ += frame_, ++sent_)
+      std::memcpy(out_.data() + last_, &sent_, sizeof sent_);
+  }
+
+  // Reads what is there, at least one byte; the beginning of a frame stays until its end arrives.
+  bool receive(completions& done) {
+    const std::size_t n = socket_.receive(std::span(in_).subspan(held_));
+    if (n == 0) throw std::runtime_error("the echo process is gone");
+    held_ += n;
+    bool more = true;
+    std::size_t at = 0;
+    for (; held_ - at >= frame_; at += frame_) {
+      std::uint64_t number = 0;
+      std::memcpy(&number, in_.data() + at, sizeof number);
+      more = done.count(number == received_++) && more;
+    }
+    held_ -= at;
+    std::memmove(in_.data(), in_.data() + at, held_);
+    return more;
+  }
+
+  const std::size_t frame_, outstanding_;
+  bench::echo_process socket_{false};
+  bench::bytes out_, in_;
+  std::size_t first_ = 0, last_ = 0;  // in out_: not sent yet
+  std::size_t held_ = 0;              // in in_
+  std::uint64_t sent_ = 0, received_ = 0, total_ = 0;
+};
+
+// ---- The list.
+
+void timed(benchmark::internal::Benchmark* benchmark, const load& what) {
+  benchmark->UseRealTime()->Unit(benchmark::kMicrosecond);
+  // To get so many under way takes as long as a run; so there is one run, not several to find out how long it is to be.
+  if (what.outstanding >= 100'000) benchmark->Iterations(300'000);
+}
+
+template <class Task>
+void add_pools(const std::string& work, const load& what, const Task& task) {
+  const auto options = bench::options(bench::waiting::spinning, what.workers);
+  timed(bench::add_fixture<pool_fixture<shmpool::process_pool, Task>>(work + "shmpool", what, options, task), what);
+  timed(bench::add_fixture<pool_fixture<bench::thread_pool, Task>>(work + "thread_pool", what, what.workers, task), what);
+}
+
+void add_all(const load& what, std::size_t bytes) {
+  std::string work = "throughput/";
+  for (const std::size_t parameter : {what.outstanding, std::size_t{what.workers}, std::size_t{what.threads}, bytes})
+    work += std::to_string(parameter) + "/";
+  if (bytes == 0) {
+    add_pools(work, what, bench::empty_task{});
+  } else {
+    add_pools(work, what, bench::echo_task(bytes));
+  }
+  if (what.workers == 1 && what.threads == 1)
+    timed(bench::add_fixture<coalesced_socket>(work + "coalesced_socket", what, bytes), what);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  shmpool::init(argc, argv);
+  for (const unsigned workers : {1U, 2U, 4U, 8U}) add_all({1000, workers, 1}, 0);
+  for (const std::size_t bytes : {64U, 4096U}) {
+    for (const unsigned workers : {1U, 2U}) add_all({1000, workers, 1}, bytes);
+  }
+  for (const unsigned workers : {1U, 2U}) {
+    add_all({1000, workers, 4}, 0);
+    add_all({100'000, workers, 1}, 0);
+    add_all({100'000, workers, 4}, 0);
+  }
+  add_all({100'000, 1, 1}, 64);
+  return bench::run_benchmarks(argc, argv);
+}
