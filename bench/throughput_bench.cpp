@@ -1,6 +1,7 @@
 // How many tasks a second go through when many are outstanding: coroutines on the thread that runs the io_context, or
 // callbacks of tasks that other threads submit. Beside the pool, the same with asio::thread_pool, and frames of that size through a
-// socket, in batches, which is the least that a message to another process costs.
+// socket, in batches, which is the least that a message to another process costs. And how long a pool that is new takes for many at
+// once, when it knows nothing of them.
 #include "bench.hpp"
 #include "echo_process.hpp"
 #include "processes.hpp"
@@ -9,11 +10,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -142,7 +145,12 @@ class pool_fixture {
  public:
   template <class Options>
   pool_fixture(const load& what, const Options& options, const Task& task)
-      : pool_(io_, options), what_(what), task_(task) {}
+      : pool_(io_, options), what_(what), task_(task) {
+    // Starts what is started on demand, and shows the pool what such a task takes.
+    task_.submit_to(pool_, [](std::exception_ptr error, const auto&...) { rethrow(error); });
+    io_.run();
+    total_ = 1;
+  }
 
   void measure(benchmark::State& state) {
     completions done(state, total_);
@@ -217,6 +225,43 @@ class coalesced_socket {
   std::uint64_t sent_ = 0, received_ = 0, total_ = 0;
 };
 
+// ---- A burst of tasks for a pool that has had none; from the first submit to the last completion.
+
+template <class Pool>
+class burst_fixture {
+ public:
+  template <class Options>
+  burst_fixture(std::size_t tasks, const Options& options) : make_([options](asio::io_context& io) { return std::make_unique<Pool>(io, options); }), tasks_(tasks) {}
+
+  void measure(benchmark::State& state) {
+    for (auto _ : state) {
+      asio::io_context io;
+      const auto pool = make_(io);
+      std::size_t completed = 0;
+      const auto begin = std::chrono::steady_clock::now();
+      for (std::size_t i = 0; i < tasks_; ++i) {
+        pool->submit(bench::nothing, [&](std::exception_ptr error) {
+          rethrow(error);
+          ++completed;
+        });
+      }
+      io.run();
+      state.SetIterationTime(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count());
+      if (completed != tasks_) throw std::runtime_error("tasks are missing");
+    }
+  }
+
+ private:
+  std::function<std::unique_ptr<Pool>(asio::io_context&)> make_;
+  const std::size_t tasks_;
+};
+
+template <class Pool, class Options>
+void add_burst(std::size_t tasks, unsigned workers, const char* who, const Options& options) {
+  const std::string name = "burst/" + std::to_string(tasks) + "/" + std::to_string(workers) + "/" + who;
+  bench::add_fixture<burst_fixture<Pool>>(name, tasks, options)->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(1);
+}
+
 // ---- The list.
 
 void timed(benchmark::internal::Benchmark* benchmark, const load& what) {
@@ -259,5 +304,9 @@ int main(int argc, char** argv) {
     add_all({100'000, workers, 4}, 0);
   }
   add_all({100'000, 1, 1}, 64);
+  for (const unsigned workers : {1U, 2U}) {
+    add_burst<shmpool::process_pool>(20'000, workers, "shmpool", bench::options(bench::waiting::spinning, workers));
+    add_burst<bench::thread_pool>(20'000, workers, "thread_pool", workers);
+  }
   return bench::run_benchmarks(argc, argv);
 }
