@@ -1,5 +1,5 @@
-// What arrays cost in another process, in each way that they can travel and in each size, beside the least that the same work
-// costs in this process.
+// What arrays cost in another process, in each way that they can travel and in each size, beside the least that the
+// same work costs in this process.
 #include "array_floors.hpp"
 #include "array_tasks.hpp"
 #include "bench.hpp"
@@ -43,8 +43,8 @@ class floor_fixture {
   Floor floor_;
 };
 
-// ---- In a worker. Each kind of work is built from the pool and the number of elements; one call is one submit, and its result
-// goes back to the pool within the measured time.
+// ---- In a worker. Each kind of work is built from the pool and the number of elements; one call is one submit, and
+// its result goes back to the pool within the measured time.
 
 bool is(const shmpool::array<double>& y, std::size_t count, double value) {
   return y.size() == count && y[0] == value && y[count - 1] == value;
@@ -81,7 +81,8 @@ struct pool_vector {
 };
 
 struct pool_dictionary {
-  pool_dictionary(shmpool::process_pool& where, std::size_t size) : pool(where), count(size / bench::dictionary_entries) {
+  pool_dictionary(shmpool::process_pool& where, std::size_t size)
+      : pool(where), count(size / bench::dictionary_entries) {
     for (std::size_t i = 0; i < bench::dictionary_entries; ++i)
       all.emplace("array " + std::to_string(i), pool.make_array<double>(count, 1.0));
   }
@@ -99,8 +100,7 @@ struct pool_dictionary {
 template <class Work>
 class pool_fixture {
  public:
-  explicit pool_fixture(std::size_t count)
-      : pool_(io_, bench::options(bench::waiting::spinning)), work_(pool_, count) {
+  explicit pool_fixture(std::size_t count) : pool_(io_, bench::options(bench::waiting::spinning)), work_(pool_, count) {
     bench::run(io_, warm_up());
   }
   void measure(benchmark::State& state) { bench::run(io_, repeat(state)); }
@@ -201,7 +201,11 @@ class work {
 
 void add_all(std::size_t bytes) {
   using namespace bench;
-  work("add_one", bytes).pool<pool_add_one>().floor<warm_add_one>("loop_warm").floor<fresh_add_one>("loop_fresh").floor<warm_copy>("memcpy");
+  work("add_one", bytes)
+      .pool<pool_add_one>()
+      .floor<warm_add_one>("loop_warm")
+      .floor<fresh_add_one>("loop_fresh")
+      .floor<warm_copy>("memcpy");
   work("sum", bytes).pool<pool_sum>().floor<warm_sum>("loop_warm").floor<warm_copy>("memcpy");
   work("in_place", bytes).pool<pool_in_place>().floor<warm_in_place>("loop_warm").floor<warm_copy>("memcpy");
   work("vector", bytes)
@@ -222,6 +226,9 @@ int main(int argc, char** argv) {
   shmpool::init(argc, argv);
   constexpr std::size_t goal = 160'000'000, kibi = 1024, mebi = 1024 * kibi;
   for (const std::size_t bytes : {4 * kibi, 64 * kibi, mebi, 16 * mebi, goal, 256 * mebi, 1024 * mebi}) add_all(bytes);
-  work("cold", goal).cold<cold_pool>("shmpool").cold<bench::warm_add_one>("loop_warm").cold<bench::fresh_add_one>("loop_fresh");
+  work("cold", goal)
+      .cold<cold_pool>("shmpool")
+      .cold<bench::warm_add_one>("loop_warm")
+      .cold<bench::fresh_add_one>("loop_fresh");
   return bench::run_benchmarks(argc, argv);
 }

@@ -1,5 +1,5 @@
-// The least that the work of array_bench costs in this process: the loop on memory that was used before, the same where what
-// it writes is new memory each time, as it is from an allocator that gives large blocks back, and one memcpy.
+// The least that the work of array_bench costs in this process: the loop on memory that was used before, the same where
+// what it writes is new memory each time, as it is from an allocator that gives large blocks back, and one memcpy.
 #pragma once
 
 #include "array_tasks.hpp"
@@ -121,7 +121,8 @@ inline constexpr std::size_t dictionary_entries = 8;
 template <class Floor>
 struct eight_times {
   explicit eight_times(std::size_t count)
-      : parts{Floor(count), Floor(count), Floor(count), Floor(count), Floor(count), Floor(count), Floor(count), Floor(count)} {}
+      : parts{Floor(count), Floor(count), Floor(count), Floor(count),
+              Floor(count), Floor(count), Floor(count), Floor(count)} {}
   bool operator()() {
     bool right = true;
     for (Floor& part : parts) right = part() && right;

@@ -1,7 +1,7 @@
 // What the benchmark programs share: how they are named and run, and the fixture that is kept between the runs of one.
 //
-// A benchmark is one contestant at one work: work/parameter[/parameter...]/contestant. bench/run.py starts a program once for
-// each sample, with the name of the one benchmark that it wants as the filter.
+// A benchmark is one contestant at one work: work/parameter[/parameter...]/contestant. bench/run.py starts a program
+// once for each sample, with the name of the one benchmark that it wants as the filter.
 //
 // Thread safety: none; for the main thread.
 #pragma once
@@ -24,8 +24,8 @@ namespace bench {
 /// Whether a pool may poll for a moment before it sleeps.
 enum class waiting { sleeping, spinning };
 
-/// The options of a pool of so many workers that waits so; a template, so that a version of the library that cannot spin is
-/// measured by the same source.
+/// The options of a pool of so many workers that waits so; a template, so that a version of the library that cannot
+/// spin is measured by the same source.
 template <class Options = shmpool::pool_options>
 Options options(waiting how, unsigned workers = 1) {
   Options result;
@@ -50,9 +50,9 @@ inline std::string kept_for;
 inline std::shared_ptr<void> kept;
 }  // namespace detail
 
-/// Registers a benchmark that calls fixture->measure(state) on what make() has returned, a std::shared_ptr. Google Benchmark
-/// runs a benchmark several times to find how many iterations it takes: the fixture is made once for all of them, so that
-/// what is measured is warm, and only one exists at a time.
+/// Registers a benchmark that calls fixture->measure(state) on what make() has returned, a std::shared_ptr. Google
+/// Benchmark runs a benchmark several times to find how many iterations it takes: the fixture is made once for all of
+/// them, so that what is measured is warm, and only one exists at a time.
 template <class Make>
 benchmark::internal::Benchmark* add(const std::string& name, Make make) {
   return benchmark::RegisterBenchmark(name.c_str(), [name, make](benchmark::State& state) {

@@ -1,6 +1,6 @@
-// What the trip to another process and back costs when one task at a time is outstanding: while both sides sleep in between,
-// while they may poll, and after a moment in which nothing happened. Beside the pool, the same coroutine with asio::thread_pool, and
-// processes that do nothing but pass a message.
+// What the trip to another process and back costs when one task at a time is outstanding: while both sides sleep in
+// between, while they may poll, and after a moment in which nothing happened. Beside the pool, the same coroutine with
+// asio::thread_pool, and processes that do nothing but pass a message.
 #include "bench.hpp"
 #include "echo_process.hpp"
 #include "processes.hpp"
@@ -30,8 +30,7 @@ constexpr int idle_hops = 60;
 // The time of each hop of one run, and what the run took from all processes.
 class hop_times {
  public:
-  explicit hop_times(benchmark::State& state)
-      : state_(state), us_(static_cast<std::size_t>(state.max_iterations)) {}
+  explicit hop_times(benchmark::State& state) : state_(state), us_(static_cast<std::size_t>(state.max_iterations)) {}
 
   void begin() { begin_ = bench_clock::now(); }
   // False ends the run.

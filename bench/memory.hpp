@@ -24,8 +24,8 @@ class memory {
   memory& operator=(const memory&) = delete;
   ~memory() { ::munmap(data_, bytes()); }
 
-  /// Huge pages where the kernel has some; before the first write. The pool's own memory has them, so a floor without them could
-  /// be higher than what stands on it.
+  /// Huge pages where the kernel has some; before the first write. The pool's own memory has them, so a floor without
+  /// them could be higher than what stands on it.
   memory& in_huge_pages() {
     ::madvise(data_, bytes(), MADV_HUGEPAGE);
     return *this;

@@ -1,5 +1,5 @@
-// What this process and all that descend from it use meanwhile: for the pool these are the fork server and the workers, for a
-// pair of processes the other one.
+// What this process and all that descend from it use meanwhile: for the pool these are the fork server and the workers,
+// for a pair of processes the other one.
 #pragma once
 
 #include <sys/types.h>

@@ -22,7 +22,8 @@
 
 namespace bench {
 
-/// Two processes that take turns at one message. Both copy it in and out, as anything would that keeps what it received.
+/// Two processes that take turns at one message. Both copy it in and out, as anything would that keeps what it
+/// received.
 ///
 /// Thread safety: none.
 class shared_word {

@@ -1,7 +1,7 @@
 // How many tasks a second go through when many are outstanding: coroutines on the thread that runs the io_context, or
-// callbacks of tasks that other threads submit. Beside the pool, the same with asio::thread_pool, and frames of that size through a
-// socket, in batches, which is the least that a message to another process costs. And how long a pool that is new takes for many at
-// once, when it knows nothing of them.
+// callbacks of tasks that other threads submit. Beside the pool, the same with asio::thread_pool, and frames of that
+// size through a socket, in batches, which is the least that a message to another process costs. And how long a pool
+// that is new takes for many at once, when it knows nothing of them.
 #include "bench.hpp"
 #include "echo_process.hpp"
 #include "processes.hpp"
@@ -35,8 +35,8 @@ void rethrow(std::exception_ptr error) {
   if (error) std::rethrow_exception(error);
 }
 
-// Counts completions. One is one iteration, and the first starts the clock: as many are outstanding then as ever, so that
-// neither the beginning nor the end, with fewer, is measured.
+// Counts completions. One is one iteration, and the first starts the clock: as many are outstanding then as ever, so
+// that neither the beginning nor the end, with fewer, is measured.
 class completions {
  public:
   completions(benchmark::State& state, std::uint64_t& total) : state_(state), total_(total) {}
@@ -79,15 +79,15 @@ asio::awaitable<void> one_after_another(Pool& pool, const Task& task, completion
 
 template <class Pool, class Task>
 void run_coroutines(asio::io_context& io, Pool& pool, const Task& task, std::size_t outstanding, completions& done) {
-  for (std::size_t i = 0; i < outstanding; ++i)
-    asio::co_spawn(io, one_after_another(pool, task, done), rethrow);
+  for (std::size_t i = 0; i < outstanding; ++i) asio::co_spawn(io, one_after_another(pool, task, done), rethrow);
   io.restart();
   io.run();
 }
 
 // ---- Threads that submit with callbacks, while this one runs the io_context.
 
-// How many tasks a thread may submit. It waits until a quarter of them has come back, so that waking it up costs little.
+// How many tasks a thread may submit. It waits until a quarter of them has come back, so that waking it up costs
+// little.
 class room {
  public:
   explicit room(std::size_t most) : free_(static_cast<int>(most)), worth_it_(std::max(1, free_ / 4)) {}
@@ -135,7 +135,12 @@ void run_threads(asio::io_context& io, Pool& pool, const Task& task, const load&
   for (room& mine : rooms) {
     threads.emplace_back([&, work = asio::make_work_guard(io)] { submit_for(pool, task, mine, rooms, done); });
   }
-  io.run();
+  try {
+    io.run();
+  } catch (...) {
+    for (room& each : rooms) each.close();  // or the threads would wait for completions that never come
+    throw;
+  }
 }
 
 // ---- The contestants.
@@ -173,7 +178,8 @@ class pool_fixture {
   std::uint64_t total_ = 0;  // of all runs
 };
 
-// Each frame begins with its number, so it has 8 bytes at least. As many are outstanding as the buffers of the socket hold.
+// Each frame begins with its number, so it has 8 bytes at least. As many are outstanding as the buffers of the socket
+// hold.
 class coalesced_socket {
  public:
   coalesced_socket(const load& what, std::size_t bytes)
@@ -231,7 +237,8 @@ template <class Pool>
 class burst_fixture {
  public:
   template <class Options>
-  burst_fixture(std::size_t tasks, const Options& options) : make_([options](asio::io_context& io) { return std::make_unique<Pool>(io, options); }), tasks_(tasks) {}
+  burst_fixture(std::size_t tasks, const Options& options)
+      : make_([options](asio::io_context& io) { return std::make_unique<Pool>(io, options); }), tasks_(tasks) {}
 
   void measure(benchmark::State& state) {
     for (auto _ : state) {
@@ -259,7 +266,10 @@ class burst_fixture {
 template <class Pool, class Options>
 void add_burst(std::size_t tasks, unsigned workers, const char* who, const Options& options) {
   const std::string name = "burst/" + std::to_string(tasks) + "/" + std::to_string(workers) + "/" + who;
-  bench::add_fixture<burst_fixture<Pool>>(name, tasks, options)->UseManualTime()->Unit(benchmark::kMillisecond)->Iterations(1);
+  bench::add_fixture<burst_fixture<Pool>>(name, tasks, options)
+      ->UseManualTime()
+      ->Unit(benchmark::kMillisecond)
+      ->Iterations(1);
 }
 
 // ---- The list.
@@ -274,7 +284,8 @@ template <class Task>
 void add_pools(const std::string& work, const load& what, const Task& task) {
   const auto options = bench::options(bench::waiting::spinning, what.workers);
   timed(bench::add_fixture<pool_fixture<shmpool::process_pool, Task>>(work + "shmpool", what, options, task), what);
-  timed(bench::add_fixture<pool_fixture<bench::thread_pool, Task>>(work + "thread_pool", what, what.workers, task), what);
+  timed(bench::add_fixture<pool_fixture<bench::thread_pool, Task>>(work + "thread_pool", what, what.workers, task),
+        what);
 }
 
 void add_all(const load& what, std::size_t bytes) {
