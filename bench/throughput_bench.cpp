@@ -3,8 +3,8 @@
 // size through a socket, in batches, which is the least that a message to another process costs. And how long a pool
 // that is new takes for many at once, when it knows nothing of them.
 #include "bench.hpp"
-#include "echo_process.hpp"
-#include "processes.hpp"
+#include "coalesced_socket.hpp"
+#include "completions.hpp"
 #include "tasks.hpp"
 #include "thread_pool.hpp"
 
@@ -13,7 +13,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <deque>
 #include <exception>
 #include <functional>
@@ -35,39 +34,10 @@ void rethrow(std::exception_ptr error) {
   if (error) std::rethrow_exception(error);
 }
 
-// Counts completions. One is one iteration, and the first starts the clock: as many are outstanding then as ever, so
-// that neither the beginning nor the end, with fewer, is measured.
-class completions {
- public:
-  completions(benchmark::State& state, std::uint64_t& total) : state_(state), total_(total) {}
-
-  // False when there have been enough.
-  bool count(bool right) {
-    ++total_;
-    if (!right) throw std::runtime_error("wrong result");
-    if (enough_) return false;
-    enough_ = !state_.KeepRunning();
-    if (enough_) report();
-    return !enough_;
-  }
-
- private:
-  void report() {
-    const auto iterations = static_cast<double>(state_.iterations());
-    state_.counters["per_second"] = benchmark::Counter(iterations, benchmark::Counter::kIsRate);
-    state_.counters["cpu"] = meter_.so_far().cpu_us / iterations;
-  }
-
-  benchmark::State& state_;
-  std::uint64_t& total_;
-  bool enough_ = false;
-  bench::usage_meter meter_;
-};
-
 // ---- Coroutines: each has one task outstanding.
 
 template <class Pool, class Task>
-asio::awaitable<void> one_after_another(Pool& pool, const Task& task, completions& done) {
+asio::awaitable<void> one_after_another(Pool& pool, const Task& task, bench::completions& done) {
   for (bool right = true, more = true; more; more = done.count(right)) {
     if constexpr (requires { task.right(); }) {
       co_await task.submit_to(pool, asio::use_awaitable);
@@ -78,7 +48,8 @@ asio::awaitable<void> one_after_another(Pool& pool, const Task& task, completion
 }
 
 template <class Pool, class Task>
-void run_coroutines(asio::io_context& io, Pool& pool, const Task& task, std::size_t outstanding, completions& done) {
+void run_coroutines(asio::io_context& io, Pool& pool, const Task& task, std::size_t outstanding,
+                    bench::completions& done) {
   for (std::size_t i = 0; i < outstanding; ++i) asio::co_spawn(io, one_after_another(pool, task, done), rethrow);
   io.restart();
   io.run();
@@ -113,7 +84,7 @@ class room {
 };
 
 template <class Pool, class Task>
-void submit_for(Pool& pool, const Task& task, room& mine, std::deque<room>& all, completions& done) {
+void submit_for(Pool& pool, const Task& task, room& mine, std::deque<room>& all, bench::completions& done) {
   const auto completed = [&](std::exception_ptr error, const auto&... result) {
     rethrow(error);
     if (!done.count(task.right(result...))) {
@@ -127,7 +98,7 @@ void submit_for(Pool& pool, const Task& task, room& mine, std::deque<room>& all,
 }
 
 template <class Pool, class Task>
-void run_threads(asio::io_context& io, Pool& pool, const Task& task, const load& what, completions& done) {
+void run_threads(asio::io_context& io, Pool& pool, const Task& task, const load& what, bench::completions& done) {
   std::deque<room> rooms;
   for (unsigned i = 0; i < what.threads; ++i) rooms.emplace_back(what.outstanding / what.threads);
   std::vector<std::jthread> threads;
@@ -158,7 +129,7 @@ class pool_fixture {
   }
 
   void measure(benchmark::State& state) {
-    completions done(state, total_);
+    bench::completions done(state, total_);
     if (what_.threads == 1) {
       run_coroutines(io_, pool_, task_, what_.outstanding, done);
     } else {
@@ -176,59 +147,6 @@ class pool_fixture {
   const load what_;
   const Task task_;
   std::uint64_t total_ = 0;  // of all runs
-};
-
-// Each frame begins with its number, so it has 8 bytes at least. As many are outstanding as the buffers of the socket
-// hold.
-class coalesced_socket {
- public:
-  coalesced_socket(const load& what, std::size_t bytes)
-      : frame_(std::max(bytes, sizeof(std::uint64_t))),
-        outstanding_(what.outstanding),
-        out_(bench::echo_process::most / frame_ * frame_),
-        in_(out_.size()) {}
-
-  void measure(benchmark::State& state) {
-    completions done(state, total_);
-    for (bool more = true; more || received_ != sent_;) {
-      if (more && first_ == last_) number_frames();
-      if (first_ != last_) first_ += socket_.send_some(std::span(out_).subspan(first_, last_ - first_));
-      more = receive(done) && more;
-    }
-    state.counters["tasks"] = static_cast<double>(total_);
-  }
-
- private:
-  // As many as may be outstanding and fit.
-  void number_frames() {
-    first_ = last_ = 0;
-    for (; sent_ - received_ < outstanding_ && last_ + frame_ <= out_.size(); last_ += frame_, ++sent_)
-      std::memcpy(out_.data() + last_, &sent_, sizeof sent_);
-  }
-
-  // Reads what is there, at least one byte; the beginning of a frame stays until its end arrives.
-  bool receive(completions& done) {
-    const std::size_t n = socket_.receive(std::span(in_).subspan(held_));
-    if (n == 0) throw std::runtime_error("the echo process is gone");
-    held_ += n;
-    bool more = true;
-    std::size_t at = 0;
-    for (; held_ - at >= frame_; at += frame_) {
-      std::uint64_t number = 0;
-      std::memcpy(&number, in_.data() + at, sizeof number);
-      more = done.count(number == received_++) && more;
-    }
-    held_ -= at;
-    std::memmove(in_.data(), in_.data() + at, held_);
-    return more;
-  }
-
-  const std::size_t frame_, outstanding_;
-  bench::echo_process socket_{false};
-  bench::bytes out_, in_;
-  std::size_t first_ = 0, last_ = 0;  // in out_: not sent yet
-  std::size_t held_ = 0;              // in in_
-  std::uint64_t sent_ = 0, received_ = 0, total_ = 0;
 };
 
 // ---- A burst of tasks for a pool that has had none; from the first submit to the last completion.
@@ -298,7 +216,7 @@ void add_all(const load& what, std::size_t bytes) {
     add_pools(work, what, bench::echo_task(bytes));
   }
   if (what.workers == 1 && what.threads == 1)
-    timed(bench::add_fixture<coalesced_socket>(work + "coalesced_socket", what, bytes), what);
+    timed(bench::add_fixture<bench::coalesced_socket>(work + "coalesced_socket", what.outstanding, bytes), what);
 }
 
 }  // namespace
