@@ -1,0 +1,255 @@
+"""What `./run bench` measures: the works, who takes part in each, and the goal by which each is judged.
+
+A benchmark is named work/parameter.../contestant. A contestant is one program that prints Google Benchmark's JSON for
+that name. Nothing here measures or computes; run.py and judgement.py do.
+"""
+from dataclasses import dataclass, replace
+
+OURS = 'shmpool'
+LARGE = 160_000_000
+ARRAY_BYTES = (4096, 65_536, 1_048_576, 16_777_216, LARGE, 268_435_456, 1_073_741_824)
+PYTHON = ('executor', 'shared_memory', 'joblib')
+
+# The C++ program that has the benchmarks of a work, by the first part of the name.
+PROGRAMS = {
+    'array': 'array_bench',
+    'hop': 'hop_bench',
+    'throughput': 'throughput_bench',
+    'mixed': 'mixed_bench',
+    'start': 'start_bench',
+    'start_first': 'start_bench',
+    'replace': 'start_bench',
+    'memory': 'memory_bench',
+}
+# A name that begins with one of these is the benchmark of the rest of the name, run under strace; see tracing.py.
+TRACED = ('calls', 'maps')
+
+
+@dataclass(frozen=True)
+class Work:
+    """Contestants that are measured next to each other, in an order of their own each round."""
+    name: str
+    contestants: tuple   # last parts of the names, or complete names of benchmarks of another work
+    peers: tuple = ()    # the slow ones: they take part in every third round only
+    seconds: float = 0.2  # how long one sample measures
+    weight: int = 1      # how many rounds it gets for one of a work of weight 1
+    rounds: int = 30     # and no more than so many
+
+    def full_name(self, contestant):
+        return contestant if '/' in contestant else f'{self.name}/{contestant}'
+
+
+@dataclass(frozen=True)
+class Goal:
+    """`limit` times the floor, or the peer; or `limit` more than the floor; or `limit` itself, in the metric's unit."""
+    kind: str  # floor, peer, over, absolute
+    limit: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. The floor is the best of `floors`, the peer the best of `peers`."""
+    title: str
+    work: str
+    floors: tuple = ()
+    peers: tuple = ()
+    metric: str = 'time'  # or the name of a counter
+    goal: Goal = None
+    ours: str = OURS
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a figure of ours grows from one work to another, and the most that it may (none: it is only shown).
+    With `per_byte` the figure of each is divided by the bytes that its name ends with."""
+    title: str
+    first: str
+    last: str
+    between: str
+    limit: float = None
+    per_byte: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    seconds: float  # the time for all of it
+    works: tuple
+    rows: tuple
+    growths: tuple = ()
+
+
+# ---- The works. Those with a goal come first: if time runs out, points of a curve are missing.
+
+WARM, FRESH, MEMCPY = 'loop_warm', 'loop_fresh', 'memcpy'
+HOP_FLOORS = ('thread_pool', 'socket', 'futex', 'message_queue')
+SPINNING_FLOORS = ('thread_pool', 'polled_socket', 'polled_memory')
+REPLACE_HEAPS = (0, 1_073_741_824)
+
+
+def array_goals(seconds):
+    large = f'/{LARGE}'
+    return (
+        Work('array/add_one' + large, (OURS, WARM, FRESH, MEMCPY), PYTHON, seconds, 3),
+        Work('array/vector' + large, (OURS, WARM), ('executor', 'shared_memory'), seconds, 3),
+        Work('array/in_place' + large, (OURS, WARM), ('shared_memory',), seconds, 3),
+        Work('array/cold' + large, (OURS, f'array/add_one{large}/{OURS}'), (), seconds, 2),
+    )
+
+
+def hop_goals(seconds):
+    return (
+        Work('hop/sleeping/0', (OURS, *HOP_FLOORS), ('executor',), seconds, 3),
+        Work('hop/spinning/0', (OURS, *SPINNING_FLOORS), (), seconds, 3),
+    )
+
+
+def other_goals(seconds):
+    return (
+        Work('throughput/1000/1/1/0', (OURS, 'thread_pool', 'coalesced_socket'), ('executor',), seconds, 3),
+        Work('throughput/1000/2/1/0', (OURS, 'thread_pool', 'coalesced_socket'), ('executor',), seconds, 3),
+        Work('calls/throughput/1000/2/1/0', (OURS,), (), seconds, 1, 3),
+        Work(f'maps/array/add_one/{LARGE}', (OURS,), (), seconds, 1, 3),
+        Work('mixed/2', (OURS, 'thread_pool', 'ideal'), (), seconds, 1),
+        Work('start/2', (OURS, 'fork'), ('executor',), seconds, 2),
+        Work('start/64', (OURS, 'fork'), ('executor',), seconds, 1),
+        Work('start_first/2', (OURS, 'fork'), (), seconds, 1),
+        *(Work(f'replace/{heap}', (OURS, 'fork'), ('executor',) if heap == 0 else (), seconds, 1)
+          for heap in REPLACE_HEAPS),
+        Work('memory/array_job', (OURS, 'payload'), (), seconds, 1, 5),
+        Work('memory/queued_task', (OURS,), (), seconds, 1, 5),
+        Work('memory/million_tasks', (OURS,), (), seconds, 1, 3),
+    )
+
+
+# The points of the curves, with what the table calls them.
+HOP_CURVES = (
+    ('sleeping', 64), ('sleeping', 4096), ('sleeping', 65_536),
+    ('spinning', 64), ('spinning', 4096), ('spinning', 65_536),
+    ('idle', 0), ('idle', 4096),
+)
+THROUGHPUT_CURVES = (  # outstanding/workers/threads that submit/bytes
+    ('1000/4/1/0', '1,000 outstanding, 4 workers', ('executor',)),
+    ('1000/8/1/0', '1,000 outstanding, 8 workers', ('executor',)),
+    ('1000/2/4/0', '1,000 outstanding, 2 workers, 4 threads submit', ()),
+    ('1000/2/1/64', '1,000 outstanding, 2 workers, 64 B', ('executor',)),
+    ('1000/2/1/4096', '1,000 outstanding, 2 workers, 4 KiB', ('executor',)),
+    ('100000/2/1/0', '100,000 outstanding, 2 workers', ()),
+)
+
+
+def array_peers(size):
+    return PYTHON if size <= LARGE else ()  # beyond, they would take minutes
+
+
+def hop_peers(mode):
+    return () if mode == 'spinning' else ('executor',)
+
+
+def curves(seconds):
+    for size in ARRAY_BYTES:
+        if size != LARGE:
+            yield Work(f'array/add_one/{size}', (OURS, WARM, FRESH, MEMCPY), array_peers(size), seconds)
+    yield Work(f'array/sum/{LARGE}', (OURS, WARM), PYTHON, seconds)
+    yield Work(f'array/dictionary/{LARGE}', (OURS, WARM), ('executor', 'shared_memory'), seconds)
+    for mode, size in HOP_CURVES:
+        floors = SPINNING_FLOORS if mode == 'spinning' else HOP_FLOORS
+        yield Work(f'hop/{mode}/{size}', (OURS, *floors), hop_peers(mode), seconds)
+    for parameters, _, peers in THROUGHPUT_CURVES:
+        yield Work(f'throughput/{parameters}', (OURS, 'thread_pool', 'coalesced_socket'), peers, seconds)
+    yield Work('mixed/8', (OURS, 'thread_pool', 'ideal'), (), seconds)
+    yield Work('memory/ten_thousand_arrays', (OURS, 'payload'), (), seconds, 1, 3)
+
+
+# ---- The table.
+
+MB = 1_000_000
+AT_HOP = ('thread_pool', 'socket')
+
+GOAL_ROWS = (
+    Row('160 MB array of the pool, add one', f'array/add_one/{LARGE}', (WARM,), PYTHON, goal=Goal('floor', 1.1)),
+    Row('160 MB std::vector, add one', f'array/vector/{LARGE}', (WARM,), ('executor', 'shared_memory'),
+        goal=Goal('floor', 1.1)),
+    Row('160 MB in place', f'array/in_place/{LARGE}', (WARM,), ('shared_memory',), goal=Goal('floor', 1.1)),
+    Row('160 MB, first use, against the later ones', f'array/cold/{LARGE}', (f'array/add_one/{LARGE}/{OURS}',),
+        goal=Goal('over', 25_000)),
+    Row('160 MB, page faults per task', f'array/add_one/{LARGE}', metric='faults', goal=Goal('absolute', 0.5)),
+    Row('160 MB, mmap and munmap calls per task', f'maps/array/add_one/{LARGE}', metric='per_task',
+        goal=Goal('absolute', 0.01)),
+    Row('empty task, sleeping', 'hop/sleeping/0', AT_HOP, ('executor',), goal=Goal('floor', 1.2)),
+    Row('empty task, spinning', 'hop/spinning/0', ('polled_socket',), goal=Goal('floor', 2)),
+    Row('empty task, spinning, against a thread', 'hop/spinning/0', ('thread_pool',), goal=Goal('floor', 0.2)),
+    Row('1,000 outstanding, 1 worker, per task', 'throughput/1000/1/1/0', ('thread_pool',), ('executor',),
+        goal=Goal('floor', 1)),
+    Row('1,000 outstanding, 2 workers, per task', 'throughput/1000/2/1/0', ('thread_pool',), ('executor',),
+        goal=Goal('floor', 1)),
+    Row('the same, against Python', 'throughput/1000/2/1/0', (), ('executor',), goal=Goal('peer', 0.01)),
+    Row('the same, system calls per task in the parent', 'calls/throughput/1000/2/1/0', metric='per_task',
+        goal=Goal('absolute', 0.1)),
+    Row('10 us tasks among 50 ms ones, p99', 'mixed/2', ('ideal',), ('thread_pool',), 'p99', Goal('floor', 2)),
+    Row('pool of 2, ready', 'start/2', ('fork',), ('executor',), goal=Goal('absolute', 5_000)),
+    Row('pool of 64, ready', 'start/64', ('fork',), ('executor',), goal=Goal('absolute', 60_000)),
+    Row('first pool of the program, of 2, ready', 'start_first/2', ('fork',)),
+    Row('worker replaced', 'replace/0', ('fork',), ('executor',), goal=Goal('absolute', 2_000)),
+    Row('worker replaced, 1 GiB heap', f'replace/{REPLACE_HEAPS[1]}', ('fork',), goal=Goal('absolute', 2_000)),
+    Row('memory of the 160 MB job beyond its arrays', 'memory/array_job', ('payload',), metric='bytes',
+        goal=Goal('over', 10 * MB)),
+    Row('memory of a queued empty task', 'memory/queued_task', metric='bytes', goal=Goal('absolute', 1024)),
+    Row('growth over 1,000,000 tasks', 'memory/million_tasks', metric='bytes', goal=Goal('absolute', 256_000)),
+)
+
+
+def curve_rows():
+    for size in ARRAY_BYTES:
+        if size != LARGE:
+            yield Row(f'{bytes_text(size)} array, add one', f'array/add_one/{size}', (WARM,), array_peers(size))
+    yield Row('160 MB, sum', f'array/sum/{LARGE}', (WARM,), PYTHON)
+    yield Row('160 MB in a std::map, add one', f'array/dictionary/{LARGE}', (WARM,), ('executor', 'shared_memory'))
+    for mode, size in HOP_CURVES:
+        floors = ('polled_socket',) if mode == 'spinning' else AT_HOP
+        yield Row(f'{bytes_text(size)} message, {mode}', f'hop/{mode}/{size}', floors, hop_peers(mode))
+    for parameters, title, peers in THROUGHPUT_CURVES:
+        yield Row(f'{title}, per task', f'throughput/{parameters}', ('thread_pool',), peers)
+    yield Row('10 us tasks among 50 ms ones, 8 workers, p99', 'mixed/8', ('ideal',), ('thread_pool',), 'p99')
+    yield Row('memory of 10,000 arrays', 'memory/ten_thousand_arrays', ('payload',), metric='bytes')
+
+
+GROWTHS = (
+    Growth('throughput over workers, per task', 'throughput/1000/1/1/0', 'throughput/1000/8/1/0',
+           'from 1 to 8 workers'),
+    Growth('throughput over outstanding tasks, per task', 'throughput/1000/2/1/0', 'throughput/100000/2/1/0',
+           'from 1,000 to 100,000 outstanding'),
+    Growth('hop over message size', 'hop/sleeping/0', 'hop/sleeping/4096', 'from 0 to 4096 bytes'),
+    Growth('array, per byte', f'array/add_one/{LARGE}', 'array/add_one/1073741824', 'from 160 MB to 1 GiB',
+           per_byte=True),
+    Growth('replacement over heap', 'replace/0', f'replace/{REPLACE_HEAPS[1]}', 'from 0 to 1 GiB of heap', 1.2),
+)
+
+
+def bytes_text(count):
+    """Of a size that was chosen: 64 KiB, 160 MB, 0 B."""
+    if count and count % MB == 0:
+        return f'{count // MB} MB'
+    for size, unit in ((2**30, 'GiB'), (2**20, 'MiB'), (2**10, 'KiB')):
+        if count >= size and count % size == 0:
+            return f'{count // size} {unit}'
+    return f'{count} B'
+
+
+def full():
+    # 15 minutes with what has to be linked first.
+    goals = array_goals(0.2) + hop_goals(0.2) + other_goals(0.2)
+    return Plan(13.5 * 60, goals + tuple(curves(0.2)), GOAL_ROWS + tuple(curve_rows()), GROWTHS)
+
+
+def quick():
+    """The works with a goal, with shorter samples."""
+    return Plan(110, array_goals(0.05) + hop_goals(0.1) + other_goals(0.1), GOAL_ROWS,
+                tuple(g for g in GROWTHS if g.last.startswith('replace')))
+
+
+def select(plan, wanted):
+    """The part of the plan whose works have names that are wanted."""
+    names = {work.name for work in plan.works if wanted(work.name)}
+    return replace(plan, works=tuple(w for w in plan.works if w.name in names),
+                   rows=tuple(r for r in plan.rows if r.work in names),
+                   growths=tuple(g for g in plan.growths if {g.first, g.last} <= names))
