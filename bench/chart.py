@@ -25,7 +25,7 @@ STYLE = '''
 '''
 # By contestant's part: ours, what it is held against, what others use. Each is told from both backgrounds and, by
 # lightness, from the others.
-COLOURS = {'ours': '#d1242f', 'floor': '#2f81f7', 'peer': '#8a7a00'}
+COLOURS = {'ours': '#e5343d', 'floor': '#2f81f7', 'peer': '#958300'}
 
 
 def number(x):

@@ -112,7 +112,7 @@ def throughput_chart(samples):
     """Tasks per second, log, by what is outstanding and how many workers there are."""
     blocks = []
     for title, work in (('1 worker', 'throughput/1000/1/1/0'), ('2 workers', 'throughput/1000/2/1/0'),
-                        ('8 workers', 'throughput/1000/8/1/0'), ('2 workers, 4 KiB', 'throughput/1000/2/1/4096')):
+                        ('8 workers', 'throughput/1000/8/1/0'), ('1 worker, 4 KiB', 'throughput/1000/1/1/4096')):
         rows = []
         for who in (OURS, 'thread_pool', 'coalesced_socket', 'executor'):
             times = samples.by_round(work, f'{work}/{who}', 'time')

@@ -106,6 +106,8 @@ class Report:
                  f'Goals: {met} met, {missed} missed, {open_} not judged.',
                  f"{self.results['seconds']} s, seed {self.results['seed']}; rounds from {counted[0][1]} "
                  f'({counted[0][0]}) to {counted[-1][1]} ({counted[-1][0]}).']
+        if any(s.get('tool') == 'strace' and s['name'].startswith('calls/') for s in self.results['samples']):
+            parts.append('System calls were counted by strace, which disturbs: perf may not count them here.')
         if failures := self.failures():
             parts.append('FAILED:\n' + '\n'.join(f'  {failure}' for failure in failures))
         return '\n'.join(part for part in parts if part)

@@ -74,7 +74,8 @@ def one(schedule, work, number, contestant, programs):
     except sampling.Failed as error:
         schedule.failed(work, contestant)
         sample['error'] = str(error)
-    schedule.took(work, contestant, time.monotonic() - before)
+    sample['took'] = time.monotonic() - before
+    schedule.took(work, contestant, sample['took'])
     return sample
 
 

@@ -14,12 +14,13 @@ class Schedule:
 
     def next(self, remaining):
         """(work, round, contestants in a new order) of the work with the fewest rounds for its weight among those that
-        fit into `remaining` seconds; None when there is none."""
-        candidates = [w for w in self._works if self._done[w.name] < self._limit(w) and self._participants(w) and
-                      self.cost(w) <= remaining]
+        fit into `remaining` seconds; None when there is none. What is cheap does not go on alone at the end."""
+        unfinished = [w for w in self._works if self._done[w.name] < self._limit(w) and self._participants(w)]
+        behind = min((self._turns(w) for w in unfinished), default=0)
+        candidates = [w for w in unfinished if self.cost(w) <= remaining and self._turns(w) < behind + 1]
         if not candidates:
             return None
-        work = min(candidates, key=lambda w: self._done[w.name] / w.weight)  # the first of equals
+        work = min(candidates, key=self._turns)  # the first of equals
         participants = self._participants(work)
         self._random.shuffle(participants)
         self._done[work.name] += 1
@@ -39,6 +40,9 @@ class Schedule:
         """Of the next round, by what the last ones took; of the first by a guess."""
         guess = 3 * work.seconds + 0.2
         return sum(self._cost.get((work.name, c), guess) for c in self._participants(work))
+
+    def _turns(self, work):
+        return self._done[work.name] / work.weight
 
     def _limit(self, work):
         return work.rounds if self._rounds is None else min(work.rounds, self._rounds)

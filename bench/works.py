@@ -82,6 +82,7 @@ class Plan:
 
 WARM, FRESH, MEMCPY = 'loop_warm', 'loop_fresh', 'memcpy'
 HOP_FLOORS = ('thread_pool', 'socket', 'futex', 'message_queue')
+MIXED = ('two_functions', 'one_function')
 SPINNING_FLOORS = ('thread_pool', 'polled_socket', 'polled_memory')
 REPLACE_HEAPS = (0, 1_073_741_824)
 
@@ -106,10 +107,10 @@ def hop_goals(seconds):
 def other_goals(seconds):
     return (
         Work('throughput/1000/1/1/0', (OURS, 'thread_pool', 'coalesced_socket'), ('executor',), seconds, 3),
-        Work('throughput/1000/2/1/0', (OURS, 'thread_pool', 'coalesced_socket'), ('executor',), seconds, 3),
+        Work('throughput/1000/2/1/0', (OURS, 'thread_pool'), ('executor',), seconds, 3),
         Work('calls/throughput/1000/2/1/0', (OURS,), (), seconds, 1, 3),
         Work(f'maps/array/add_one/{LARGE}', (OURS,), (), seconds, 1, 3),
-        Work('mixed/2', (OURS, 'thread_pool', 'ideal'), (), seconds, 1),
+        *(Work(f'mixed/{tasks}/2', (OURS, 'thread_pool', 'ideal'), (), seconds, 1, 5) for tasks in MIXED),
         Work('start/2', (OURS, 'fork'), ('executor',), seconds, 2),
         Work('start/64', (OURS, 'fork'), ('executor',), seconds, 1),
         Work('start_first/2', (OURS, 'fork'), (), seconds, 1),
@@ -127,13 +128,14 @@ HOP_CURVES = (
     ('spinning', 64), ('spinning', 4096), ('spinning', 65_536),
     ('idle', 0), ('idle', 4096),
 )
-THROUGHPUT_CURVES = (  # outstanding/workers/threads that submit/bytes
-    ('1000/4/1/0', '1,000 outstanding, 4 workers', ('executor',)),
-    ('1000/8/1/0', '1,000 outstanding, 8 workers', ('executor',)),
-    ('1000/2/4/0', '1,000 outstanding, 2 workers, 4 threads submit', ()),
-    ('1000/2/1/64', '1,000 outstanding, 2 workers, 64 B', ('executor',)),
-    ('1000/2/1/4096', '1,000 outstanding, 2 workers, 4 KiB', ('executor',)),
-    ('100000/2/1/0', '100,000 outstanding, 2 workers', ()),
+THROUGHPUT_CURVES = (  # outstanding/workers/threads that submit/bytes, floors
+    ('1000/4/1/0', '1,000 outstanding, 4 workers', ('thread_pool',), ('executor',)),
+    ('1000/8/1/0', '1,000 outstanding, 8 workers', ('thread_pool',), ('executor',)),
+    ('1000/2/4/0', '1,000 outstanding, 2 workers, 4 threads submit', ('thread_pool',), ()),
+    ('1000/1/1/64', '1,000 outstanding, 1 worker, 64 B', ('thread_pool', 'coalesced_socket'), ('executor',)),
+    ('1000/1/1/4096', '1,000 outstanding, 1 worker, 4 KiB', ('thread_pool', 'coalesced_socket'), ('executor',)),
+    ('100000/1/1/0', '100,000 outstanding, 1 worker', ('thread_pool', 'coalesced_socket'), ()),
+    ('100000/2/1/0', '100,000 outstanding, 2 workers', ('thread_pool',), ()),
 )
 
 
@@ -154,9 +156,10 @@ def curves(seconds):
     for mode, size in HOP_CURVES:
         floors = SPINNING_FLOORS if mode == 'spinning' else HOP_FLOORS
         yield Work(f'hop/{mode}/{size}', (OURS, *floors), hop_peers(mode), seconds)
-    for parameters, _, peers in THROUGHPUT_CURVES:
-        yield Work(f'throughput/{parameters}', (OURS, 'thread_pool', 'coalesced_socket'), peers, seconds)
-    yield Work('mixed/8', (OURS, 'thread_pool', 'ideal'), (), seconds)
+    for parameters, _, floors, peers in THROUGHPUT_CURVES:
+        yield Work(f'throughput/{parameters}', (OURS, *floors), peers, seconds)
+    yield from (Work(f'mixed/{tasks}/8', (OURS, 'thread_pool', 'ideal'), (), seconds, 1, 3) for tasks in MIXED)
+    yield Work('start/16', (OURS, 'fork'), ('executor',), seconds)
     yield Work('memory/ten_thousand_arrays', (OURS, 'payload'), (), seconds, 1, 3)
 
 
@@ -164,6 +167,13 @@ def curves(seconds):
 
 MB = 1_000_000
 AT_HOP = ('thread_pool', 'socket')
+
+
+def mixed_row(tasks, workers, goal):
+    which = ', same function' if tasks == 'one_function' else ''
+    return Row(f'10 us tasks among 50 ms ones{which}, {workers} workers, p99', f'mixed/{tasks}/{workers}', ('ideal',),
+               ('thread_pool',), 'p99', goal)
+
 
 GOAL_ROWS = (
     Row('160 MB array of the pool, add one', f'array/add_one/{LARGE}', (WARM,), PYTHON, goal=Goal('floor', 1.1)),
@@ -182,10 +192,10 @@ GOAL_ROWS = (
         goal=Goal('floor', 1)),
     Row('1,000 outstanding, 2 workers, per task', 'throughput/1000/2/1/0', ('thread_pool',), ('executor',),
         goal=Goal('floor', 1)),
-    Row('the same, against Python', 'throughput/1000/2/1/0', (), ('executor',), goal=Goal('peer', 0.01)),
-    Row('the same, system calls per task in the parent', 'calls/throughput/1000/2/1/0', metric='per_task',
+    Row('1,000 outstanding, 2 workers, against Python', 'throughput/1000/2/1/0', (), ('executor',), goal=Goal('peer', 0.01)),
+    Row('1,000 outstanding, system calls per task in the parent', 'calls/throughput/1000/2/1/0', metric='per_task',
         goal=Goal('absolute', 0.1)),
-    Row('10 us tasks among 50 ms ones, p99', 'mixed/2', ('ideal',), ('thread_pool',), 'p99', Goal('floor', 2)),
+    *(mixed_row(tasks, 2, Goal('floor', 2)) for tasks in MIXED),
     Row('pool of 2, ready', 'start/2', ('fork',), ('executor',), goal=Goal('absolute', 5_000)),
     Row('pool of 64, ready', 'start/64', ('fork',), ('executor',), goal=Goal('absolute', 60_000)),
     Row('first pool of the program, of 2, ready', 'start_first/2', ('fork',)),
@@ -207,9 +217,11 @@ def curve_rows():
     for mode, size in HOP_CURVES:
         floors = ('polled_socket',) if mode == 'spinning' else AT_HOP
         yield Row(f'{bytes_text(size)} message, {mode}', f'hop/{mode}/{size}', floors, hop_peers(mode))
-    for parameters, title, peers in THROUGHPUT_CURVES:
+    for parameters, title, _, peers in THROUGHPUT_CURVES:
         yield Row(f'{title}, per task', f'throughput/{parameters}', ('thread_pool',), peers)
-    yield Row('10 us tasks among 50 ms ones, 8 workers, p99', 'mixed/8', ('ideal',), ('thread_pool',), 'p99')
+    for tasks in MIXED:
+        yield mixed_row(tasks, 8, None)
+    yield Row('pool of 16, ready', 'start/16', ('fork',), ('executor',))
     yield Row('memory of 10,000 arrays', 'memory/ten_thousand_arrays', ('payload',), metric='bytes')
 
 

@@ -46,7 +46,14 @@ class Output(unittest.TestCase):
 class Tracing(unittest.TestCase):
     def test_calls_are_divided_by_all_tasks_that_ran(self):
         summary = '    calls syscall\n--------- -------\n      300 read\n--------- -------\n      300 total\n'
-        self.assertEqual(tracing.calls_per_task(summary, {'counters': {'tasks': 1000.0}}), 0.3)
+        self.assertEqual(tracing.strace_count(summary) / tracing.tasks({'counters': {'tasks': 1000.0}}), 0.3)
+        with self.assertRaisesRegex(sampling.Failed, 'tasks'):
+            tracing.tasks({'counters': {}})
+
+    def test_perf_may_not_be_allowed_to_count(self):
+        self.assertEqual(tracing.perf_count('# started\n\n22185,,raw_syscalls:sys_enter,4,100.00,,\n'), 22185)
+        with self.assertRaises(sampling.Failed):
+            tracing.perf_count('<not supported>,,raw_syscalls:sys_enter,0,100.00,,\n')
 
     def test_what_a_program_maps_at_its_start_and_end_is_not_steady_state(self):
         times = [0, 0.1, 0.2, 10, 10.1]
@@ -79,6 +86,11 @@ class Turns(unittest.TestCase):
 
     def test_what_does_not_fit_any_more_is_not_begun(self):
         self.assertEqual(len(self.turns([Work('a', ('x',))], 10, 25)), 2)
+
+    def test_what_is_cheap_does_not_go_on_alone_when_time_is_short(self):
+        dear = Work('dear', tuple('abcdefgh'))
+        names = [name for name, _, _ in self.turns([Work('cheap', ('x',)), dear], 1, 16)]
+        self.assertEqual(names, ['cheap', 'dear', 'cheap'])
 
     def test_who_has_failed_does_not_take_part_again(self):
         work = Work('a', ('x', 'y'))
