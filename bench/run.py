@@ -18,6 +18,7 @@ import time
 import machine
 import report
 import sampling
+import tracing
 import works
 from schedule import Schedule
 
@@ -70,7 +71,11 @@ def one(schedule, work, number, contestant, programs):
     sample = {'work': work.name, 'round': number, 'name': name}
     before = time.monotonic()
     try:
-        sample |= sampling.take(name, programs, work.seconds)
+        kind, _, traced = name.partition('/')
+        if kind in works.TRACED:
+            sample |= tracing.take(kind, traced, programs, work.seconds)
+        else:
+            sample |= sampling.take(name, programs, work.seconds)
     except sampling.Failed as error:
         schedule.failed(work, contestant)
         sample['error'] = str(error)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-from works import PROGRAMS, PYTHON, TRACED
+from works import PROGRAMS, PYTHON
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MICROSECONDS = {'ns': 1e-3, 'us': 1.0, 'ms': 1e3, 's': 1e6}
@@ -68,6 +68,8 @@ def end(process):
 
 def parse(text, name):
     """The sample in what a program printed: time in microseconds, counters by name."""
+    if not text:
+        raise Failed('no benchmark of this name')
     try:
         entries = json.loads(text)['benchmarks']
     except (ValueError, KeyError, TypeError) as error:
@@ -86,8 +88,4 @@ def parse(text, name):
 
 def take(name, programs, seconds):
     """One sample of `name`. Raises Failed."""
-    first, _, rest = name.partition('/')
-    if first in TRACED:
-        import tracing
-        return tracing.take(first, rest, programs, seconds)
     return parse(execute(command(name, programs, seconds)), name)

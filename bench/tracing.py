@@ -10,6 +10,8 @@ import sampling
 
 # What changes the memory that a process has mapped.
 MAPPING_CALLS = 'mmap,munmap,mremap'
+# Within a stretch of few tasks there may be no call although there is one in each.
+FEWEST_TASKS = 10
 LINE = re.compile(r'^(?:\d+ +)?(\d+\.\d+) ')
 
 
@@ -71,6 +73,8 @@ def maps_per_task(log, sample):
     times = [float(match.group(1)) for line in log.splitlines() if (match := LINE.match(line))]
     if not times:
         raise sampling.Failed('strace saw no call at all')
+    if sample['iterations'] < FEWEST_TASKS:
+        raise sampling.Failed(f'{sample["iterations"]} tasks are too few to tell what each of them maps')
     count = sample['iterations'] / 2
     return quietest(times, count * sample['time'] * 1e-6) / count
 

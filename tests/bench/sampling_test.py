@@ -59,6 +59,14 @@ class Tracing(unittest.TestCase):
         times = [0, 0.1, 0.2, 10, 10.1]
         self.assertEqual(tracing.quietest(times, 5), 0)
 
+    def test_calls_of_few_tasks_are_not_judged(self):
+        # One task of 73 ms, which mapped 160 MB, was found to map nothing: there is no call in half of it.
+        log = '1 0.000 mmap(...\n1 0.001 mmap(...\n1 0.074 munmap(...\n'
+        with self.assertRaisesRegex(sampling.Failed, 'too few'):
+            tracing.maps_per_task(log, {'iterations': 1, 'time': 73_000})
+        log = ''.join(f'1 {second}.000 mmap(...\n' for second in range(30))
+        self.assertAlmostEqual(tracing.maps_per_task(log, {'iterations': 20, 'time': 1e6}), 1)
+
     def test_calls_of_every_task_are_counted_wherever_the_stretch_is(self):
         times = [float(t) for t in range(11)]
         self.assertEqual(tracing.quietest(times, 5), 5)
