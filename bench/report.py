@@ -72,7 +72,8 @@ def markdown(rows):
 def caption(results):
     counts = sorted(results['rounds'].values())
     rounds = f'{counts[0]}' if counts[0] == counts[-1] else f'{counts[0]} to {counts[-1]}'
-    return (f"Medians of {rounds} {'round' if rounds == '1' else 'rounds'}; a ratio is the median of the ratios of the rounds. Made by "
+    rounds += ' round' if rounds == '1' else ' rounds'
+    return (f"Medians of {rounds}; a ratio is the median of the ratios of the rounds. Made by "
             f"`{results['command']}` on {results['started'][:10]}: {machine.sentence(results['machine'])}.")
 
 

@@ -48,10 +48,11 @@ def command(argv):
 
 
 def measure(plan, args, seed):
-    """All samples, and how many rounds each work got."""
+    """All samples, how many rounds each work got, and whether that is all that was to be measured."""
     schedule = Schedule(plan.works, args.rounds, random.Random(seed))
     programs = os.path.join(args.build, 'bench')
     samples = []
+    complete = True
     end = time.monotonic() + plan.seconds
     try:
         while (turn := schedule.next(end - time.monotonic())) is not None:
@@ -60,10 +61,9 @@ def measure(plan, args, seed):
             for contestant in contestants:
                 samples.append(one(schedule, work, number, contestant, programs))
     except KeyboardInterrupt:
-        show('interrupted: what follows is what there was')
-        print(file=sys.stderr)
+        complete = False
     show('')
-    return samples, {work.name: schedule.done(work) for work in plan.works}
+    return samples, {work.name: schedule.done(work) for work in plan.works}, complete
 
 
 def one(schedule, work, number, contestant, programs):
@@ -99,12 +99,12 @@ def main(argv):
         sys.exit(f'no work matches {args.only}')
     if args.seconds:
         plan = dataclasses.replace(plan, seconds=args.seconds)
-    whole = args.what == 'full' and not (args.only or args.rounds or args.seconds)
-    out = args.out or os.path.join(ROOT, 'bench/results', '' if whole else 'partial')
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(2**32)
 
     started = datetime.datetime.now(datetime.timezone.utc)
-    samples, rounds = measure(plan, args, seed)
+    samples, rounds, complete = measure(plan, args, seed)
+    whole = complete and args.what == 'full' and not (args.only or args.rounds or args.seconds)
+    out = args.out or os.path.join(ROOT, 'bench/results', '' if whole else 'partial')
     results = {
         'machine': machine.describe(args.build),
         'command': command(argv),
@@ -114,7 +114,11 @@ def main(argv):
         'rounds': rounds,
         'samples': samples,
     }
-    return report.write(plan, results, out, os.path.join(ROOT, 'README.md') if args.readme else None)
+    status = report.write(plan, results, out, os.path.join(ROOT, 'README.md') if args.readme and complete else None)
+    if not complete:
+        print('Interrupted: this is what there was.', file=sys.stderr)
+        return 130
+    return status
 
 
 if __name__ == '__main__':
