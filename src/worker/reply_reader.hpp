@@ -17,8 +17,9 @@ class reply_reader {
  public:
   using status = wire::frame_reader::status;
 
-  /// `page` is the worker's control memory, of which nothing is believed.
-  explicit reply_reader(wire::control_page& page) noexcept : page_(page) {}
+  /// `page` is the worker's control memory, of which nothing is believed. What is read begins at the stream position `first`.
+  explicit reply_reader(wire::control_page& page, std::uint64_t first = 0) noexcept
+      : page_(page), socket_at_(first), read_(first) {}
 
   /// Room for bytes of the socket.
   std::span<std::byte> prepare() { return socket_.prepare(); }
@@ -40,8 +41,8 @@ class reply_reader {
 
   wire::control_page& page_;
   wire::frame_reader socket_, ring_;
-  std::uint64_t socket_at_ = 0;  // stream position of the next frame from the socket
-  std::uint64_t read_ = 0;       // stream position up to which next() has returned the stream
+  std::uint64_t socket_at_;  // stream position of the next frame from the socket
+  std::uint64_t read_;       // stream position up to which next() has returned the stream
   const char* why_ = "";
 };
 

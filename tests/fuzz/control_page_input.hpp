@@ -1,9 +1,11 @@
 // How an input of the target `control_page` is made up: what the worker had sent, what it had published, and what it
-// had left in its slots and its ring. record_corpus.cpp writes such inputs from what a worker's reply stream leaves.
+// had left in its slots and its ring; and, if it lives, in which order the parent gets to see that. record_corpus.cpp
+// writes such inputs from what a worker's reply stream leaves.
 //
-// Layout, little endian: u32 bytes that were sent and taken in before the worker died, u64 reply_end; 64 bytes, one per
-// slot, which say what the word is to be, or, if the highest bit is set, that eight bytes of the rest are; u16 length
-// of what is left in the socket; that; the rest is the ring, from its start, repeated as often as it fits.
+// Layout, little endian: u32 bytes that were sent and taken in before, u64 reply_end; 64 bytes, one per slot, which say
+// what the word is to be, or, if the highest bit is set, that eight bytes of the rest are; u16 length of what is in the
+// socket, its highest bit set if the worker lives; that; if the worker lives, u64 reply_begin, one byte with the number of
+// steps, two bytes for each: what it is, and its number. The rest is the ring, from its start, repeated as often as it fits.
 #pragma once
 
 #include "fuzz/targets.hpp"
@@ -12,25 +14,48 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <vector>
 
 namespace shmpool::fuzz {
 
 struct control_page_input {
+  /// What happens next while the worker lives.
+  struct step {
+    enum kind : unsigned { receive, poll, publish, reuse } what;
+    unsigned number;
+  };
+
   std::uint32_t received = 0;
-  std::uint64_t reply_end = 0;
+  std::uint64_t reply_end = 0, reply_begin = 0;
   unsigned slots[wire::slot_count] = {};
   input socket;
+  bool lives = false;
+  std::vector<step> steps;
   input ring;
 
   explicit control_page_input(input from) {
     input_reader reader(from);
     // What was taken in earlier is a matter of counting only, so it may be as much as a worker ever sends.
-    for (unsigned i = 0; i != 4; ++i) received |= reader.byte() << (8 * i);
-    for (unsigned i = 0; i != 8; ++i) reply_end |= std::uint64_t{reader.byte()} << (8 * i);
+    received = static_cast<std::uint32_t>(number(reader, 4));
+    reply_end = number(reader, 8);
     for (unsigned& each : slots) each = reader.byte();
-    const unsigned low = reader.byte();
-    socket = reader.take((low | reader.byte() << 8) & 0x7fffU);  // less than a socket takes at once
+    const auto size = static_cast<std::size_t>(number(reader, 2));
+    socket = reader.take(size & 0x7fffU);  // less than a socket takes at once
+    lives = (size & 0x8000U) != 0;
+    if (lives) {
+      reply_begin = number(reader, 8);
+      for (unsigned left = reader.byte(); left != 0; --left) {
+        const auto what = static_cast<step::kind>(reader.byte() % 4);
+        steps.push_back({what, reader.byte()});
+      }
+    }
     ring = reader.rest();
+  }
+
+  static std::uint64_t number(input_reader& from, unsigned size) {
+    std::uint64_t result = 0;
+    for (unsigned i = 0; i != size; ++i) result |= std::uint64_t{from.byte()} << (8 * i);
+    return result;
   }
 
   void fill_ring(wire::control_page& page) const {

@@ -1,53 +1,116 @@
-// What the parent reads when a worker is dead: its last words, which are what the socket holds and then what the ring
-// holds up to the published end, if that makes sense; and its slots, of which each counts as started, as taken back or
-// as neither, and none can change what the parent knows by itself.
+// What the parent reads of a worker: its replies, from the socket and from the ring as far as what is published there makes
+// sense, in any order while it lives, its last words when it is dead; and its slots, of which each counts as started, as
+// taken back or as neither, and none can change what the parent knows by itself.
 #include "fuzz/control_page_input.hpp"
 #include "wire/control_page.hpp"
 #include "worker/link.hpp"
+#include "worker/reply_reader.hpp"
 
-#include <sys/socket.h>
-
+#include <algorithm>
+#include <cstring>
 #include <vector>
 
 namespace shmpool::fuzz {
 
 namespace {
 
-/// The ring's part of the last words, as docs/control-page.md has it.
-std::vector<std::byte> expected_from_ring(const wire::control_page& page, std::uint64_t received, std::uint64_t end) {
+using status = worker::reply_reader::status;
+
+std::vector<std::byte> bytes_of(const wire::frame& from) {
+  std::vector<wire::segment_ref> segments;
+  for (std::size_t i = 0; i != from.segment_count(); ++i) segments.push_back(from.segment(i));
   std::vector<std::byte> result;
-  if (end <= received || end - received > wire::reply_ring_bytes) return result;
-  for (std::uint64_t at = received; at != end; ++at) result.push_back(page.reply_ring[at % wire::reply_ring_bytes]);
+  wire::append_frame(result, from.header, segments, from.body);
   return result;
 }
 
-void check_last_words(worker::link& dead, const control_page_input& left) {
-  dead.received = left.received;
-  dead.control.page().reply_end.store(left.reply_end);
-  left.fill_ring(dead.control.page());
-  const ssize_t sent =
-      ::send(dead.worker_end.get(), left.socket.data(), left.socket.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-  promise(sent == static_cast<ssize_t>(left.socket.size()), "the socket does not take what the input has for it");
-  dead.worker_end.reset();
+/// The stream as the parent gets hold of it. Every frame must be, byte for byte, what the worker has said at this position,
+/// on its socket or in its ring.
+class listener {
+ public:
+  listener(wire::control_page& page, const control_page_input& said)
+      : page_(page), said_(said), reader_(page, said.received), read_(said.received) {}
 
-  dead.collect_last_words();
-  std::vector<std::byte> expected(left.socket.begin(), left.socket.end());
-  const auto from_ring =
-      expected_from_ring(dead.control.page(), std::uint64_t{left.received} + expected.size(), left.reply_end);
-  expected.insert(expected.end(), from_ring.begin(), from_ring.end());
-  promise(dead.received == left.received + expected.size(), "the bytes of a dead worker were not counted right");
-  promise(dead.reader.pending() == expected.size(), "the last words of a worker are not as long as they should be");
-
-  // Frames encode to what they came from, so that the words themselves can be compared.
-  std::vector<std::byte> said;
-  wire::frame next;
-  while (dead.reader.next(next) == wire::frame_reader::status::frame) {
-    std::vector<wire::segment_ref> segments;
-    for (std::size_t i = 0; i != next.segment_count(); ++i) segments.push_back(next.segment(i));
-    wire::append_frame(said, next.header, segments, next.body);
+  void receive(std::size_t bytes) {
+    for (input next = said_.socket.subspan(taken_).first(std::min(bytes, said_.socket.size() - taken_)); !next.empty();) {
+      const auto room = reader_.prepare();
+      const std::size_t size = std::min(room.size(), next.size());
+      std::memcpy(room.data(), next.data(), size);
+      reader_.commit(size);
+      next = next.subspan(size);
+      taken_ += size;
+      read();
+    }
   }
-  promise(said.size() <= expected.size() && std::equal(said.begin(), said.end(), expected.begin()),
-          "a worker's last words are not what it said");
+
+  void poll() {
+    const std::uint64_t begin = page_.reply_begin, end = page_.reply_end;
+    const bool sense = end > read_ && end - read_ <= wire::reply_ring_bytes && begin <= read_;
+    const std::uint64_t told = page_.reply_taken;
+    promise(reader_.take_from_ring() == sense, "what the ring offered was not taken, or was although it made no sense");
+    promise(page_.reply_taken == (sense ? end : told), "the worker was not told what was taken");
+    in_ring_ = sense;
+    read();
+    promise(!sense || bad_ || read_ == end, "what was taken from the ring was not read to its end");
+  }
+
+  /// It is of no use any more.
+  bool bad() const noexcept { return bad_; }
+
+ private:
+  void read() {
+    wire::frame next;
+    status found;
+    while ((found = reader_.next(next)) == status::frame) check(next);
+    bad_ = found == status::malformed;
+    promise(!bad_ || reader_.why()[0] != '\0', "a stream was given up without a reason");
+    in_ring_ = false;
+  }
+
+  void check(const wire::frame& next) {
+    const std::vector<std::byte> bytes = bytes_of(next);
+    promise(bytes.size() == next.size(), "a frame is not as long as it says");
+    if (in_ring_) {
+      for (std::size_t i = 0; i != bytes.size(); ++i) {
+        promise(bytes[i] == page_.reply_ring[(read_ + i) % wire::reply_ring_bytes], "a frame is not what the ring held");
+      }
+    } else {
+      const auto arrived = said_.socket.first(taken_);
+      promise(std::search(arrived.begin(), arrived.end(), bytes.begin(), bytes.end()) != arrived.end(),
+              "a frame is not what the socket brought");
+      promise(next.header.type != wire::frame_type::skipped, "what is no reply was taken for one");
+    }
+    read_ += bytes.size();
+  }
+
+  wire::control_page& page_;
+  const control_page_input& said_;
+  worker::reply_reader reader_;
+  std::uint64_t read_;
+  std::size_t taken_ = 0;
+  bool in_ring_ = false, bad_ = false;
+};
+
+/// What the socket holds and then what the ring holds, up to the published end: all of it, and in this order.
+void check_last_words(wire::control_page& page, const control_page_input& left) {
+  listener parent(page, left);
+  parent.receive(left.socket.size());
+  if (!parent.bad()) parent.poll();
+}
+
+/// A living worker's stream, seen in any order.
+void check_polling(wire::control_page& page, const control_page_input& left) {
+  using kind = control_page_input::step;
+  listener parent(page, left);
+  for (const auto& [what, number] : left.steps) {
+    if (parent.bad()) return;
+    switch (what) {
+      case kind::receive: parent.receive(number); break;
+      case kind::poll: parent.poll(); break;
+      case kind::publish: page.reply_end += number < 128 ? std::uint64_t{number} : (std::uint64_t{number} - 127) * 509; break;
+      case kind::reuse: page.reply_begin += (std::uint64_t{number} - 127) * 257; break;
+    }
+  }
 }
 
 void check_slots(worker::link& dead, const control_page_input& left) {
@@ -76,9 +139,14 @@ void check_slots(worker::link& dead, const control_page_input& left) {
 
 void control_page(input from) {
   const control_page_input left(from);
-  worker::link dead(1);
-  check_slots(dead, left);
-  check_last_words(dead, left);
+  worker::link of(1);
+  check_slots(of, left);
+  wire::control_page& page = of.control.page();
+  page.reply_end = left.reply_end;
+  page.reply_begin = left.reply_begin;
+  left.fill_ring(page);
+  if (left.lives) check_polling(page, left);
+  else check_last_words(page, left);
 }
 
 }  // namespace shmpool::fuzz

@@ -1,5 +1,6 @@
 // Writes the seeds of the fuzzers: what the library itself sends, made by its own encoders. Usage: record_corpus <dir>;
 // the files go to <dir>/<target>/.
+#include "fuzz/control_page_input.hpp"
 #include "fuzz/messages.hpp"
 #include "unique_fd.hpp"
 #include "wire/control_page.hpp"
@@ -10,10 +11,14 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <exception>
 #include <filesystem>
 #include <fstream>
+#include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <system_error>
@@ -234,38 +239,92 @@ void record_frames(const std::filesystem::path& root) {
   to.write(huge);
 }
 
-/// What a worker leaves that dies with `unsent` of its replies not sent; see control_page_input.hpp.
-void record_control_page(const std::filesystem::path& root) {
-  recorder to(root, "control_page");
-  const auto all = replies();
-  for (std::size_t unsent = 0; unsent <= all.size(); unsent += 2) {
+/// A worker's end of a stream, with what it has said on its socket; see control_page_input.hpp.
+struct recorded_worker {
+  recorded_worker() {
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
       throw std::system_error(errno, std::system_category(), "socketpair");
     }
-    const unique_fd parent(ends[0]), worker_end(ends[1]);
-    const auto page = std::make_unique<wire::control_page>();
-    worker::reply_stream stream(worker_end.get(), *page);
-    for (std::size_t i = 0; i != all.size(); ++i) {
-      stream.append(all[i].header, all[i].segments, all[i].body);
-      if (i + unsent < all.size()) stream.flush();
-    }
+    parent = unique_fd(ends[0]);
+    worker_end = unique_fd(ends[1]);
+    stream.emplace(worker_end.get(), *page);
+  }
+  void say(const reply& what) { stream->append(what.header, what.segments, what.body); }
+
+  /// The input up to what is in the socket.
+  bytes seed(std::uint64_t reply_end, bool lives) const {
     bytes socket(4096);
     const ssize_t size = ::recv(parent.get(), socket.data(), socket.size(), MSG_DONTWAIT);
     socket.resize(size > 0 ? static_cast<std::size_t>(size) : 0);
-    const auto end = page->reply_end.load();
     bytes seed;
     append(seed, std::uint32_t{0});
-    append(seed, std::uint64_t{end});
+    append(seed, reply_end);
     // Some tasks have been started, one of them in a slot that was used before.
     for (unsigned slot = 0; slot != wire::slot_count; ++slot) {
       seed.push_back(static_cast<std::byte>(slot < 3 ? 2 : slot == 3 ? 6 : 1));
     }
-    append(seed, static_cast<std::uint16_t>(socket.size()));
+    append(seed, static_cast<std::uint16_t>(socket.size() | (lives ? 0x8000U : 0U)));
     append(seed, socket);
-    seed.insert(seed.end(), page->reply_ring, page->reply_ring + end);
-    to.write(seed);
+    return seed;
   }
+  void append_ring(bytes& to) const { to.insert(to.end(), page->reply_ring, page->reply_ring + page->reply_end.load()); }
+
+  std::unique_ptr<wire::control_page> page = std::make_unique<wire::control_page>();
+  unique_fd parent, worker_end;
+  std::optional<worker::reply_stream> stream;
+};
+
+/// What a worker leaves that dies with `unsent` of its replies not sent.
+bytes dead_worker(const std::vector<reply>& all, std::size_t unsent) {
+  recorded_worker of;
+  for (std::size_t i = 0; i != all.size(); ++i) {
+    of.say(all[i]);
+    if (i + unsent < all.size()) of.stream->flush();
+  }
+  bytes seed = of.seed(of.page->reply_end, false);
+  of.append_ring(seed);
+  return seed;
+}
+
+/// A worker of whose replies `polled` are taken from the ring, and the others are sent.
+bytes polled_worker(const std::vector<reply>& all, std::size_t polled) {
+  using kind = fuzz::control_page_input::step;
+  recorded_worker of;
+  bytes steps;
+  const auto add = [&](kind::kind what, std::uint64_t number) {
+    steps.push_back(static_cast<std::byte>(what));
+    steps.push_back(static_cast<std::byte>(number));
+  };
+  for (std::size_t i = 0; i != all.size(); ++i) {
+    const std::uint64_t before = of.page->reply_end;
+    of.page->polled = i < polled ? 1 : 0;
+    of.say(all[i]);
+    of.stream->flush();
+    for (std::uint64_t left = of.page->reply_end - before; left != 0;) {
+      const std::uint64_t part = std::min<std::uint64_t>(left, 127);
+      add(kind::publish, part);
+      left -= part;
+    }
+    if (i >= polled) continue;
+    add(kind::poll, 0);
+    of.page->reply_taken = of.page->reply_end.load();
+  }
+  for (int i = 0; i != 16; ++i) add(kind::receive, 255);
+  add(kind::poll, 0);
+  bytes seed = of.seed(0, true);
+  append(seed, std::uint64_t{0});
+  seed.push_back(static_cast<std::byte>(steps.size() / 2));
+  append(seed, steps);
+  of.append_ring(seed);
+  return seed;
+}
+
+void record_control_page(const std::filesystem::path& root) {
+  recorder to(root, "control_page");
+  const auto all = replies();
+  for (std::size_t unsent = 0; unsent <= all.size(); unsent += 2) to.write(dead_worker(all, unsent));
+  for (std::size_t polled = 0; polled <= all.size(); polled += 5) to.write(polled_worker(all, polled));
 }
 
 void record_exceptions(const std::filesystem::path& root) {

@@ -68,7 +68,12 @@ TEST(Slot, GoesToExactlyOneSideOfARace) {
 
 TEST(ControlPage, HasTheDocumentedLayout) {
   EXPECT_EQ(offsetof(control_page, reply_end), 64U);
-  EXPECT_EQ(offsetof(control_page, slots), 128U);
+  EXPECT_EQ(offsetof(control_page, reply_begin), 72U);
+  EXPECT_EQ(offsetof(control_page, frames_end), 128U);
+  EXPECT_EQ(offsetof(control_page, reply_taken), 136U);
+  EXPECT_EQ(offsetof(control_page, polled), 144U);
+  EXPECT_EQ(offsetof(control_page, spin_ns), 148U);
+  EXPECT_EQ(offsetof(control_page, slots), 192U);
   EXPECT_EQ(offsetof(control_page, reply_ring), 4096U);
   EXPECT_EQ(sizeof(control_page), 4096U + 64 * 1024);
 }
