@@ -233,13 +233,11 @@ void pool_engine::drain() {
   if (closed_) return;
   guarded([this] {
     const auto now = clock::now();
+    drain_wanted_ = false;
     reap(now);
     if (now >= timer_due_) {
       timer_due_ = clock::time_point::max();
-      scheduler_->tick(now);
-      check_exits(now);
-      check_unstarted(now);
-      retry_transfers(now);
+      on_time(now);
       run_actions(now);
     }
     store_->trim(now);

@@ -1,7 +1,8 @@
 // The engine of one pool: owns the scheduler, the store, the loop's queue and the links to the workers, and turns what the
 // scheduler decides into frames, forks and kills. Sources: engine.cpp (the calls from above), engine_submit.cpp (how tasks
 // come in), engine_actions.cpp (what the scheduler wants done), engine_events.cpp (what the loop and the workers report),
-// engine_polling.cpp (the same without the kernel), engine_processes.cpp (the worker processes), engine_failures.cpp (what it does when the kernel refuses it something).
+// engine_polling.cpp (the same without the kernel), engine_processes.cpp (the worker processes), engine_failures.cpp (what it
+// does when the kernel refuses it something).
 //
 // Thread safety: public members may be called from any thread; one mutex guards everything below.
 #pragma once
@@ -125,8 +126,10 @@ class pool_engine final : public engine, sched::claims {
 
   // ---- engine_events.cpp
   bool reap(clock::time_point now);  // true if there was anything
+  void on_time(clock::time_point now);
   void on_received(link& from, clock::time_point now);
   void take_in(link& from, clock::time_point now);
+  bool take_from_ring(link& from, clock::time_point now);  // true if there was anything
   bool read_frames(link& from, clock::time_point now);
   bool on_frame(link& from, const wire::frame& in, clock::time_point now);
   bool on_result(link& from, const wire::frame& in, clock::time_point now);
@@ -140,6 +143,7 @@ class pool_engine final : public engine, sched::claims {
   void plan_polling(clock::time_point now);
   void collect_polled();
   bool look_at_polled(clock::time_point now);
+  bool look(clock::time_point now);
   bool end_polling(clock::time_point now);  // true if there was something yet
   std::chrono::nanoseconds spin_time() const noexcept;
 
@@ -228,6 +232,7 @@ class pool_engine final : public engine, sched::claims {
   bool poll_found_ = false;           // since it began
   spin_budget spin_;
   std::vector<link*> polled_;
+  bool drain_wanted_ = false;         // whatever the kernel has to report
   bool idle_output_ = false;  // an idle worker has been given something that is not sent yet
   std::string broken_why_;
   std::exception_ptr broken_cause_;

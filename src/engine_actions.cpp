@@ -312,6 +312,7 @@ bool pool_engine::arm_timer_for_links() {
 bool pool_engine::arm_timer() {
   auto due = std::min(scheduler_->next_deadline().value_or(clock::time_point::max()), links_due_);
   if (server_due_) due = std::min(due, *server_due_);
+  if (drain_wanted_) due = clock::time_point{};
   if (due < timer_due_) {  // a timer that is early does no harm
     timer_due_ = due;
     const auto since_epoch = std::max(std::chrono::nanoseconds(1), std::chrono::nanoseconds(due.time_since_epoch()));

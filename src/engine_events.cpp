@@ -37,10 +37,7 @@ bool pool_engine::reap(clock::time_point now) {
     } else if (op == &timer_watch_) {
       std::uint64_t expirations;
       if (::read(timer_.get(), &expirations, sizeof expirations) > 0) timer_due_ = clock::time_point::max();
-      scheduler_->tick(now);
-      check_exits(now);
-      check_unstarted(now);
-      retry_transfers(now);
+      on_time(now);
     } else {
       link& about = *static_cast<link*>(op->owner);
       if (op == &about.receive) {
@@ -67,11 +64,22 @@ bool pool_engine::reap(clock::time_point now) {
   return any || waits;
 }
 
+/// What is due by now.
+void pool_engine::on_time(clock::time_point now) {
+  // First what has ended in time and waits in a ring, as the loop had something else to do.
+  if (polling_.load(std::memory_order_relaxed)) look(now);
+  scheduler_->tick(now);
+  check_exits(now);
+  check_unstarted(now);
+  retry_transfers(now);
+}
+
 void pool_engine::on_received(link& from, clock::time_point now) {
   if (from.state == link::stage::gone) return;
   if (from.receive.result > 0) {
     from.replies.commit(static_cast<std::size_t>(from.receive.result));
     if (from.violation.empty()) take_in(from, now);
+    if (from.violation.empty() && from.replies.behind()) take_from_ring(from, now);
   }
   if (from.exit_known()) return exited(from, now);
   if (!from.violation.empty()) return;
@@ -91,6 +99,16 @@ void pool_engine::take_in(link& from, clock::time_point now) {
   } catch (const std::bad_alloc&) {
     kill(from);  // a frame is lost, and what it said of one task with it
   }
+}
+
+bool pool_engine::take_from_ring(link& from, clock::time_point now) {
+  try {
+    if (!from.replies.take_from_ring()) return false;
+    (void)read_frames(from, now);
+  } catch (const std::bad_alloc&) {
+    kill(from);  // as above
+  }
+  return true;
 }
 
 /// False if the stream was given up.

@@ -30,8 +30,7 @@ bool pool_engine::poll() {
   bool found = false;
   guarded([&] {
     const auto now = clock::now();
-    collect_polled();
-    found = look_at_polled(now);
+    found = look(now);
     if (!found && (now >= poll_until_ || scheduler_->count().assigned == 0)) found = end_polling(now);
     if (!found) return;
     arm_timer_for_links();
@@ -43,7 +42,20 @@ bool pool_engine::poll() {
 void pool_engine::stop_polling() {
   if (made_here_.inherited()) return;
   std::lock_guard lock(mutex_);
-  if (!closed_) guarded([this] { end_polling(clock::now()); });
+  if (closed_) return;
+  guarded([this] {
+    end_polling(clock::now());
+    // Nobody may come to deliver what that has found but drain().
+    drain_wanted_ = true;
+    arm_timer();
+    submit_to_loop();
+  });
+}
+
+/// Takes in what the rings have that are polled.
+bool pool_engine::look(clock::time_point now) {
+  collect_polled();
+  return look_at_polled(now);
 }
 
 void pool_engine::collect_polled() {
@@ -56,9 +68,8 @@ void pool_engine::collect_polled() {
 bool pool_engine::look_at_polled(clock::time_point now) {
   bool found = false;
   for (link* each : polled_) {
-    if (each->state == link::stage::gone || !each->violation.empty() || !each->replies.take_from_ring()) continue;
+    if (each->state == link::stage::gone || !each->violation.empty() || !take_from_ring(*each, now)) continue;
     found = true;
-    take_in(*each, now);
     run_actions(now);
   }
   if (found) {

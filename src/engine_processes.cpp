@@ -38,6 +38,7 @@ void pool_engine::start_worker(sched::worker_id id, bool lasting) {
   try {
     auto made = std::make_unique<link>(id);
     link& to = *links_.emplace(id, std::move(made)).first->second;
+    polled_.reserve(links_.size());  // here, where want of memory does no harm
     wire::spawn_message message{};
     message.head.type = wire::server_message_type::spawn;
     message.head.worker = id;

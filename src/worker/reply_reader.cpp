@@ -8,6 +8,7 @@ namespace shmpool::worker {
 
 bool reply_reader::take_from_ring() {
   const std::uint64_t end = page_.reply_end.load(std::memory_order_acquire);
+  published_ = end;
   if (end <= read_ || end - read_ > wire::reply_ring_bytes || ring_.pending() != 0) return false;
   const auto size = static_cast<std::size_t>(end - read_);
   const auto room = ring_.prepare(size);

@@ -28,6 +28,9 @@ class reply_reader {
   /// Copies what the ring has and next() has not returned yet, for next() to return. False if there is nothing, or nothing
   /// that makes sense.
   bool take_from_ring();
+  /// True if the ring had replies at the last look that could not be taken as some before them are on their way through the
+  /// socket: a worker that was polled then may have sent no more than those.
+  bool behind() const noexcept { return read_ < published_; }
 
   /// The next frame of the stream, once.
   status next(wire::frame& out);
@@ -43,6 +46,7 @@ class reply_reader {
   wire::frame_reader socket_, ring_;
   std::uint64_t socket_at_;  // stream position of the next frame from the socket
   std::uint64_t read_;       // stream position up to which next() has returned the stream
+  std::uint64_t published_ = 0;  // end of the ring at the last look
   const char* why_ = "";
 };
 

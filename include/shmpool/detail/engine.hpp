@@ -144,7 +144,8 @@ class engine {
   virtual bool polling() const noexcept = 0;
   /// Takes note of replies that workers have left in memory, as long as polling() said so. True if there was anything.
   virtual bool poll() = 0;
-  /// Nobody is going to call poll(): workers send their replies again.
+  /// Nobody is going to call poll(): workers send their replies again, and the descriptor turns readable for what they
+  /// have not sent.
   virtual void stop_polling() = 0;
   /// Not zero if the kernel has refused what flush() or drain() had for it: drain() is to be called after this time then,
   /// whatever the descriptor says.

@@ -254,10 +254,18 @@ class pool_core final : public context_listener, public std::enable_shared_from_
 
   /// What follows whatever may have ended operations.
   void settle(delivery how) {
-    retry_if_refused();
-    // Before the handlers: while they run, another thread of the context can drain.
-    watch(expect::ends);
-    deliver(how);
+    completion_list first;
+    try {
+      retry_if_refused();
+      // Before the handlers: while they run, another thread of the context can drain.
+      watch(expect::ends);
+      post_ended(how, first);
+    } catch (...) {
+      engine_->stop_polling();  // or else workers would rely on somebody who never comes
+      throw;
+    }
+    poll_soon();  // after what was posted, which may have something to send
+    if (operation* op = first.pop()) op->complete(delivery::dispatch);
   }
 
   /// Of what the kernel was too short of memory for, say, nothing will make the descriptor readable.
@@ -278,10 +286,9 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     if (!engine_->polling() || poll_posted_.exchange(true, std::memory_order_acq_rel)) return;
     try {
       turns_.execute(on_poll{shared_from_this()});
-    } catch (...) {
+    } catch (...) {  // out of memory, say
       poll_posted_.store(false, std::memory_order_release);
       engine_->stop_polling();
-      throw;
     }
   }
 
@@ -294,9 +301,15 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   /// it runs: it may throw, or block until another thread that runs the context has called them. So each exception also
   /// leaves run() on its own.
   void deliver(delivery how) {
+    completion_list first;
+    post_ended(how, first);
+    if (operation* op = first.pop()) op->complete(delivery::dispatch);
+  }
+
+  /// Posts what has ended, but for what is to be called at once.
+  void post_ended(delivery how, completion_list& first) {
     if (engine_->inert()) return;
     completion_list ended = engine_->take_completed();
-    completion_list first;
     // What a task has said is heard before its end: by now the engine has all of it.
     if (tell() != 0) how = delivery::post;
     if (how == delivery::dispatch) {
@@ -308,8 +321,6 @@ class pool_core final : public context_listener, public std::enable_shared_from_
       later.ended.push(*op);
       turns_.execute(std::move(later));
     }
-    poll_soon();  // after them, which may have something to send
-    if (operation* op = first.pop()) op->complete(delivery::dispatch);
   }
 
   /// Posts what there is to tell; returns how many notices are on their way to be heard.
