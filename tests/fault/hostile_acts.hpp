@@ -83,7 +83,7 @@ class liar {
   // ---- Nothing of this can be an answer to a task.
 
   void harmless_alone() {
-    switch (random_() % 9) {
+    switch (random_() % 11) {
       case 0: return send(noise(5000));
       case 1: return someone_elses_result();
       case 2: return wrong_request();
@@ -92,6 +92,8 @@ class liar {
       case 5: return flood();
       case 6: return urgent_byte();
       case 7: return descriptors();
+      case 8: return lies_about_the_ring();
+      case 9: return skip();
       default: ::shutdown(socket_, static_cast<int>(random_() % 3));
     }
   }
@@ -130,6 +132,28 @@ class liar {
       std::memcpy(page_.reply_ring + at, filling.data(), std::min(filling.size(), wire::reply_ring_bytes - at));
     }
     if (chance(2)) page_.magic = static_cast<std::uint32_t>(number());
+  }
+
+  /// Positions, also those that only the parent writes, near the truth or far from it, while the parent may look.
+  void lies_about_the_ring() {
+    const auto near = [this](std::uint64_t position) { return chance(2) ? number() : position + random_() % 257 - 128; };
+    for (auto times = 1 + random_() % 200; times != 0; --times) {
+      switch (random_() % 6) {
+        case 0: page_.reply_end = near(page_.reply_end); break;
+        case 1: page_.reply_begin = near(page_.reply_begin); break;
+        case 2: page_.reply_taken = near(page_.reply_taken); break;
+        case 3: page_.polled = static_cast<std::uint32_t>(random_() % 2); break;
+        case 4: page_.frames_end = near(page_.frames_end); break;
+        default: page_.spin_ns = static_cast<std::uint32_t>(number());
+      }
+    }
+  }
+
+  void skip() {
+    wire::frame_header header;
+    header.type = wire::frame_type::skipped;
+    header.value = chance(2) ? page_.reply_taken.load() : number();
+    for (auto times = 1 + random_() % 3; times != 0; --times) send(encoded(header, {}, chance(4) ? noise(40) : bytes{}));
   }
 
   void endless_frame() {
