@@ -21,13 +21,18 @@ void scheduler::impl::admit_held() {
   }
 }
 
+void scheduler::impl::know_kind(std::uint32_t kind) {
+  if (kind >= last_runs_.size()) last_runs_.resize(kind + std::size_t{1}, unknown);
+}
+
 void scheduler::impl::accept(index_type task, const task_spec& spec) {
   task_record& record = tasks_[task];
   record.context = spec.context;
   record.order = ++submits_;
   record.warm_workers = spec.warm_workers;
   record.bytes = spec.bytes;
-  record.cost = spec.expected ? std::max(*spec.expected, duration::zero()) : duration::max();
+  record.kind = spec.kind;
+  record.cost = spec.expected ? std::max(*spec.expected, duration::zero()) : unknown;
   record.timeout = std::max(spec.timeout, duration::zero());
   record.attempts_left = std::max(spec.attempts, 1U);
   record.state = task_state::queued;

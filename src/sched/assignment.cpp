@@ -10,6 +10,7 @@ void scheduler::impl::dispatch(time_point now) {
   if (!stuck_.empty()) recall_stranded(now);
   while (!queue_.empty()) {
     const index_type task = queue_.front();
+    learn_cost(tasks_[task]);
     const index_type worker = choose_worker(tasks_[task], now);
     if (worker == no_index) return;
     queue_.remove(tasks_, task);
@@ -19,6 +20,10 @@ void scheduler::impl::dispatch(time_point now) {
   // Workers have died or a pause has held them back since these tasks were handed out: the newcomer will take its
   // share.
   if (workers_.idle_count() == 0 && may_widen() && crowded() && may_start(now)) workers_.set_idle(start_worker());
+}
+
+void scheduler::impl::learn_cost(task_record& task) const noexcept {
+  if (task.cost == unknown && task.kind < last_runs_.size()) task.cost = last_runs_[task.kind];
 }
 
 index_type scheduler::impl::choose_worker(const task_record& task, time_point now) {
@@ -155,6 +160,7 @@ void scheduler::impl::assign(index_type task, index_type worker, time_point now)
   task_record& record = tasks_[task];
   worker_record& target = workers_[worker];
   workers_.set_busy(worker);
+  learn_cost(record);
   record.state = task_state::assigned;
   record.worker = worker;
   record.sent = false;

@@ -15,6 +15,7 @@ task_id scheduler::submit(const task_spec& task, time_point now) {
   impl& self = *impl_;
   if (self.closing_ || self.broken_ || !self.has_room()) return 0;
   self.prepare();
+  self.know_kind(task.kind);
   const index_type index = self.tasks_.acquire();
   self.accept(index, task);
   const task_id id = self.tasks_.id(index);
@@ -41,6 +42,7 @@ void scheduler::submit(task_id admitted, const task_spec& task, time_point now) 
   const index_type index = self.tasks_.find(admitted);
   if (index == no_index || self.tasks_[index].state != task_state::admitted) return;
   self.prepare();
+  self.know_kind(task.kind);
   --self.admitted_;
   if (self.tasks_[index].doom != failure::none) {
     self.tasks_[index].context = task.context;
@@ -103,12 +105,13 @@ void scheduler::worker_start_failed(worker_id worker, time_point now) {
   self.settle(now);
 }
 
-bool scheduler::replied(worker_id worker, task_id task, duration, time_point now) {
+bool scheduler::replied(worker_id worker, task_id task, duration run, time_point now) {
   impl& self = *impl_;
   const index_type index = self.find_sent(worker, task);
   if (index == no_index) return false;
   self.prepare();
   self.hear(self.tasks_[index].worker, now);
+  if (const std::uint32_t kind = self.tasks_[index].kind; kind != 0) self.last_runs_[kind] = std::max(run, duration::zero());
   self.detach(index);
   self.forget(index);
   self.crashes_.completed();

@@ -58,7 +58,8 @@ struct options {
 
 struct task_spec {
   void* context = nullptr;              ///< the engine's record of the task; handed back in every action that names it
-  std::optional<duration> expected;     ///< expected run time; unknown: taken for long
+  std::optional<duration> expected;     ///< expected run time; unknown: that of the last of its kind, or taken for long
+  std::uint32_t kind = 0;               ///< small number of those that run alike; 0: like no other
   duration timeout = duration::zero();  ///< zero: none
   unsigned attempts = 1;                ///< how often it may start; more than 1 only for idempotent tasks
   std::uint64_t warm_workers = 0;  ///< hint: bit (worker id modulo 64) is set where its segments are mapped already

@@ -27,6 +27,8 @@ struct scheduler::impl {
     settings_.max_workers = std::max(settings_.max_workers, 1U);
   }
 
+  static constexpr duration unknown = duration::max();
+
   /// Every event begins with it: takes the memory that it may need, so that for want of it nothing is half done.
   void prepare() {
     // For the task that a submit adds, too: so the events after it need no more.
@@ -42,6 +44,8 @@ struct scheduler::impl {
   bool has_room() const noexcept;
   /// Lets held tasks in, oldest first, as long as there is room.
   void admit_held();
+  /// Makes room for what there is to know of a kind.
+  void know_kind(std::uint32_t kind);
   /// A task with room gets into the queue.
   void accept(index_type task, const task_spec& spec);
   /// The record is vacant from here; the task must be in no list.
@@ -51,6 +55,9 @@ struct scheduler::impl {
 
   /// Hands queued tasks out, then shares out what waits behind others.
   void dispatch(time_point now);
+  /// A task that was submitted before anything was known of its kind may be known to be short by now: or else a thousand that
+  /// came together would be handed over one by one.
+  void learn_cost(task_record& task) const noexcept;
   /// The worker that `task` goes to, perhaps a new one; no_index if it has to wait.
   index_type choose_worker(const task_record& task, time_point now);
   index_type choose_idle(std::uint64_t warm_workers) const noexcept;
@@ -160,6 +167,7 @@ struct scheduler::impl {
   crash_monitor crashes_;
   std::vector<action> actions_;
   std::size_t next_action_ = 0;                ///< actions before this one have been fetched
+  std::vector<duration> last_runs_;            ///< by kind
   std::vector<index_type> scratch_;            ///< kept for its capacity
   std::optional<time_point> start_wanted_at_;  ///< a worker is needed, and a pause ends then
   std::uint64_t submits_ = 0;

@@ -30,6 +30,7 @@ std::span<std::byte> frame_reader::prepare(std::size_t least) {
     end_ -= begin_;
     begin_ = 0;
   }
+  if (filled_) least = std::max(least, std::min(2 * buffer_.size(), initial_buffer));
   // Grow with what has arrived, not with what the header claims: a liar must not make us allocate a gigabyte.
   const std::size_t wanted = std::max(std::min(wanted_, std::max(2 * end_, initial_buffer)), end_ + least);
   if (buffer_.size() < wanted) buffer_.resize(wanted);

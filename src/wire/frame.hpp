@@ -107,9 +107,13 @@ class frame_reader {
     malformed,   ///< not our protocol; why() says what is wrong. The stream is of no use any more.
   };
 
-  /// Room for at least `least` bytes; what is left of an incomplete frame is kept. Invalidates frames.
+  /// Room for at least `least` bytes, and for more where what came lately has filled the room; what is left of an incomplete
+  /// frame is kept. Invalidates frames.
   std::span<std::byte> prepare(std::size_t least = 4096);
-  void commit(std::size_t bytes) noexcept { end_ += bytes; }
+  void commit(std::size_t bytes) noexcept {
+    end_ += bytes;
+    filled_ = end_ == buffer_.size();
+  }
   status next(frame& out);
   const char* why() const noexcept { return why_; }
   /// Bytes received that do not make a whole frame yet.
@@ -118,6 +122,7 @@ class frame_reader {
  private:
   std::vector<std::byte> buffer_;
   std::size_t begin_ = 0, end_ = 0;
+  bool filled_ = false;     ///< all the room that there was
   std::size_t wanted_ = 0;  ///< size of the frame that is being received, when known
   const char* why_ = "";
 };

@@ -51,6 +51,13 @@ inline task_spec slow() {
   return task_spec{};
 }
 
+/// Nothing is known of it but that others of the same kind run as long.
+inline task_spec of_kind(std::uint32_t kind) {
+  task_spec out;
+  out.kind = kind;
+  return out;
+}
+
 inline task_spec limited(duration timeout) {
   task_spec out;
   out.timeout = timeout;
@@ -82,9 +89,9 @@ class scheduler_test : public ::testing::Test {
     task.context = const_cast<std::string*>(&*labels_.find(name));
     sched().submit(ids.at(name), task, now);
   }
-  bool reply(worker_id worker, const std::string& name) {
+  bool reply(worker_id worker, const std::string& name, duration run = microseconds{1}) {
     slots.forget(ids.at(name));
-    return sched().replied(worker, ids.at(name), microseconds{1}, now);
+    return sched().replied(worker, ids.at(name), run, now);
   }
   void started(worker_id worker) { sched().worker_started(worker, now); }
   void run(const std::string& name) { slots.start(ids.at(name), now); }

@@ -361,5 +361,25 @@ TEST_F(scheduler_assignment, unknown_workers_and_tasks_are_ignored) {
   EXPECT_TRUE(reply(1, "a"));
 }
 
+/// All of them were submitted before the first had run; one by one they would be handed over for ever.
+TEST_F(scheduler_test, tasks_that_came_before_their_kind_was_known_are_short_once_the_first_was) {
+  settings.max_workers = 1;
+  for (const char* name : {"a", "b", "c", "d"}) submit(name, of_kind(1));
+  submit("other", of_kind(2));
+  EXPECT_EQ(actions(), "start W1, assign a W1");
+  started(1);
+  EXPECT_TRUE(reply(1, "a", microseconds{5}));
+  EXPECT_EQ(actions(), "assign b W1, assign c W1, assign d W1") << "and what is still unknown waits";
+}
+
+TEST_F(scheduler_test, tasks_of_a_kind_that_turned_out_long_wait_for_a_worker_of_their_own) {
+  settings.max_workers = 1;
+  for (const char* name : {"a", "b", "c"}) submit(name, of_kind(1));
+  EXPECT_EQ(actions(), "start W1, assign a W1");
+  started(1);
+  EXPECT_TRUE(reply(1, "a", std::chrono::milliseconds{5}));
+  EXPECT_EQ(actions(), "assign b W1");
+}
+
 }  // namespace
 }  // namespace shmpool::sched

@@ -44,6 +44,7 @@ struct sim_task {
   bool asked_to_stop = false;             ///< by the user, partial or terminal, while it ran
   std::optional<time_point> terminal_at;  ///< when the user cancelled it terminally while it ran
   bool stop_sent = false;
+  bool assigned_in_batch = false;
   bool just_taken_back = false;
   bool must_be_done = false;  ///< it was cancelled when it had not started
   bool ends_at_submit = false;  ///< the same, when it was admitted

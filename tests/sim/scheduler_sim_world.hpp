@@ -99,6 +99,7 @@ class world {
     task.order = ++orders_;
     task.spec.context = &task;
     if (chance(75)) task.spec.expected = microseconds{below(8) * 25};
+    if (chance(50)) task.spec.kind = static_cast<std::uint32_t>(1 + below(3));
     if (chance(20)) task.spec.timeout = microseconds{1 + below(20'000)};
     if (chance(30)) task.spec.attempts = 1 + below(3);
     if (chance(20)) task.spec.warm_workers = random_();
@@ -252,7 +253,10 @@ class world {
     sim_task& task = *worker.outbox.front();
     worker.outbox.pop_front();
     note("reply " + std::to_string(task.order) + " from " + std::to_string(worker.id));
-    const bool known = sched_.replied(worker.id, task.id, microseconds{1}, told());
+    // Always the same for a kind, so that the model need not know when in a batch it was learnt.
+    const duration run = microseconds{task.spec.kind * 75};
+    if (task.spec.kind != 0 && !task.done) model_.last_runs[task.spec.kind] = run;
+    const bool known = sched_.replied(worker.id, task.id, run, told());
     // In a batch a stop may have ended the task, and the world is yet to hear of it.
     require(known || task.done || model_.batched, "the result of a task that runs is taken");
     require(!known || !task.done, "the result of a task that has ended is not");
