@@ -79,7 +79,8 @@ void pool_engine::on_received(link& from, clock::time_point now) {
   if (from.receive.result > 0) {
     from.replies.commit(static_cast<std::size_t>(from.receive.result));
     if (from.violation.empty()) take_in(from, now);
-    if (from.violation.empty() && from.replies.behind()) take_from_ring(from, now);
+    // One that is polled yet is looked at soon.
+    if (from.violation.empty() && !from.polled() && from.replies.behind()) take_from_ring(from, now);
   }
   if (from.exit_known()) return exited(from, now);
   if (!from.violation.empty()) return;
