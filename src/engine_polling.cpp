@@ -67,7 +67,8 @@ void pool_engine::collect_polled() {
 
 bool pool_engine::look_at_polled(clock::time_point now) {
   bool found = false;
-  for (link* each : polled_) {
+  for (std::size_t i = 0; i != polled_.size(); ++i) {  // what they have said may start a worker, for which room is made here
+    link* const each = polled_[i];
     if (each->state == link::stage::gone || !each->violation.empty() || !take_from_ring(*each, now)) continue;
     found = true;
     run_actions(now);

@@ -93,7 +93,7 @@ struct pool_options {
   /// Most tasks handed to one worker ahead of time when tasks are short, 1 to 64; 1 turns it off.
   unsigned window = 64;
   /// For how long the pool and its idle workers may poll before they sleep, while there are CPUs to spare: to be woken takes
-  /// longer than a short task. At most 1 s; zero: not at all.
+  /// longer than a short task. At most 1 s; zero: they sleep as soon as nothing is left to do.
   std::chrono::microseconds spin = std::chrono::microseconds{50};
   /// Runs in each worker before its first task. If it throws, the pool is broken and says so.
   void (*initializer)() = nullptr;
