@@ -21,26 +21,34 @@ class spin_budget {
   /// What was waited for has come.
   void found() noexcept {
     penalty_ = 0;
-    if (++found_ % looks_between == 0 && preempted()) skip(most_skipped);
+    if (++found_ % looks_between == 0) look_around();
   }
   /// It has not.
-  void missed() noexcept { skip(std::clamp(preempted() ? most_skipped : 2 * penalty_, 1U, most_skipped)); }
+  void missed() noexcept {
+    penalty_ = std::clamp(2 * penalty_, 1U, most_skipped);
+    skip_ = penalty_;
+    look_around();
+  }
 
  private:
   static constexpr unsigned most_skipped = 128;
-  static constexpr unsigned looks_between = 64;  // successes between two system calls
+  static constexpr unsigned least_crowded = 64, most_crowded = 1024;
+  static constexpr unsigned looks_between = 16;  // successes between two system calls
 
-  void skip(unsigned sleeps) noexcept { penalty_ = skip_ = sleeps; }
-
-  /// Whether this thread had to make place for others since the last call: then CPUs are short.
-  bool preempted() noexcept {
+  /// This thread had to make place for others since the last look: CPUs are short, and who polls takes what others need. The
+  /// longer that goes on, the more seldom it is tried.
+  void look_around() noexcept {
     rusage used{};
     ::getrusage(RUSAGE_THREAD, &used);
-    return std::exchange(preemptions_, used.ru_nivcsw) + tolerated < used.ru_nivcsw;
+    if (std::exchange(preemptions_, used.ru_nivcsw) == used.ru_nivcsw) {
+      crowded_ /= 2;
+    } else {
+      crowded_ = std::clamp(2 * crowded_, least_crowded, most_crowded);
+      skip_ = std::max(skip_, crowded_);
+    }
   }
-  static constexpr long tolerated = 2;  // a machine is never quite still
 
-  unsigned penalty_ = 0, skip_ = 0, found_ = 0;
+  unsigned penalty_ = 0, skip_ = 0, crowded_ = 0, found_ = 0;
   long preemptions_ = 0;
 };
 
