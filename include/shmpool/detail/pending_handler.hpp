@@ -80,18 +80,18 @@ class pending_handler {
   /// Calls the handler; the operation's memory is to be free already. `owns_slot`: a cancellation handler was installed.
   template <class... Results>
   void complete(delivery how, bool owns_slot, Results... results) && {
-    auto executor = handler_work_.get_executor();
     bound_completion<Handler, Results...> bound{std::move(handler_), owns_slot, {std::move(results)...}};
-    if (how == delivery::post) return net::post(executor, std::move(bound));
-    // What dispatch() does, without asking for properties that a type-erased executor does not have.
-    if constexpr (std::is_same_v<decltype(executor), net::any_io_executor>) executor.execute(std::move(bound));
-    else net::dispatch(executor, std::move(bound));
+    // From the loop this runs on the pool's executor; dispatch() on the same one would call at once.
+    if (how == delivery::dispatch && !pool_work_) return bound();
+    const auto executor = handler_work_.get_executor();
+    if (how == delivery::dispatch) net::dispatch(executor, std::move(bound));
+    else net::post(executor, std::move(bound));
   }
 
  private:
   Handler handler_;
   working_executor<net::associated_executor_t<Handler, Executor>> handler_work_;
-  std::optional<working_executor<Executor>> pool_work_;
+  std::optional<working_executor<Executor>> pool_work_;  // if that is another
 };
 
 /// Memory for an operation, from its handler's allocator; the operation frees it before the handler is called.
