@@ -15,6 +15,8 @@ PROGRAMS = {
     'array': 'array_bench',
     'hop': 'hop_bench',
     'throughput': 'throughput_bench',
+    'burst': 'throughput_bench',
+    'crowded': 'crowded_bench',
     'mixed': 'mixed_bench',
     'start': 'start_bench',
     'start_first': 'start_bench',
@@ -111,6 +113,7 @@ def other_goals(seconds):
         Work('calls/throughput/1000/2/1/0', (OURS,), (), seconds, 1, 3),
         Work(f'maps/array/add_one/{LARGE}', (OURS,), (), 1.0, 1, 3),  # needs a good number of tasks
         *(Work(f'mixed/{tasks}/2', (OURS, 'thread_pool', 'ideal'), (), seconds, 1, 5) for tasks in MIXED),
+        Work('crowded/1', (OURS, 'spin_off'), (), seconds, 2),
         Work('start/2', (OURS, 'fork'), ('executor',), seconds, 2),
         Work('start/64', (OURS, 'fork'), ('executor',), seconds, 1),
         Work('start_first/2', (OURS, 'fork'), (), seconds, 1),
@@ -159,6 +162,7 @@ def curves(seconds):
     for parameters, _, floors, peers in THROUGHPUT_CURVES:
         yield Work(f'throughput/{parameters}', (OURS, *floors), peers, seconds)
     yield from (Work(f'mixed/{tasks}/8', (OURS, 'thread_pool', 'ideal'), (), seconds, 1, 3) for tasks in MIXED)
+    yield Work('burst/20000/1', (OURS, 'thread_pool'), (), seconds)
     yield Work('start/16', (OURS, 'fork'), ('executor',), seconds)
     yield Work('memory/ten_thousand_arrays', (OURS, 'payload'), (), seconds, 1, 3)
 
@@ -196,6 +200,7 @@ GOAL_ROWS = (
     Row('1,000 outstanding, system calls per task in the parent', 'calls/throughput/1000/2/1/0', metric='per_task',
         goal=Goal('absolute', 0.1)),
     *(mixed_row(tasks, 2, Goal('floor', 2)) for tasks in MIXED),
+    Row('all work, where more computes than there are CPUs', 'crowded/1', ('spin_off',), goal=Goal('floor', 1.02)),
     Row('pool of 2, ready', 'start/2', ('fork',), ('executor',), goal=Goal('absolute', 5_000)),
     Row('pool of 64, ready', 'start/64', ('fork',), ('executor',), goal=Goal('absolute', 60_000)),
     Row('first pool of the program, of 2, ready', 'start_first/2', ('fork',)),
@@ -221,6 +226,7 @@ def curve_rows():
         yield Row(f'{title}, per task', f'throughput/{parameters}', ('thread_pool',), peers)
     for tasks in MIXED:
         yield mixed_row(tasks, 8, None)
+    yield Row('20,000 tasks to a new pool of 1, all of them', 'burst/20000/1', ('thread_pool',))
     yield Row('pool of 16, ready', 'start/16', ('fork',), ('executor',))
     yield Row('memory of 10,000 arrays', 'memory/ten_thousand_arrays', ('payload',), metric='bytes')
 
