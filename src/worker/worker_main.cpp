@@ -1,13 +1,12 @@
 #include "worker/worker_main.hpp"
 
 #include "fault_point.hpp"
-#include "spin_budget.hpp"
 #include "wire/control_page.hpp"
-#include "wire/fd_passing.hpp"
 #include "wire/frame.hpp"
 #include "worker/code_ref.hpp"
 #include "worker/memory_limit.hpp"
 #include "worker/reply_stream.hpp"
+#include "worker/request_stream.hpp"
 #include "worker/segment_table.hpp"
 #include "worker/task_state.hpp"
 
@@ -52,7 +51,7 @@ constexpr std::uint64_t progress_interval_ns = 10'000'000;
 class worker final : lease_source, progress_sink {
  public:
   worker(unique_fd socket, wire::control_page& page, const setup_failure& failure) noexcept
-      : socket_(std::move(socket)), page_(page), failure_(failure), replies_(socket_.get(), page), memory_(*this) {
+      : socket_(std::move(socket)), page_(page), failure_(failure), replies_(socket_.get(), page), memory_(*this), requests_(socket_.get(), page) {
     report_progress_to(*this);
   }
 
@@ -62,13 +61,13 @@ class worker final : lease_source, progress_sink {
         stored_frame next = std::move(inbox_.front());
         inbox_.pop_front();
         // It is older than any that has come since.
-        if (next.descriptor) descriptors_.insert(descriptors_.begin(), std::move(next.descriptor));
+        if (next.descriptor) requests_.return_descriptor(std::move(next.descriptor));
         serve(next.view());
-      } else if (wire::frame next; try_read(next)) {
+      } else if (wire::frame next; requests_.next(next)) {
         serve(next);
       } else {
         flush();
-        if (!receive() && reader_.pending() == 0) leave_idle();
+        if (!receive() && !requests_.is_within_frame()) leave_idle();
       }
     }
   }
@@ -98,62 +97,11 @@ class worker final : lease_source, progress_sink {
     }
   };
 
-  bool try_read(wire::frame& out) {
-    switch (reader_.next(out)) {
-      case wire::frame_reader::status::frame: return true;
-      case wire::frame_reader::status::incomplete: return false;
-      case wire::frame_reader::status::malformed: break;
-    }
-    ::_exit(125);  // the parent does not make such frames: this process is damaged
-  }
-
   /// False if nothing has come for the idle timeout.
   bool receive() {
-    ssize_t received = receive_soon();
-    if (received > 0) return reader_.commit(static_cast<std::size_t>(received)), true;
-    for (shortage_pause pause; (received = wire::receive_with_fds(socket_.get(), reader_.prepare(), descriptors_, 0)) < 0;) {
-      if (received == -EAGAIN) return false;
-      if (!pause.passes(static_cast<int>(-received))) break;
-    }
-    if (received <= 0) leave();  // the parent has closed it
-    taken_in_ += static_cast<std::uint64_t>(received);
-    reader_.commit(static_cast<std::size_t>(received));
-    return true;
-  }
-
-  /// Polls for frames for as long as the parent lets it, since to be woken takes longer than most waits. Not positive: there
-  /// are none yet, or something is the matter.
-  ssize_t receive_soon() noexcept {
-    const std::uint64_t most = page_.spin_ns.load(std::memory_order_relaxed);
-    if (most == 0 || !spin_.begin()) return 0;
-    const std::uint64_t until = monotonic_ns() + most;
-    do {
-      for (int i = 0; i != 64; ++i) {
-        if (page_.frames_end.load(std::memory_order_acquire) == taken_in_) {
-          pause();
-          continue;
-        }
-        // They have been announced and may be on their way yet.
-        const ssize_t received = wire::receive_with_fds(socket_.get(), reader_.prepare(), descriptors_, MSG_DONTWAIT);
-        if (received == -EAGAIN) continue;
-        if (received > 0) {
-          taken_in_ += static_cast<std::uint64_t>(received);
-          spin_.found();
-        }
-        return received;
-      }
-    } while (monotonic_ns() < until);
-    spin_.missed();
-    return 0;
-  }
-
-  /// Tells the CPU that this is a loop that waits.
-  static void pause() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
+    const request_stream::arrival what = requests_.receive();
+    if (what == request_stream::arrival::end) leave();
+    return what == request_stream::arrival::bytes;
   }
 
   /// What the parent sends meanwhile is not lost: it hears that this worker has begun none of it, and takes it back.
@@ -246,14 +194,7 @@ class worker final : lease_source, progress_sink {
 
   void introduce(const wire::frame& in) {
     if (in.segment_count() != 1) ::_exit(125);
-    memory_.introduce(in.segment(0), take_descriptor());
-  }
-
-  unique_fd take_descriptor() {
-    if (descriptors_.empty()) ::_exit(125);
-    unique_fd first = std::move(descriptors_.front());
-    descriptors_.erase(descriptors_.begin());
-    return first;
+    memory_.introduce(in.segment(0), requests_.take_descriptor());
   }
 
   void run_task(const wire::frame& in) {
@@ -383,13 +324,13 @@ class worker final : lease_source, progress_sink {
     SHMPOOL_FAULT_POINT("worker.need_sent");
     for (;;) {
       wire::frame next;
-      while (!try_read(next)) receive();  // for as long as it takes: this worker is not idle
+      while (!requests_.next(next)) receive();  // for as long as it takes: this worker is not idle
       switch (next.header.type) {
         case wire::frame_type::grant: {
           if (next.segment_count() != 1) ::_exit(125);
           const wire::segment_ref ref = next.segment(0);
           unique_fd descriptor;
-          if ((ref.flags & wire::flag_with_fd) != 0) descriptor = take_descriptor();
+          if ((ref.flags & wire::flag_with_fd) != 0) descriptor = requests_.take_descriptor();
           return {ref, std::move(descriptor)};
         }
         case wire::frame_type::refuse:
@@ -407,7 +348,7 @@ class worker final : lease_source, progress_sink {
                         {in.segment_bytes.begin(), in.segment_bytes.end()},
                         {in.body.begin(), in.body.end()},
                         {}};
-    if (in.header.type == wire::frame_type::segment) stored.descriptor = take_descriptor();
+    if (in.header.type == wire::frame_type::segment) stored.descriptor = requests_.take_descriptor();
     inbox_.push_back(std::move(stored));
   }
 
@@ -418,10 +359,7 @@ class worker final : lease_source, progress_sink {
   reply_stream replies_;
   std::uint64_t last_progress_ = 0, progress_task_ = 0;
   segment_table memory_;
-  wire::frame_reader reader_;
-  std::uint64_t taken_in_ = 0;  // bytes of frames, to compare with control_page::frames_end
-  spin_budget spin_;
-  std::vector<unique_fd> descriptors_;  // received, in stream order, not yet claimed by a frame
+  request_stream requests_;
   std::deque<stored_frame> inbox_;
   std::unordered_map<std::uint64_t, function> functions_;
   std::vector<std::byte> arguments_;

@@ -1,0 +1,55 @@
+// The worker's incoming stream: frames as the parent sends them, and the descriptors that come with some. It polls for a
+// moment before it sleeps where the parent lets it. reply_stream is the other direction.
+//
+// Thread safety: none; it belongs to the thread that serves.
+#pragma once
+
+#include "spin_budget.hpp"
+#include "unique_fd.hpp"
+#include "wire/control_page.hpp"
+#include "wire/frame.hpp"
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace shmpool::worker {
+
+class request_stream {
+ public:
+  /// What came of waiting.
+  enum class arrival : std::uint8_t {
+    bytes,    ///< next() may return a frame
+    nothing,  ///< for as long as the socket's timeout
+    end,      ///< the parent has closed its end
+  };
+
+  request_stream(int socket, wire::control_page& page) noexcept : socket_(socket), page_(page) {}
+
+  /// The next frame that is here already. Leaves the process for what is none: the parent makes no such frames.
+  bool next(wire::frame& out);
+  /// True if part of a frame is here.
+  bool is_within_frame() const noexcept { return reader_.pending() != 0; }
+  /// Waits for more.
+  arrival receive();
+
+  /// The oldest descriptor that was not taken. Leaves the process if there is none.
+  unique_fd take_descriptor();
+  /// Gives one back, to be taken next.
+  void return_descriptor(unique_fd descriptor) { descriptors_.insert(descriptors_.begin(), std::move(descriptor)); }
+
+ private:
+  ssize_t receive_once(int flags);
+  ssize_t receive_soon();
+
+  int socket_;
+  wire::control_page& page_;
+  wire::frame_reader reader_;
+  std::uint64_t taken_in_ = 0;  // bytes of frames, to compare with control_page::frames_end
+  spin_budget spin_;
+  std::vector<unique_fd> descriptors_;  // received, in stream order, not yet claimed by a frame
+};
+
+}  // namespace shmpool::worker
