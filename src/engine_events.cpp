@@ -269,7 +269,6 @@ bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point
   // From here nothing can fail for want of memory: what the scheduler has forgotten is completed.
   if (!scheduler_->replied(from.id, in.header.task, run, now)) return false;
   from.found_busy(now);
-  functions_.ran(which->function, run);
   result.run = run;
   result.worker_pid = from.pid;
   if (thrown) {

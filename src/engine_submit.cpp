@@ -111,7 +111,6 @@ urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<s
   lent.keep();
 
   spec.context = &made;
-  spec.expected = functions_[function].expected;
   spec.kind = function + 1;
   spec.timeout = options.timeout;
   spec.attempts = options.attempts;

@@ -50,9 +50,4 @@ std::uint32_t function_table::number(const callable_ref& callable) {
   return latest_ = number;
 }
 
-void function_table::ran(std::uint32_t number, std::chrono::nanoseconds run) {
-  auto& expected = records_[number].expected;
-  expected = expected ? (*expected * 3 + run) / 4 : run;
-}
-
 }  // namespace shmpool::detail

@@ -1,16 +1,14 @@
-// The functions that a pool has been asked to run: a small number for each, how to name it to a worker, and what its past
-// runs say about the next (how long it takes, what memory its result needs).
+// The functions that a pool has been asked to run: a small number for each, how to name it to a worker, and what memory the
+// result of its last run needed.
 //
 // Thread safety: none; the engine's lock guards it.
 #pragma once
 
 #include <shmpool/detail/message.hpp>
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -19,7 +17,6 @@ namespace shmpool::detail {
 struct function_record {
   callable_ref callable;
   std::vector<std::byte> definition;                 ///< body of the function frame
-  std::optional<std::chrono::nanoseconds> expected;  ///< run time, a moving average
   std::vector<std::size_t> result_sizes;             ///< bytes of the segments that the last run used for its result
 };
 
@@ -29,9 +26,6 @@ class function_table {
   /// for an address that is in no module.
   std::uint32_t number(const callable_ref& callable);
   function_record& operator[](std::uint32_t number) { return records_[number]; }
-
-  /// Takes note of a run.
-  void ran(std::uint32_t number, std::chrono::nanoseconds run);
 
  private:
   struct hash {

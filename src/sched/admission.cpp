@@ -22,7 +22,7 @@ void scheduler::impl::admit_held() {
 }
 
 void scheduler::impl::know_kind(std::uint32_t kind) {
-  if (kind >= last_runs_.size()) last_runs_.resize(kind + std::size_t{1}, unknown);
+  if (kind >= usual_runs_.size()) usual_runs_.resize(kind + std::size_t{1}, unknown);
 }
 
 void scheduler::impl::accept(index_type task, const task_spec& spec) {

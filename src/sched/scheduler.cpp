@@ -111,7 +111,7 @@ bool scheduler::replied(worker_id worker, task_id task, duration run, time_point
   if (index == no_index) return false;
   self.prepare();
   self.hear(self.tasks_[index].worker, now);
-  if (const std::uint32_t kind = self.tasks_[index].kind; kind != 0) self.last_runs_[kind] = std::max(run, duration::zero());
+  self.learn_from(self.tasks_[index], run);
   self.detach(index);
   self.forget(index);
   self.crashes_.completed();

@@ -58,7 +58,7 @@ struct options {
 
 struct task_spec {
   void* context = nullptr;              ///< the engine's record of the task; handed back in every action that names it
-  std::optional<duration> expected;     ///< expected run time; unknown: that of the last of its kind, or taken for long
+  std::optional<duration> expected;     ///< expected run time, if the caller knows; else what others of its kind took, or long
   std::uint32_t kind = 0;               ///< small number of those that run alike; 0: like no other
   duration timeout = duration::zero();  ///< zero: none
   unsigned attempts = 1;                ///< how often it may start; more than 1 only for idempotent tasks

@@ -55,9 +55,10 @@ struct scheduler::impl {
 
   /// Hands queued tasks out, then shares out what waits behind others.
   void dispatch(time_point now);
-  /// A task that was submitted before anything was known of its kind may be known to be short by now: or else a thousand that
-  /// came together would be handed over one by one.
+  /// As late as possible: of a thousand tasks that came together before anything was known of their kind, all but the first are
+  /// known to be short by now.
   void learn_cost(task_record& task) const noexcept;
+  void learn_from(const task_record& task, duration run) noexcept;
   /// The worker that `task` goes to, perhaps a new one; no_index if it has to wait.
   index_type choose_worker(const task_record& task, time_point now);
   index_type choose_idle(std::uint64_t warm_workers) const noexcept;
@@ -167,7 +168,7 @@ struct scheduler::impl {
   crash_monitor crashes_;
   std::vector<action> actions_;
   std::size_t next_action_ = 0;                ///< actions before this one have been fetched
-  std::vector<duration> last_runs_;            ///< by kind
+  std::vector<duration> usual_runs_;           ///< by kind: a moving average
   std::vector<index_type> scratch_;            ///< kept for its capacity
   std::optional<time_point> start_wanted_at_;  ///< a worker is needed, and a pause ends then
   std::uint64_t submits_ = 0;
