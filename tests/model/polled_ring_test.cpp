@@ -1,54 +1,30 @@
 // All interleavings of a worker and of a parent that polls, stops to poll and sleeps: every reply comes once and in order,
 // and none is waited for by a parent that nobody wakes. A protocol that is wrong in any of these ways is found out.
 #include "model/polled_ring_model.hpp"
+#include "model/walk.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cstddef>
-#include <functional>
-#include <set>
 #include <string>
-#include <string_view>
-#include <unordered_set>
-#include <vector>
 
 namespace shmpool::model {
 namespace {
 
-struct by_bytes {
-  std::size_t operator()(const poll_state& of) const noexcept { return std::hash<std::string_view>{}(of.bytes()); }
-  bool operator()(const poll_state& a, const poll_state& b) const noexcept { return a.bytes() == b.bytes(); }
-};
-
-struct walk {
-  std::size_t states = 0;
-  std::set<poll_breach> breaches;
+struct walk : walked<poll_breach> {
   // That the walk has been where it matters.
   bool all_came = false, both_ways = false, skipped = false, overwritten = false, behind = false;
 };
 
 walk walk_all(poll_flaw which) {
-  const polled_ring rules(which);
-  std::unordered_set<poll_state, by_bytes, by_bytes> seen{poll_state{}};
-  std::vector<poll_state> todo{poll_state{}};
   walk result;
-  while (!todo.empty()) {
-    const poll_state from = todo.back();
-    todo.pop_back();
-    if (from.broken != poll_breach::none) {
-      result.breaches.insert(from.broken);
-      continue;
-    }
-    for (const poll_state& next : rules.successors(from)) {
-      if (seen.insert(next).second) todo.push_back(next);
-    }
+  static_cast<walked<poll_breach>&>(result) = model::walk_all<poll_state>(polled_ring(which), [&](const poll_state& from) {
     result.all_came |= from.got == reply_count && from.parent == parent_at::asleep;
     result.both_ways |= from.socket_at < from.read && from.socket[0] != 0 && (from.socket[0] & 0x80) == 0;
     result.skipped |= (from.socket[0] & 0x80) != 0;
     result.overwritten |= from.parent == parent_at::checking && from.begin > from.read;
     result.behind |= from.parent == parent_at::asleep && from.again;
-  }
-  result.states = seen.size();
+  });
   return result;
 }
 

@@ -1,48 +1,25 @@
 // All interleavings of parent, worker and death over the slots and the reply ring keep what docs/control-page.md
 // promises, and a protocol that is wrong in any of the ways that one could think of does not.
 #include "model/slot_protocol_model.hpp"
+#include "model/walk.hpp"
 
 #include <gtest/gtest.h>
 
 #include <cstddef>
-#include <functional>
 #include <set>
 #include <string>
-#include <string_view>
-#include <unordered_set>
-#include <vector>
 
 namespace shmpool::model {
 namespace {
 
-struct by_bytes {
-  std::size_t operator()(const state& of) const noexcept { return std::hash<std::string_view>{}(of.bytes()); }
-  bool operator()(const state& a, const state& b) const noexcept { return a.bytes() == b.bytes(); }
-};
-
-struct walk {
-  std::size_t states = 0;
-  std::set<breach> breaches;
+struct walk : walked<breach> {
   // That the walk has been where it matters.
   bool lost = false, run_by_second = false, saw_stop = false, slot_used_again = false, two_replies_wait = false;
 };
 
-/// Visits every state that can be reached; goes no further from one that is broken.
 walk walk_all(flaw which) {
-  const protocol rules(which);
-  std::unordered_set<state, by_bytes, by_bytes> seen{state{}};
-  std::vector<state> todo{state{}};
   walk result;
-  while (!todo.empty()) {
-    const state from = todo.back();
-    todo.pop_back();
-    if (from.broken != breach::none) {
-      result.breaches.insert(from.broken);
-      continue;
-    }
-    for (const state& next : rules.successors(from)) {
-      if (seen.insert(next).second) todo.push_back(next);
-    }
+  static_cast<walked<breach>&>(result) = model::walk_all<state>(protocol(which), [&](const state& from) {
     result.two_replies_wait |= from.reply_end - from.sent == 2;
     result.slot_used_again |= from.in_slot[0] > 2;
     for (const auto& task : from.tasks) {
@@ -50,8 +27,7 @@ walk walk_all(flaw which) {
       result.run_by_second |= from.worker == 2 && task.taken_back && task.runs == 0;
       result.saw_stop |= task.saw_stop;
     }
-  }
-  result.states = seen.size();
+  });
   return result;
 }
 
