@@ -59,6 +59,31 @@ def array_chart(samples):
     return chart.svg()
 
 
+class Rows:
+    """A chart of blocks of rows, one for each contestant, over one logarithmic axis. `blocks`: title, [(who, values)]."""
+
+    def __init__(self, title, subtitle, blocks, left, right, upper, step, gap):
+        self.blocks, self.left, self.right, self.upper, self.step, self.gap = blocks, left, right, upper, step, gap
+        self.lower = upper + sum((len(rows) + 1) * step + gap for _, rows in blocks)
+        self.chart = Chart(title, subtitle, self.lower + 58)
+
+    def draw(self, draw_row, label, axis, overhang):
+        x = Log([value for _, rows in self.blocks for _, values in rows for value in values], self.left, self.right)
+        for decade in x.decades():
+            self.chart.rule(x.at(decade), self.upper - overhang, x.at(decade), self.lower)
+            self.chart.text(x.at(decade), self.lower + 20, label(decade), 'quiet', 'middle')
+        self.chart.text((self.left + self.right) / 2, self.lower + 42, axis, 'quiet', 'middle')
+        y = self.upper
+        for title, rows in self.blocks:
+            self.chart.text(18, y + 4, title, 'quiet')
+            y += self.step
+            for who, values in rows:
+                draw_row(self.chart, x, y, who, values, self.left)
+                y += self.step
+            y += self.gap
+        return self.chart.svg()
+
+
 def hop_chart(samples):
     """For each contestant a row with its quantiles, log."""
     blocks = []
@@ -71,24 +96,10 @@ def hop_chart(samples):
             blocks.append((title, rows))
     if not blocks:
         return None
-    left, right, upper, step = 200, WIDTH - 40, 88, 24
-    lower = upper + sum((len(rows) + 1) * step + 6 for _, rows in blocks)
-    chart = Chart('An empty task in another process and back: latency',
-                  'One task at a time. Filled: median; hollow: 99 % and 99.9 % of the tasks are faster.', lower + 58)
-    x = Log([q for _, rows in blocks for _, quantiles in rows for q in quantiles], left, right)
-    for time in x.decades():
-        chart.rule(x.at(time), upper - 12, x.at(time), lower)
-        chart.text(x.at(time), lower + 20, short(duration(time)), 'quiet', 'middle')
-    chart.text((left + right) / 2, lower + 42, 'time from submit to completion', 'quiet', 'middle')
-    y = upper
-    for title, rows in blocks:
-        chart.text(18, y + 4, title, 'quiet')
-        y += step
-        for who, quantiles in rows:
-            quantile_row(chart, x, y, who, quantiles, left)
-            y += step
-        y += 6
-    return chart.svg()
+    chart = Rows('An empty task in another process and back: latency',
+                 'One task at a time. Filled: median; hollow: 99 % and 99.9 % of the tasks are faster.', blocks,
+                 left=200, right=WIDTH - 40, upper=88, step=24, gap=6)
+    return chart.draw(quantile_row, lambda time: short(duration(time)), 'time from submit to completion', 12)
 
 
 def hop_quantiles(samples, work, who):
@@ -122,24 +133,10 @@ def throughput_chart(samples):
             blocks.append((title, rows))
     if not blocks:
         return None
-    left, right, upper, step = 210, WIDTH - 90, 84, 22
-    lower = upper + sum((len(rows) + 1) * step + 8 for _, rows in blocks)
-    chart = Chart('Empty tasks, 1,000 outstanding: tasks per second',
-                  'One thread submits. Medians; the line spans the quartiles of the rounds.', lower + 58)
-    x = Log([rate for _, rows in blocks for _, rates in rows for rate in rates], left, right)
-    for rate in x.decades():
-        chart.rule(x.at(rate), upper - 10, x.at(rate), lower)
-        chart.text(x.at(rate), lower + 20, f'{rate:,.0f}', 'quiet', 'middle')
-    chart.text((left + right) / 2, lower + 42, 'tasks per second', 'quiet', 'middle')
-    y = upper
-    for title, rows in blocks:
-        chart.text(18, y + 4, title, 'quiet')
-        y += step
-        for who, rates in rows:
-            rate_row(chart, x, y, who, rates, left)
-            y += step
-        y += 8
-    return chart.svg()
+    chart = Rows('Empty tasks, 1,000 outstanding: tasks per second',
+                 'One thread submits. Medians; the line spans the quartiles of the rounds.', blocks,
+                 left=210, right=WIDTH - 90, upper=84, step=22, gap=8)
+    return chart.draw(rate_row, lambda rate: f'{rate:,.0f}', 'tasks per second', 10)
 
 
 def rate_row(chart, x, y, who, rates, left):
