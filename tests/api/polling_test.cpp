@@ -250,10 +250,11 @@ TEST_F(polling, does_not_call_a_task_overdue_that_has_ended_while_the_loop_was_b
   io->run();
   io->restart();
   pool.submit(shmpool::task_options{.timeout = 100ms}, add, 40, 2, result.handler());
-  asio::post(*io, [] { std::this_thread::sleep_for(300ms); });  // the handler that keeps the loop
+  asio::post(*io, [] { std::this_thread::sleep_for(300ms); });  // the handler that keeps the loop beyond the deadline
   io->run();
   ASSERT_TRUE(result.succeeded()) << text_of(result.error());
   EXPECT_EQ(result.value(), 42);
+  EXPECT_EQ(pool.stats().workers_killed, 0u) << "nor its worker";
 }
 
 // A small reply behind a large one is left in the ring for a parent that may stop to look while the large one is on its way.
