@@ -46,7 +46,11 @@ bool pool_engine::reap(clock::time_point now) {
         // A stream that cannot be written is that of a worker that has died; its end is noticed by its other operations.
         if (about.state != link::stage::gone) about.sent(*queue_);
         about.found_busy(now);
-      } else if (about.state != link::stage::gone && op->result >= 0) {
+      } else if (about.state == link::stage::gone || op->result == -ECANCELED) {
+        // Nobody waits for its end any more.
+      } else if (op->result < 0) {
+        about.failed("waiting for the end of its process", -op->result);
+      } else {
         about.process_ended = true;
         about.status_due = now + status_patience;
         if (about.server_gone) about.status_due.reset();

@@ -79,7 +79,7 @@ void pool_engine::heed_refusal(clock::time_point now) {
   links_.clear();
 }
 
-/// Tries again what has failed on the sockets of workers and of the fork server.
+/// Tries again what has failed with the sockets and processes of workers, and with the socket of the fork server.
 void pool_engine::retry_transfers(clock::time_point now) {
   std::string why;
   for (const auto& [id, each] : links_) {
@@ -88,6 +88,7 @@ void pool_engine::retry_transfers(clock::time_point now) {
     if (each->state == link::stage::gone) continue;
     if (now - each->failing_since >= patience) why = each->failure;
     if (!each->receive.pending && each->violation.empty()) each->start_receiving(*queue_);
+    if (each->process && !each->process_ended && !each->exit_watch.pending) queue_->start(each->exit_watch);
   }
   if (!why.empty()) break_pool("a worker cannot be talked to: " + why, nullptr, now);
   if (server_due_ && now >= *server_due_) {

@@ -2,13 +2,13 @@
 #include "gate.hpp"
 #include "pool_fixture.hpp"
 
+#include "fault/hostile.hpp"
 #include "support/pending_result.hpp"
 #include "support/processes.hpp"
 
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
@@ -24,17 +24,6 @@ namespace {
 using namespace shmpool::testing;
 using namespace std::chrono_literals;
 using shmpool::array;
-
-/// The worker's socket to its parent: the only stream socket that it has.
-int own_socket() {
-  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
-    const int fd = std::stoi(entry.path().filename());
-    int type = 0;
-    socklen_t size = sizeof type;
-    if (fd > 2 && ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM) return fd;
-  }
-  return -1;
-}
 
 enum class way : int { killed, aborts, segfaults, exits, exits_at_once, closes_its_socket, leaves_a_child_behind };
 
@@ -83,7 +72,7 @@ int die(way how, array<int>& flag) {
       ::_exit(99);
     case way::closes_its_socket:
       show(flag, ::getpid());
-      ::close(own_socket());
+      ::close(hostile::own_socket());
       break;
     case way::leaves_a_child_behind: {
       const pid_t child = ::fork();

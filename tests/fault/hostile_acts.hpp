@@ -36,6 +36,7 @@ class liar {
   /// Some acts, then an end, from which there is no return. What could be taken for the task's own reply comes last:
   /// the worker may be given another task once it is read, and who is no worker any more must not answer for that one.
   [[noreturn]] void perform() {
+    if (!chance(8)) catch_up();
     for (auto acts = random_() % 3; acts != 0; --acts) harmless_alone();
     if (chance(2)) may_be_an_answer();
     end();

@@ -6,10 +6,12 @@
 #include "support/pending_result.hpp"
 #include "support/processes.hpp"
 
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -17,6 +19,28 @@
 #include <new>
 #include <string>
 #include <vector>
+
+namespace {
+
+/// How many of the next processes that are to be waited for through epoll are refused, as where all watches of the user are
+/// taken.
+std::atomic<int> processes_refused{0};
+
+}  // namespace
+
+/// In place of the C library's.
+extern "C" int epoll_ctl(int epoll, int operation, int fd, epoll_event* event) noexcept {
+  if (processes_refused > 0 && operation == EPOLL_CTL_ADD) {
+    std::error_code none;
+    const std::string what = std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd), none);
+    if (what.find("pidfd") != std::string::npos) {
+      --processes_refused;
+      errno = ENOSPC;
+      return -1;
+    }
+  }
+  return static_cast<int>(::syscall(SYS_epoll_ctl, epoll, operation, fd, event));
+}
 
 namespace {
 
@@ -46,6 +70,11 @@ array<double> make(std::size_t count) {
 
 void leave() {
   ::_exit(3);
+}
+
+void kill_fork_server() {
+  ::kill(::getppid(), SIGKILL);
+  for (;;) ::usleep(1000);
 }
 
 int nap() {
@@ -282,6 +311,19 @@ TEST(resources, where_signals_by_pidfd_are_forbidden_a_task_is_killed_nonetheles
     STEP(co_await pool.submit(add, 40, 2) == 42);
     co_return 0;
   });
+}
+
+// Nobody waited for the worker's end then, and when its fork server, which would have told, was killed, nobody told.
+TEST(resources, a_worker_whose_end_cannot_be_waited_for_at_first_is_not_waited_for_in_vain) {
+  run([]() -> awaitable<void> {
+    auto chosen = one_worker();
+    chosen.backend = shmpool::backend::epoll;
+    process_pool pool(co_await asio::this_coro::executor, chosen);
+    processes_refused = 1;
+    EXPECT_EQ(code_of(co_await error_of<void>(pool, kill_fork_server)), errc::worker_lost);
+    EXPECT_EQ(processes_refused, 0);
+    EXPECT_EQ(co_await pool.submit(add, 40, 2), 42);
+  }());
 }
 
 // The error left run(), and the pool never completed anything again.
