@@ -234,6 +234,9 @@ class pool_engine final : public engine, sched::claims {
   std::vector<link*> polled_;
   bool drain_wanted_ = false;         // whatever the kernel has to report
   bool idle_output_ = false;  // an idle worker has been given something that is not sent yet
+  // One time for all submits until the pool's next turn of the loop, when what they assign is sent together: to read the
+  // clock for each would be a good part of what a task costs.
+  std::optional<clock::time_point> submit_time_;
   std::string broken_why_;
   std::exception_ptr broken_cause_;
   std::string start_failure_;

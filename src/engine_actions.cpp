@@ -294,6 +294,7 @@ void pool_engine::cycle(clock::time_point now) {
   // What is reaped starts new operations, which have to be submitted in turn. Sends usually end at once; reaping them here
   // saves a turn of the user's loop.
   constexpr int bound = 4;
+  submit_time_.reset();
   plan_polling(now);
   for (int i = 0; i != bound; ++i) {
     submit_to_loop();

@@ -27,6 +27,7 @@ bool pool_engine::poll() {
   if (made_here_.inherited()) return false;
   std::lock_guard lock(mutex_);
   if (closed_) return false;
+  submit_time_.reset();
   bool found = false;
   guarded([&] {
     const auto now = clock::now();

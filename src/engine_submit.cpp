@@ -116,7 +116,7 @@ urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<s
   spec.attempts = options.attempts;
   spec.bytes = made.arguments.size();
   for (const attachment& each : made.attachments) spec.bytes += each.length;
-  const auto now = clock::now();
+  const auto now = submit_time_ ? *submit_time_ : clock::now();
   const bool entered = enter(made, place, [&] {
     if (place == 0) return scheduler_->submit(spec, now);
     scheduler_->submit(place, spec, now);
@@ -126,8 +126,10 @@ urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<s
   ++submitted_;
   idle_output_ = false;
   guarded([&] { run_actions(now); });
-  const urgency next = react();
-  return next == urgency::none && made.on ? urgency::later : next;
+  urgency next = react();
+  if (next == urgency::none && made.on) next = urgency::later;
+  if (next != urgency::none || polling_.load(std::memory_order_relaxed)) submit_time_ = now;  // the pool's next turn is near
+  return next;
 }
 
 pool_engine::task& pool_engine::new_task(operation& op) {
