@@ -45,6 +45,7 @@ class operation {
   outcome result;
   operation* next = nullptr;
   std::uint64_t cancel_key = 0;  ///< names it for engine::cancel(); 0: cannot be cancelled
+  alignas(std::max_align_t) std::byte turn_memory[64];  ///< for whoever makes it a turn of the loop: see turns.hpp
 
   /// Frees itself, then calls the handler with `result`. Lets exceptions of the handler out.
   virtual void complete(delivery how) = 0;

@@ -66,12 +66,7 @@ template <class Handler, class Executor>
 class pending_handler {
  public:
   pending_handler(Handler&& handler, const Executor& executor)
-      : handler_(std::move(handler)), handler_work_(net::get_associated_executor(handler_, executor)) {
-    if constexpr (std::is_same_v<net::associated_executor_t<Handler, Executor>, Executor>) {
-      if (net::get_associated_executor(handler_, executor) == executor) return;
-    }
-    pool_work_.emplace(executor);
-  }
+      : pending_handler(std::move(handler), net::get_associated_executor(handler, executor), executor) {}
   pending_handler(pending_handler&&) = default;
   pending_handler& operator=(pending_handler&&) = delete;
 
@@ -89,8 +84,18 @@ class pending_handler {
   }
 
  private:
+  using handler_executor = net::associated_executor_t<Handler, Executor>;
+
+  pending_handler(Handler&& handler, const handler_executor& own, const Executor& pool)
+      : handler_(std::move(handler)), handler_work_(own) {
+    if constexpr (std::is_same_v<handler_executor, Executor>) {
+      if (own == pool) return;
+    }
+    pool_work_.emplace(pool);
+  }
+
   Handler handler_;
-  working_executor<net::associated_executor_t<Handler, Executor>> handler_work_;
+  working_executor<handler_executor> handler_work_;
   std::optional<working_executor<Executor>> pool_work_;  // if that is another
 };
 

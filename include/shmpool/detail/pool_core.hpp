@@ -6,6 +6,7 @@
 
 #include <shmpool/asio.hpp>
 #include <shmpool/detail/engine.hpp>
+#include <shmpool/detail/turns.hpp>
 
 #include <sys/types.h>
 #include <unistd.h>
@@ -143,7 +144,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
 
   pool_core(net::any_io_executor executor, const pool_options& options)
       : executor_(std::move(executor)),
-        turns_(net::prefer(net::require(executor_, net::execution::blocking.never), net::execution::relationship.fork)),
+        turns_(executor_),
         engine_(make_engine(options)) {
     descriptor_ = std::make_unique<descriptor>(executor_, engine_->descriptor());
   }
@@ -161,13 +162,6 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   struct on_readable {
     std::shared_ptr<pool_core> core;
     void operator()(const net_error_code& error) const { core->turn(static_cast<bool>(error)); }
-  };
-  /// One operation that has ended, in a turn of its own; destroyed with the context if that goes first.
-  struct on_turn {
-    completion_list ended;
-    void operator()() {
-      if (operation* op = ended.pop()) op->complete(delivery::dispatch);
-    }
   };
   struct on_flush {
     std::shared_ptr<pool_core> core;
@@ -316,11 +310,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
       if (operation* op = ended.pop()) first.push(*op);
     }
     // By way of the pool's executor: use_future's own is Asio's system executor, which would start threads for them.
-    while (operation* op = ended.pop()) {
-      on_turn later;
-      later.ended.push(*op);
-      turns_.execute(std::move(later));
-    }
+    while (operation* op = ended.pop()) turns_.complete(*op);
   }
 
   /// Posts what there is to tell; returns how many notices are on their way to be heard.
@@ -347,7 +337,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
 
   const pid_t owner_ = ::getpid();
   net::any_io_executor executor_;
-  net::any_io_executor turns_;  // the same as post() would have it
+  const turns turns_;
   std::shared_ptr<engine> engine_;
   std::mutex mutex_;  // guards the two below, which are changed under it; taken before the engine's
   std::unique_ptr<descriptor> descriptor_;
