@@ -7,6 +7,7 @@
 #include "wire/control_page.hpp"
 #include "wire/frame.hpp"
 
+#include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -55,14 +56,17 @@ inline wire::frame_header answer(wire::frame_type type) {
   return header;
 }
 
-/// Says what the worker itself would before it sends something: that the parent has taken all that came before out of the ring.
-/// Without it, the first lie would be found for its place alone wherever the parent has looked at the ring.
+/// Says what the worker itself would before it sends something: that the parent has taken all that came before. Without it, the
+/// first lie would be found for its place in the stream alone wherever the parent has looked at the ring.
 inline void catch_up() {
   static bool done = false;
   if (std::exchange(done, true)) return;
+  wire::control_page& page = *own_control_page();
+  // Who looks at the ring takes what was not sent as it looked, before it reads this. There is no event to wait for.
+  while (page.polled.load() != 0) ::sched_yield();
   wire::frame_header header;
   header.type = wire::frame_type::skipped;
-  header.value = own_control_page()->reply_end.load();
+  header.value = page.reply_end.load();
   [[maybe_unused]] auto sent = ::send(own_socket(), &header, sizeof header, MSG_NOSIGNAL);
 }
 

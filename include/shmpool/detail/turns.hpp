@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <memory>
 #include <optional>
+#include <typeinfo>
 #include <utility>
 
 namespace shmpool::detail {
@@ -55,8 +56,10 @@ class turns {
  public:
   explicit turns(const net::any_io_executor& executor)
       : any_(net::prefer(net::require(executor, net::execution::blocking.never), net::execution::relationship.fork)) {
-    // What most pools run on. Any other takes memory for each turn, twice, as its type is not known here.
-    if (const auto* known = executor.target<net::io_context::executor_type>()) loop_.emplace(*known);
+    // What most pools run on. Any other takes memory for each turn, twice, as its type is not known here. target() does not
+    // compare the types.
+    using loop = net::io_context::executor_type;
+    if (executor.target_type() == typeid(loop)) loop_.emplace(*executor.target<loop>());
   }
 
   /// Calls `function` in a turn of its own. Throws what the executor throws.
