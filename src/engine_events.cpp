@@ -108,8 +108,13 @@ void pool_engine::take_in(link& from, clock::time_point now) {
 
 bool pool_engine::take_from_ring(link& from, clock::time_point now) {
   try {
-    if (!from.replies.take_from_ring()) return false;
-    (void)read_frames(from, now);
+    if (from.replies.take_from_ring()) {
+      (void)read_frames(from, now);
+    } else if (from.replies.ahead()) {
+      violated(from, "it sent more replies than it has given", now);
+    } else {
+      return false;
+    }
   } catch (const std::bad_alloc&) {
     kill(from);  // as above
   }

@@ -256,10 +256,15 @@ void pool_engine::account(const link& which) {
 /// A worker begins a task as soon as it has it and is done with the one before. One that has its tasks and begins none is
 /// stopped, or damaged: it may have said that a task was done and be at it yet. Nothing else would ever end those tasks,
 /// as their deadlines count from their start; killed, it gives them back. If it only was slow, they have lost nothing but
-/// time. Twice, so that a machine (or a group of processes) that was halted for a while does not look like this.
+/// time. Twice, so that a machine (or a group of processes) that was halted for a while does not look like this. It may also
+/// keep its replies to itself, as it believes that somebody looks at them: so somebody does.
 void pool_engine::check_unstarted(clock::time_point now) {
   for (const auto& [id, each] : links_) {
     if (now < each->look_due()) continue;
+    if (each->violation.empty() && take_from_ring(*each, now)) {
+      each->repeat_polled();
+      continue;
+    }
     const unsigned found_quiet = each->times_found_quiet + 1;
     each->found_busy(now);
     if (!each->all_sent() || each->started_tasks() != 0) continue;

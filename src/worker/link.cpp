@@ -214,7 +214,7 @@ void link::collect_last_words() {
 
 void link::set_polled(bool polled) noexcept {
   if (std::exchange(polled_, polled) == polled) return;
-  control.page().polled.store(polled ? 1 : 0, std::memory_order_relaxed);
+  repeat_polled();
   // Either the worker sees that nobody looks any more, or the next look sees what it has not sent.
   if (!polled) std::atomic_thread_fence(std::memory_order_seq_cst);
 }

@@ -178,6 +178,8 @@ class link {
   /// Whether the worker may leave replies in the ring, as somebody looks there. After false they have to be looked for once more.
   void set_polled(bool polled) noexcept;
   bool polled() const noexcept { return polled_; }
+  /// Says it once more to a worker that seems to believe something else.
+  void repeat_polled() noexcept { control.page().polled.store(polled_ ? 1 : 0, std::memory_order_relaxed); }
   /// How long the worker may poll for frames before it sleeps.
   void let_spin(std::chrono::nanoseconds most) noexcept;
 

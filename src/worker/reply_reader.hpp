@@ -31,6 +31,9 @@ class reply_reader {
   /// True if the ring had replies at the last look that could not be taken as some before them are on their way through the
   /// socket: a worker that was polled then may have sent no more than those.
   bool behind() const noexcept { return read_ < published_; }
+  /// True if more had come through the socket at the last look than the worker had published: what it says in the ring would
+  /// not be found there any more.
+  bool ahead() const noexcept { return read_ > published_; }
 
   /// The next frame of the stream, once.
   status next(wire::frame& out);

@@ -31,23 +31,23 @@ void reply_stream::append(const wire::frame_header& header, std::span<const wire
     // Before the bytes change: whoever copies the new ones sees that the old ones are gone.
     std::atomic_thread_fence(std::memory_order_release);
   }
-  if (!keeps) {
-    // Sent directly. If the worker dies meanwhile, it is this task that is lost.
-    send_rest();  // to say where it begins, if nothing else
-    send_all(scratch_);
-    sent_ = told_ = end;
-    if (scratch_.capacity() > 1024 * 1024) std::vector<std::byte>().swap(scratch_);
-  } else {
+  if (keeps) {
     const std::size_t at = end_ % wire::reply_ring_bytes;
     const std::size_t first = std::min(scratch_.size(), wire::reply_ring_bytes - at);
     std::memcpy(page_.reply_ring + at, scratch_.data(), first);
     std::memcpy(page_.reply_ring, scratch_.data() + first, scratch_.size() - first);
   }
-  end_ = end;
   SHMPOOL_FAULT_POINT("worker.ring_written");
-  // Release: whoever sees the new end sees the bytes.
-  page_.reply_end.store(end_, std::memory_order_release);
+  // Release: whoever sees the new end sees the bytes. What is sent is published before, so the parent never gets more than that.
+  page_.reply_end.store(end, std::memory_order_release);
   SHMPOOL_FAULT_POINT("worker.published");
+  if (!keeps) {
+    // Sent directly. If the worker dies meanwhile, it is this task that is lost.
+    send_all(scratch_);
+    sent_ = told_ = end;
+    if (scratch_.capacity() > 1024 * 1024) std::vector<std::byte>().swap(scratch_);
+  }
+  end_ = end;
 }
 
 void reply_stream::skip_taken() noexcept {

@@ -48,6 +48,12 @@ wire::frame_header need(std::uint64_t bytes) {
   return header;
 }
 
+/// Will leave its replies where nobody looks.
+int believe_to_be_polled(int value) {
+  own_control_page()->polled = 1;
+  return value;
+}
+
 /// Asks for memory again and again without looking at the answers.
 void ask_without_reading(int times) {
   std::vector<std::byte> bytes;
@@ -278,6 +284,19 @@ TEST(result_in_more_parts_than_there_are, does_not_empty_the_cache) {
     co_await next.ended();
     EXPECT_EQ(next.value()[0], 3);
     co_await pool.shutdown();
+  }());
+}
+
+// The task never ended.
+TEST(worker_that_believes_to_be_polled, is_looked_at_in_the_end) {
+  run([]() -> asio::awaitable<void> {
+    auto chosen = one_worker();
+    chosen.spin = 0us;
+    shmpool::process_pool pool(co_await asio::this_coro::executor, chosen);
+    EXPECT_EQ(co_await pool.submit(believe_to_be_polled, 7), 7);
+    EXPECT_EQ(co_await pool.submit(add, 40, 2), 42);
+    co_await pool.shutdown();
+    EXPECT_EQ(pool.stats().workers_killed, 0u);
   }());
 }
 

@@ -131,6 +131,8 @@ const lie lies[] = {
      true},
     {"half_a_segment_released", [](std::uint64_t) { say(answer(wire::frame_type::released), {}, 7); }},
     {"a_value_that_is_none", [](std::uint64_t) { say(answer(wire::frame_type::value), {}, 3); }},
+    // The next task's reply was thought to have been read: it was left in the ring, and never looked for.
+    {"a_longer_reply_than_the_ones_that_follow", [](std::uint64_t) { say(answer(wire::frame_type::value), {}, 1000); }, true},
     {"half_a_frame_before_it_dies",
      [](std::uint64_t) {
        auto header = answer(wire::frame_type::value);

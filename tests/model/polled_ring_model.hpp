@@ -33,6 +33,7 @@ enum class poll_flaw : std::uint8_t {
   begin_after_bytes,        ///< a place is used again before that is said
   begin_not_checked,        ///< the parent does not look whether what it has copied was still there
   skip_not_told,            ///< the worker sends on behind what was taken and does not say so
+  large_sent_before_end,    ///< a reply that is too large for the ring is sent, then published
 };
 
 enum class poll_breach : std::uint8_t { none, wrong_reply, lost_in_sleep, out_of_step };
@@ -149,6 +150,15 @@ class polled_ring {
     return true;
   }
 
+  static void appended(poll_state& in, std::vector<poll_state>& out) {
+    const bool last = in.reply++ == reply_count;
+    in.worker = worker_at::deciding;
+    if (last) return;
+    poll_state more = in;  // it goes on with what it has yet, and sends later
+    more.worker = worker_at::next;
+    out.push_back(more);
+  }
+
   void work(const poll_state& from, std::vector<poll_state>& out) const {
     poll_state next = from;
     const std::uint8_t size = size_of(from.reply);
@@ -167,13 +177,15 @@ class polled_ring {
       case worker_at::telling:
         show_end(next);  // stores stay in order
         next.begin = large ? end : static_cast<std::uint8_t>(end > polled_ring_size ? end - polled_ring_size : 0);
-        next.worker = large ? worker_at::sending_large : flaw_ == poll_flaw::begin_after_bytes ? worker_at::publishing : worker_at::writing;
+        if (large) next.worker = flaw_ == poll_flaw::large_sent_before_end ? worker_at::sending_large : worker_at::publishing;
+        else next.worker = flaw_ == poll_flaw::begin_after_bytes ? worker_at::publishing : worker_at::writing;
         break;
       case worker_at::sending_large:
-        if (send_one(next)) break;
+        show_end(next);  // whoever hears of what is sent sees what was stored before
         put(next, from.reply);
         next.sent = next.told = next.written = end;
-        next.worker = worker_at::publishing;
+        if (flaw_ == poll_flaw::large_sent_before_end) next.worker = worker_at::publishing;
+        else appended(next, out);
         break;
       case worker_at::writing:
         show_end(next);
@@ -187,14 +199,9 @@ class polled_ring {
         if (flaw_ == poll_flaw::flag_read_before_end) next.will_send = !from.polled;
         show_end(next);
         next.end_waits = true;
-        next.waiting_end = next.written;
-        ++next.reply;
-        next.worker = worker_at::deciding;
-        if (from.reply != reply_count) {  // or it goes on with what it has yet, and sends later
-          poll_state more = next;
-          more.worker = worker_at::next;
-          out.push_back(more);
-        }
+        next.waiting_end = large && from.written == begin_of(from.reply) ? end : next.written;
+        if (next.waiting_end != next.written) next.worker = worker_at::sending_large;
+        else appended(next, out);
         break;
       case worker_at::deciding:  // reply_stream::flush
         skip_taken(next);
@@ -245,6 +252,7 @@ class polled_ring {
   static void begin_look(poll_state& in, bool last) {
     in.last = last;
     in.seen_end = in.end;
+    if (in.end < in.read) in.broken = poll_breach::out_of_step;  // as from a worker that says what it has not given
     in.again = in.end > in.read;
     in.copied = 0;
     in.copy = {};

@@ -68,6 +68,7 @@ const wrong_poll wrong_polls[] = {
     {"places_used_again_before_that_is_said", poll_flaw::begin_after_bytes, poll_breach::wrong_reply},
     {"copies_that_are_not_checked", poll_flaw::begin_not_checked, poll_breach::wrong_reply},
     {"skips_that_are_not_told", poll_flaw::skip_not_told, poll_breach::out_of_step},
+    {"a_large_reply_that_is_sent_before_it_is_published", poll_flaw::large_sent_before_end, poll_breach::out_of_step},
 };
 
 INSTANTIATE_TEST_SUITE_P(flaw, polled_ring_with, ::testing::ValuesIn(wrong_polls),
