@@ -26,11 +26,10 @@ void reply_stream::append(const wire::frame_header& header, std::span<const wire
   if (end_ - sent_ + scratch_.size() > wire::reply_ring_bytes) send_rest();
   const std::uint64_t end = end_ + scratch_.size();
   const bool keeps = scratch_.size() <= wire::reply_ring_bytes;
-  if (const std::uint64_t begin = keeps ? end - std::min<std::uint64_t>(end, wire::reply_ring_bytes) : end; begin != 0) {
-    page_.reply_begin.store(begin, std::memory_order_relaxed);
-    // Before the bytes change: whoever copies the new ones sees that the old ones are gone.
-    std::atomic_thread_fence(std::memory_order_release);
-  }
+  // Also where nothing is overwritten: a task may have written there.
+  page_.reply_begin.store(keeps ? end - std::min<std::uint64_t>(end, wire::reply_ring_bytes) : end, std::memory_order_relaxed);
+  // Before the bytes change: whoever copies the new ones sees that the old ones are gone.
+  std::atomic_thread_fence(std::memory_order_release);
   if (keeps) {
     const std::size_t at = end_ % wire::reply_ring_bytes;
     const std::size_t first = std::min(scratch_.size(), wire::reply_ring_bytes - at);

@@ -235,6 +235,19 @@ TEST_F(ReplyReader, FindsFramesOnTheSocketThatAreNotWhatWasTaken) {
   EXPECT_EQ(last, status::malformed);
 }
 
+// Those replies were kept, as somebody looked, and could never be taken.
+TEST_F(ReplyReader, FindsTheBeginningOfTheRingAgainWithTheNextReply) {
+  parent.set_polled(true);
+  page.reply_begin = ~std::uint64_t{0};
+  reply(1);
+  EXPECT_EQ(look(), tasks{1});
+  page.reply_begin = ~std::uint64_t{0};
+  reply(2);
+  page.reply_end = 0;
+  reply(3);
+  EXPECT_EQ(look(), (tasks{2, 3}));
+}
+
 TEST_F(ReplyReader, KnowsASocketThatIsAheadOfTheRing) {
   reply(1);
   stream.flush();
