@@ -321,8 +321,11 @@ TEST(worker_that_leaves_processes_behind_which_talk_on, does_not_hold_the_parent
     pending_result<void> left;
     pool.submit(leave_talkers_behind, left.handler());
     co_await left.ended();
-    const auto lost = as_worker_lost(left.error());
-    EXPECT_TRUE(lost && lost->exit_code() == 7) << text_of(left.error());
+    // Unless the parent looks before it hears of the death: then it finds that they say more than the worker has given.
+    if (code_of(left.error()) != errc::protocol_violation) {
+      const auto lost = as_worker_lost(left.error());
+      EXPECT_TRUE(lost && lost->exit_code() == 7) << text_of(left.error());
+    }
     EXPECT_EQ(co_await pool.submit(add, 40, 2), 42);
     co_await pool.shutdown();
   }());
