@@ -74,7 +74,7 @@ void leave() {
 
 void kill_fork_server() {
   ::kill(::getppid(), SIGKILL);
-  for (;;) ::usleep(1000);
+  for (;;) ::pause();
 }
 
 int nap() {
