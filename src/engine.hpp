@@ -126,6 +126,7 @@ class pool_engine final : public engine, sched::claims {
 
   // ---- engine_events.cpp
   bool reap(clock::time_point now);  // true if there was anything
+  void on_process_watched(link& of, clock::time_point now);
   void on_time(clock::time_point now);
   void on_received(link& from, clock::time_point now);
   void take_in(link& from, clock::time_point now);

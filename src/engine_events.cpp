@@ -46,15 +46,8 @@ bool pool_engine::reap(clock::time_point now) {
         // A stream that cannot be written is that of a worker that has died; its end is noticed by its other operations.
         if (about.state != link::stage::gone) about.sent(*queue_);
         about.found_busy(now);
-      } else if (about.state == link::stage::gone || op->result == -ECANCELED) {
-        // Nobody waits for its end any more.
-      } else if (op->result < 0) {
-        about.failed("waiting for the end of its process", -op->result);
-      } else {
-        about.process_ended = true;
-        about.status_due = now + status_patience;
-        if (about.server_gone) about.status_due.reset();
-        check_exits(now);
+      } else if (about.state != link::stage::gone) {
+        on_process_watched(about, now);
       }
     }
     run_actions(now);
@@ -66,6 +59,16 @@ bool pool_engine::reap(clock::time_point now) {
   });
   const bool waits = arm_timer_for_links();
   return any || waits;
+}
+
+/// The wait for the end of its process is over.
+void pool_engine::on_process_watched(link& of, clock::time_point now) {
+  if (of.exit_watch.result == -ECANCELED) return;
+  if (of.exit_watch.result < 0) return of.failed("waiting for the end of its process", -of.exit_watch.result);
+  of.process_ended = true;
+  of.status_due = now + status_patience;
+  if (of.server_gone) of.status_due.reset();
+  check_exits(now);
 }
 
 /// What is due by now.
