@@ -14,14 +14,15 @@ class process_mark {
   /// Belongs to this process from here on.
   process_mark() noexcept;
 
-  /// True in a process that was forked from the one that made it. Costs one load, for the paths that every task takes; misses copies
-  /// that were made by a bare clone system call.
+  /// True in a copy of the process that made it (fork, or a bare clone system call). Costs two loads, for the paths that every
+  /// task takes.
   bool inherited() const noexcept;
-  /// The same, and asks the kernel as well. For what would harm the original: kill, unlink, give back.
+  /// The same, and asks the kernel as well: true also in a child that shares the memory of its parent (vfork). For what would
+  /// harm the original: kill, unlink, give back.
   bool inherited_for_certain() const noexcept;
 
  private:
-  std::uint64_t forks_;
+  std::uint64_t number_;
   pid_t owner_;
 };
 

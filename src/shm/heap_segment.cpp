@@ -21,7 +21,9 @@ class heap_segment final : public segment {
 
  private:
   static constexpr std::size_t cache_line = 64;
-  void last_release() noexcept override { delete this; }
+  void last_release() noexcept override {
+    if (give_up()) delete this;
+  }
 
   std::align_val_t alignment_;
 };

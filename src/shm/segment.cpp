@@ -91,7 +91,7 @@ std::error_code pool_segment::map(std::size_t bytes) noexcept {
 }
 
 void pool_segment::last_release() noexcept {
-  store::released(*this);
+  if (give_up()) store::released(*this);
 }
 
 bool begin_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write) {

@@ -20,6 +20,7 @@ bool shortage_pause::passes(int error) noexcept {
 
 void reply_stream::append(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
                           std::span<const std::byte> body) {
+  if (original_.inherited()) ::_exit(copy_status);
   scratch_.clear();
   wire::append_frame(scratch_, header, segments, body);
   skip_taken();

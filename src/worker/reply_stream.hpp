@@ -5,6 +5,7 @@
 // Thread safety: none; the worker's lock guards it.
 #pragma once
 
+#include "process_mark.hpp"
 #include "wire/control_page.hpp"
 #include "wire/frame.hpp"
 
@@ -25,11 +26,16 @@ class shortage_pause {
   unsigned pauses_ = 0;
 };
 
+/// The exit code of a process that a task has forked and that would go on as the worker: where it would return from the task,
+/// or else where it would reply.
+inline constexpr int copy_status = 255;
+
 class reply_stream {
  public:
   reply_stream(int socket, wire::control_page& page) noexcept : socket_(socket), page_(page) {}
 
-  /// Adds a frame; sends what is there first if it does not fit.
+  /// Adds a frame; sends what is there first if it does not fit. In a copy of the worker it leaves the process: only the
+  /// worker speaks for itself.
   void append(const wire::frame_header& header, std::span<const wire::segment_ref> segments, std::span<const std::byte> body);
   /// Makes the parent see everything: sends it, unless the parent looks at the ring by itself. Blocks until the kernel has
   /// taken it. Leaves the process if the parent is gone.
@@ -44,6 +50,7 @@ class reply_stream {
   void skip_taken() noexcept;
   void send_all(std::span<const std::byte> bytes) noexcept;
 
+  process_mark original_;
   int socket_;
   wire::control_page& page_;
   std::uint64_t end_ = 0;   // stream position behind the last complete frame

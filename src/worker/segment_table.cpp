@@ -16,7 +16,7 @@ std::string worker_segment::name() const {
 }
 
 void worker_segment::last_release() noexcept {
-  table_.released(*this);
+  table_.give_up(*this);
 }
 
 void worker_segment::use(shm::mapping memory) noexcept {
@@ -125,6 +125,8 @@ shm_handle segment_table::take_lease(std::size_t bytes) {
 shm_handle segment_table::allocate(std::size_t bytes, std::size_t alignment) {
   if (alignment > 4096) throw std::system_error(std::make_error_code(std::errc::invalid_argument), "shmpool: alignment above a page");
   bytes = std::max<std::size_t>(bytes, 1);
+  // The lock may be that of a thread which the copy does not have, and what is leased is the worker's.
+  if (original_.inherited()) return shm_handle(detail::make_heap_segment(bytes, alignment));
   std::lock_guard lock(mutex_);
   if (!in_task_) return shm_handle(detail::make_heap_segment(bytes, alignment));
   if (shm_handle leased = take_lease(bytes)) return leased;
@@ -154,8 +156,13 @@ bool segment_table::can_lend(const shm_handle& handle) const noexcept {
   return handle && handle.get()->what() == detail::segment::kind::worker;
 }
 
-void segment_table::released(worker_segment& which) noexcept {
+void segment_table::give_up(worker_segment& which) noexcept {
+  if (original_.inherited()) {
+    which.give_up();
+    return;
+  }
   std::lock_guard lock(mutex_);
+  if (!which.give_up()) return;
   const auto found = entries_.find(which.id());
   if (found == entries_.end()) return;
   if (found->second.kept && !found->second.in_use()) {
@@ -169,9 +176,13 @@ void segment_table::begin_task() noexcept {
   in_task_ = true;
 }
 
-void segment_table::end_task(std::vector<wire::segment_ref>& report) {
+void segment_table::close_task() noexcept {
   std::lock_guard lock(mutex_);
   in_task_ = false;
+}
+
+void segment_table::end_task(std::vector<wire::segment_ref>& report) {
+  std::lock_guard lock(mutex_);
   for (const std::uint64_t id : touched_) {
     entry& each = entries_.find(id)->second;
     each.touched = false;

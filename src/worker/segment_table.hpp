@@ -1,9 +1,11 @@
 // The shared memory of one worker: which segments it knows and how they are mapped, which it may use for results (leases), and which
 // a task has kept. Mappings stay when nobody uses them, so that a segment which comes again costs nothing.
 //
-// Thread safety: all members may be called from any thread of the worker (a task may start threads).
+// Thread safety: all members may be called from any thread of the worker (a task may start threads, and leave them), and
+// handles may be copied and dropped by any. The count of a segment falls to zero under the table's lock only.
 #pragma once
 
+#include "process_mark.hpp"
 #include "shm/mapping.hpp"
 #include "wire/frame.hpp"
 
@@ -64,15 +66,17 @@ class segment_table final : public detail::segment_source {
   /// A segment was freed by the parent.
   void forget(std::uint64_t id);
 
-  /// From here to end_task() memory may be asked for.
+  /// From here to close_task() the parent may be asked for memory, by any thread: whoever serves must have read all that it
+  /// needs from the stream before, since the answer comes there.
   void begin_task() noexcept;
   /// A lease that fits, or what the parent gives. Outside a task (from a thread that a task left behind) private memory, since the
-  /// parent is not there to be asked.
+  /// parent is not there to be asked; so in a copy of the worker that a task has forked.
   shm_handle allocate(std::size_t bytes, std::size_t alignment) override;
   bool can_lend(const shm_handle& handle) const noexcept override;
 
-  /// The task is over and its values are destroyed: leases lapse. Appends a reference for each segment that the worker created or still
-  /// holds.
+  /// The task is over: from here no thread gets memory of it, so that its result can be given up without being taken for free.
+  void close_task() noexcept;
+  /// And its values are destroyed: leases lapse. Appends a reference for each segment that the worker created or still holds.
   void end_task(std::vector<wire::segment_ref>& report);
   /// Kept segments that were released since the last call.
   std::vector<std::uint64_t> take_released();
@@ -95,7 +99,7 @@ class segment_table final : public detail::segment_source {
     }
   };
 
-  void released(worker_segment& which) noexcept;
+  void give_up(worker_segment& which) noexcept;
   entry& note(const wire::segment_ref& ref);
   void touch(entry& which);
   worker_segment& map(entry& which, bool writable);
@@ -104,6 +108,7 @@ class segment_table final : public detail::segment_source {
   shm_handle take_lease(std::size_t bytes);
 
   lease_source& parent_;
+  process_mark original_;
   bool in_task_ = false;
   mutable std::mutex mutex_;
   std::unordered_map<std::uint64_t, entry> entries_;

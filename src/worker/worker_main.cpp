@@ -1,6 +1,7 @@
 #include "worker/worker_main.hpp"
 
 #include "fault_point.hpp"
+#include "process_mark.hpp"
 #include "wire/control_page.hpp"
 #include "wire/frame.hpp"
 #include "worker/code_ref.hpp"
@@ -119,6 +120,12 @@ class worker final : lease_source, progress_sink {
     ::_exit(0);
   }
 
+  /// A task may fork, and the copy may return from the task: what it would say is not the worker's to say, and what it would
+  /// do next was given to the worker.
+  void leave_copy() const noexcept {
+    if (original_.inherited_for_certain()) ::_exit(copy_status);
+  }
+
   void serve(const wire::frame& in) {
     SHMPOOL_FAULT_POINT("worker.frame_read");
     switch (in.header.type) {
@@ -149,19 +156,22 @@ class worker final : lease_source, progress_sink {
       header.type = wire::frame_type::init_failed;
       header.value = 1;
     } else if (settings.get<std::uint8_t>() != 0) {
-      memory_.begin_task();
-      enter_task(nullptr, 0);
       try {
         std::string problem;
         const auto where = decode_code_ref(settings);
         const void* initializer = resolve(where, problem);
         if (!initializer) throw std::system_error(errc::function_not_found, problem);
+        memory_.begin_task();
+        enter_task(nullptr, 0);
         reinterpret_cast<void (*)()>(const_cast<void*>(initializer))();
+        leave_copy();
       } catch (...) {
+        leave_copy();
         body = detail::encode_exception(std::current_exception());
         header.type = wire::frame_type::init_failed;
       }
       leave_task();
+      memory_.close_task();
     }
     reply(header, {}, body);
     flush();
@@ -205,38 +215,43 @@ class worker final : lease_source, progress_sink {
     if (!wire::claim(slot, in.header.task, started)) return;  // taken back
     SHMPOOL_FAULT_POINT("worker.claimed");
 
-    // The reader's buffer is needed again if the task asks for memory.
+    // All of the frame: where it lies, the answer goes once somebody asks for memory, be it a thread that an earlier task has
+    // left.
     arguments_.assign(in.body.begin(), in.body.end());
+    segments_.clear();
+    for (std::size_t i = 0; i != in.segment_count(); ++i) segments_.push_back(in.segment(i));
     wire::frame_header header;
     header.task = in.header.task;
     header.slot = in.header.slot;
     task_ = in.header.task;
     detail::packer result(memory_, inline_bytes_);
     memory_.begin_task();
-    enter_task(&slot, in.header.task);
+    enter_task(&slot, header.task);
     try {
       if (!fn.entry) throw std::system_error(errc::function_not_found, fn.problem);
       std::vector<detail::attachment> attachments;
-      for (std::size_t i = 0; i != in.segment_count(); ++i) {
-        const wire::segment_ref ref = in.segment(i);
+      for (const wire::segment_ref& ref : segments_) {
         if (static_cast<detail::access>(ref.access) == detail::access::lease) memory_.add_lease(ref);
         else attachments.push_back(memory_.resolve(ref));
       }
       detail::unpacker arguments(arguments_, attachments);
       detail::invocation call{arguments, result, fn.target};
       fn.entry(call);
+      leave_copy();
       if (result.bytes().size() > wire::max_body) throw std::system_error(errc::message_too_large);
       if (result.attachments().size() > wire::max_segments / 2) {
         throw std::system_error(errc::message_too_large, "too many arrays in one result");
       }
       header.type = wire::frame_type::value;
     } catch (...) {
+      leave_copy();
       result.attachments().clear();
       result.bytes() = detail::encode_exception(std::current_exception());
       header.type = wire::frame_type::error;
     }
     SHMPOOL_FAULT_POINT("worker.ran");
     leave_task();
+    memory_.close_task();
     const std::uint64_t run = monotonic_ns() - started;
     fn.ran(run);
     header.value = run;
@@ -251,6 +266,7 @@ class worker final : lease_source, progress_sink {
       }
     }
     if (arguments_.capacity() > 1024 * 1024) std::vector<std::byte>().swap(arguments_);
+    if (segments_.capacity() > 1024) std::vector<wire::segment_ref>().swap(segments_);
   }
 
   /// Sends what a task (or the initializer) has to say, with the account of its memory.
@@ -264,7 +280,7 @@ class worker final : lease_source, progress_sink {
       ref.flags = wire::flag_result;
       refs.push_back(ref);
     }
-    results.clear();  // before the account: these handles are the parent's from here
+    results.clear();  // before the account, after close_task(): these handles are the parent's from here
     memory_.end_task(refs);
     SHMPOOL_FAULT_POINT("worker.accounted");
     // Before the reply: a segment that was dropped and kept anew is kept. But what the reply gives back is the worker's
@@ -297,6 +313,7 @@ class worker final : lease_source, progress_sink {
   }
 
   void report(std::uint64_t task, double fraction) noexcept override {
+    if (original_.inherited()) return;  // a copy has nothing to say, and perhaps no thread that would give up the lock
     const std::lock_guard lock(replies_mutex_);
     const std::uint64_t now = monotonic_ns();
     if (now - last_progress_ < progress_interval_ns && task == progress_task_) return;
@@ -352,6 +369,7 @@ class worker final : lease_source, progress_sink {
     inbox_.push_back(std::move(stored));
   }
 
+  process_mark original_;
   unique_fd socket_;
   wire::control_page& page_;
   setup_failure failure_;
@@ -362,7 +380,9 @@ class worker final : lease_source, progress_sink {
   request_stream requests_;
   std::deque<stored_frame> inbox_;
   std::unordered_map<std::uint64_t, function> functions_;
+  // Of the task that runs; kept for their memory.
   std::vector<std::byte> arguments_;
+  std::vector<wire::segment_ref> segments_;
   std::size_t inline_bytes_ = 0;
   std::optional<memory_limit> memory_limit_;
   std::uint64_t task_ = 0;

@@ -25,6 +25,7 @@ class memory_segment final : public detail::segment {
     size_ = bytes;
   }
   void last_release() noexcept override {
+    if (!give_up()) return;
     ::operator delete(data_, alignment_);
     delete this;
   }
