@@ -83,6 +83,8 @@ sched::options scheduler_options_of(const pool_options& options) {
 wire::worker_settings settings_of(const pool_options& options) {
   wire::worker_settings settings{};
   settings.nice = options.nice;
+  settings.leave_descendants = options.leave_descendants ? 1 : 0;
+  settings.ignored_signals = worker::ignored_group_signals();
   settings.rlimit_count = static_cast<std::uint32_t>(options.rlimits.size());
   for (std::size_t i = 0; i != options.rlimits.size(); ++i) {
     settings.rlimits[i].resource = options.rlimits[i].first;

@@ -185,6 +185,11 @@ void pool_engine::on_server_lost(clock::time_point now) {
   server_.reset();
   for (const auto& [id, each] : links_) {
     if (each->state == link::stage::gone) continue;
+    // It would have ended what the worker's tasks have started. Since Linux 6.9 the process group can be named safely.
+    if (each->process && !options_.leave_descendants) {
+      constexpr unsigned process_group = 4;  // PIDFD_SIGNAL_PROCESS_GROUP
+      ::syscall(SYS_pidfd_send_signal, each->process.get(), SIGKILL, nullptr, process_group);
+    }
     each->server_gone = !each->worker_end;
     each->status_due.reset();
     // One that it was to start may never have been there; else it is dying. One that it has not been told of is for the next,

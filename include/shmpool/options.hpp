@@ -97,6 +97,9 @@ struct pool_options {
   std::chrono::microseconds spin = std::chrono::microseconds{50};
   /// Runs in each worker before its first task. If it throws, the pool is broken and says so.
   void (*initializer)() = nullptr;
+  /// What tasks have started (programs, forks, and what those have started) is killed when its worker ends, however that
+  /// ends. True leaves it running, for tasks that start daemons. See docs/guarantees.md for what is found and what is not.
+  bool leave_descendants = false;
   /// Added to the nice value of the workers, 0 to 19.
   int nice = 0;
   /// CPUs that the workers may run on; empty means those of this process.

@@ -25,6 +25,8 @@ struct worker_settings {
     std::int32_t resource;
     std::uint64_t value;
   } rlimits[max_rlimits];
+  std::uint32_t leave_descendants;  ///< not 0: what its tasks have started may live on when it has ended
+  std::uint32_t ignored_signals;    ///< bit n: signal n, which is ignored in the application
   std::uint32_t use_affinity;
   cpu_set_t affinity;
 };

@@ -1,7 +1,9 @@
 // The fork server: a small single-threaded process that forks workers, reaps them, reports how they ended, and cleans up
 // when the parent is gone, however it went.
+#include "worker/descendants.hpp"
 #include "worker/fork_server.hpp"
 #include "worker/hygiene.hpp"
+#include "worker/reply_stream.hpp"
 #include "worker/worker_main.hpp"
 
 #include "fault_point.hpp"
@@ -61,8 +63,7 @@ class server {
 
   [[noreturn]] void run() {
     while (!parent_gone_) wait_and_serve();
-    for (const child& each : children_) ::kill(each.pid, SIGKILL);
-    for (const child& each : children_) ::waitpid(each.pid, nullptr, 0);
+    end_workers();
     shm::unlink_pools(std::move(pool_ids_));
     reap_orphans();  // a pool that was being made, and that the parent had no time to tell of
     ::_exit(0);
@@ -84,8 +85,14 @@ class server {
   struct child {
     pid_t pid;
     std::uint32_t worker;
-    pool* owner;  // null once the pool is closed
+    pool* owner;                // null once the pool is closed
+    bool leave_descendants;
   };
+
+  child* find(pid_t pid) noexcept {
+    const auto found = std::find_if(children_.begin(), children_.end(), [&](const child& each) { return each.pid == pid; });
+    return found == children_.end() ? nullptr : &*found;
+  }
 
   void wait_and_serve() {
     std::vector<pollfd> wait{{root_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}, {parent_process_.get(), POLLIN, 0}};
@@ -123,8 +130,25 @@ class server {
       ::usleep(5000);
       return;
     }
-    for (const child& each : children_) ::kill(each.pid, SIGKILL);
+    for (const child& each : children_) ::kill(each.leave_descendants ? each.pid : -each.pid, SIGKILL);
     ::_exit(1);
+  }
+
+  /// And what they have started.
+  void end_workers() {
+    for (const child& each : children_) ::kill(each.pid, SIGKILL);
+    while (!children_.empty()) {
+      const child last = children_.back();
+      siginfo_t info{};
+      while (::waitid(P_PID, static_cast<id_t>(last.pid), &info, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
+      }
+      if (!last.leave_descendants) descendants_.end_session(last.pid);
+      ::waitpid(last.pid, nullptr, 0);
+      children_.pop_back();
+    }
+    // Where a pool wants its daemons left, one cannot tell them from what others have started.
+    if (leaves_descendants_) descendants_.look([](pid_t) { return false; });
+    else descendants::end_all();
   }
 
   void accept_pool() {
@@ -182,6 +206,7 @@ class server {
     oom_score_.raise();
     const pid_t pid = ::fork();
     const int failure_of_fork = errno;
+    if (pid != 0 && ::getpid() != self_) ::_exit(copy_status);  // a handler of pthread_atfork has forked
     if (pid != 0) oom_score_.restore();
     if (pid < 0) return report_failure(owner, message.head.worker, failure_of_fork, wire::failed_call::fork);
     if (pid == 0) {
@@ -190,7 +215,9 @@ class server {
       run_worker(std::move(socket), std::move(control), failure);
     }
     SHMPOOL_FAULT_POINT("server.forked");
-    children_.push_back({pid, message.head.worker, &owner});
+    const bool leaves_descendants = message.settings.leave_descendants != 0;
+    leaves_descendants_ |= leaves_descendants;
+    children_.push_back({pid, message.head.worker, &owner, leaves_descendants});
     wire::server_message answer;
     answer.type = wire::server_message_type::spawned;
     answer.worker = message.head.worker;
@@ -211,25 +238,36 @@ class server {
     signalfd_siginfo ignored[8];
     while (::read(signals_.get(), ignored, sizeof ignored) > 0) {
     }
-    for (;;) {
-      int status = 0;
-      rusage usage{};
-      const pid_t pid = ::wait4(-1, &status, WNOHANG, &usage);
-      if (pid <= 0) return;
-      const auto found = std::find_if(children_.begin(), children_.end(), [&](const child& each) { return each.pid == pid; });
-      if (found == children_.end()) continue;
-      if (found->owner) {
-        wire::server_message message;
-        message.type = wire::server_message_type::exited;
-        message.worker = found->worker;
-        message.pid = pid;
-        message.status = status;
-        message.max_rss_bytes = static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
-        SHMPOOL_FAULT_POINT("server.reaped");
-        send(*found->owner, message, {});
+    bool any = true;
+    while (std::exchange(any, false)) {
+      for (;;) {
+        siginfo_t dead{};
+        if (::waitid(P_ALL, 0, &dead, WEXITED | WNOHANG | WNOWAIT) != 0 || dead.si_pid == 0) break;
+        reap(dead.si_pid);
+        any = true;
       }
-      children_.erase(found);
+      descendants_.look([this](pid_t pid) { return find(pid) != nullptr; });  // those that have died meanwhile may have left more
     }
+  }
+
+  /// One that is dead.
+  void reap(pid_t pid) {
+    child* const found = find(pid);
+    if (found && !found->leave_descendants) descendants_.end_session(pid);
+    int status = 0;
+    rusage usage{};
+    if (::wait4(pid, &status, 0, &usage) != pid || !found) return;
+    if (found->owner) {
+      wire::server_message message;
+      message.type = wire::server_message_type::exited;
+      message.worker = found->worker;
+      message.pid = pid;
+      message.status = status;
+      message.max_rss_bytes = static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+      SHMPOOL_FAULT_POINT("server.reaped");
+      send(*found->owner, message, {});
+    }
+    children_.erase(children_.begin() + (found - children_.data()));
   }
 
   void report_failure(pool& to, std::uint32_t worker, int error, wire::failed_call call) {
@@ -276,7 +314,9 @@ class server {
   unsigned poll_failures_ = 0, receive_failures_ = 0;  // in a row
   unique_fd root_, signals_, parent_process_;
   std::vector<std::unique_ptr<pool>> pools_;
-  std::vector<child> children_;
+  std::vector<child> children_;  // the workers
+  descendants descendants_;
+  bool leaves_descendants_ = false;  // a pool has asked for it
   std::vector<std::uint64_t> pool_ids_;  // all there ever were: their names go when the parent has gone
   bool parent_gone_ = false;
 };
@@ -285,6 +325,7 @@ class server {
 
 void run_fork_server(int root, pid_t parent) noexcept {
   ::prctl(PR_SET_NAME, "shmpool-server");
+  ::setsid();  // what is meant for the application's process group is not for the server, which has to clean up after it
   if (close_descriptors_except({root}) != 0) ::_exit(1);  // it would keep open what the application has closed
   occupy_standard_streams();
   reset_signals();

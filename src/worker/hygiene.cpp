@@ -37,6 +37,15 @@ void ignore_group_signals() noexcept {
   for (const int number : group_signals) ::signal(number, SIG_IGN);
 }
 
+std::uint32_t ignored_group_signals() noexcept {
+  std::uint32_t ignored = 0;
+  for (const int number : group_signals) {
+    struct sigaction now {};
+    if (::sigaction(number, nullptr, &now) == 0 && now.sa_handler == SIG_IGN) ignored |= 1U << number;
+  }
+  return ignored;
+}
+
 namespace {
 
 /// Closes [first, last]; 0 or an errno.
@@ -105,9 +114,20 @@ void oom_score::write(int score) noexcept {
 
 namespace {
 
-/// As the server resets all signals before it ignores these, a worker need not do that again.
-void receive_group_signals() noexcept {
-  for (const int number : group_signals) ::signal(number, number == SIGINT ? SIG_IGN : SIG_DFL);
+/// What is sent to every process of a service (its cgroup, say) is for the application to decide, whose end is the worker's
+/// too. A handler that does nothing, since programs that a task starts would inherit it if it were ignored, and could not be
+/// asked to end; but what the application itself ignores stays ignored, in them as well. As the server resets all signals
+/// before it ignores these, a worker need not do that again.
+void leave_group_signals_to_the_application(std::uint32_t ignored) noexcept {
+  struct sigaction nothing {};
+  nothing.sa_handler = [](int) {};
+  nothing.sa_flags = SA_RESTART;
+  ::sigfillset(&nothing.sa_mask);
+  for (const int number : group_signals) {
+    if (number == SIGPIPE) ::signal(number, SIG_DFL);
+    else if ((ignored >> number & 1U) != 0) ::signal(number, SIG_IGN);
+    else ::sigaction(number, &nothing, nullptr);
+  }
   sigset_t none;
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -127,10 +147,11 @@ setup_failure become_worker(pid_t server, const wire::worker_settings& settings,
                             bool null_input) noexcept {
   if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return {"prctl(PR_SET_PDEATHSIG)", errno};
   if (::getppid() != server) ::_exit(0);  // it died before the line above
+  ::setsid();  // a terminal's signals are not for it, and what its tasks start can be told by its session
   ::prctl(PR_SET_NAME, "shmpool-worker");
   if (const int error = close_descriptors_except(keep)) return {"close_range", error};
   if (!null_input && !read_dev_null()) return {"opening /dev/null as standard input", errno};
-  receive_group_signals();
+  leave_group_signals_to_the_application(settings.ignored_signals);
   reseed();
   for (std::uint32_t i = 0; i != settings.rlimit_count; ++i) {
     const rlimit limit{settings.rlimits[i].value, settings.rlimits[i].value};

@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <initializer_list>
 
 namespace shmpool::worker {
@@ -16,6 +17,8 @@ void reset_signals() noexcept;
 /// Ignores what is meant for the whole process group or session: a fork server has to outlive its parent for a moment, to
 /// clean up. become_worker() undoes it.
 void ignore_group_signals() noexcept;
+/// Those of them that this process ignores: bit n for signal n.
+std::uint32_t ignored_group_signals() noexcept;
 
 /// The input of the application is not for workers: puts /dev/null in its place, or an empty file where there is none. The
 /// fork server does it for all of them; false if it could not.
@@ -53,7 +56,7 @@ struct setup_failure {
 };
 
 /// What is left to do in a fork of the server, whose signals were reset: the worker dies with `server` (and at once if that
-/// is dead already), ignores SIGINT (the parent decides), reads /dev/null (if the server does not: `null_input`), has random
+/// is dead already), leads a session, leaves SIGINT, SIGTERM, SIGHUP and SIGQUIT to the application, reads /dev/null (if the server does not: `null_input`), has random
 /// generators of its own, and has the limits, nice value and CPUs of `settings`. Returns what the kernel refused, which must
 /// not run silently without it; calls _exit if the server is gone.
 setup_failure become_worker(pid_t server, const wire::worker_settings& settings, std::initializer_list<int> keep,
