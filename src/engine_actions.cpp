@@ -32,7 +32,7 @@ void pool_engine::run_actions(clock::time_point now) {
         break;
       case kind::request_stop: {
         const task& which = *static_cast<task*>(next.context);
-        if (which.on) which.on->slot(which.slot).stop.store(which.id, std::memory_order_release);
+        if (which.on) which.on->slot(which.slot).stop.store(which.on->handover_in(which.slot), std::memory_order_release);
         break;
       }
       case kind::retire_worker:
@@ -77,7 +77,7 @@ std::vector<sched::task_id> pool_engine::strip(link& which) {
     auto* each = id == 0 ? nullptr : static_cast<task*>(scheduler_->assigned_context(which.id, id));
     if (!each) continue;
     // By compare-and-swap, as it may live for a moment yet.
-    if (!wire::take_back(which.slot(slot), id)) started.push_back(id);
+    if (!wire::take_back(which.slot(slot), which.handover_in(slot))) started.push_back(id);
     unassign(*each);
   }
   return started;
@@ -101,7 +101,7 @@ void pool_engine::assign(link& to, task& what, clock::time_point now) {
   wire::frame_header header;
   header.type = wire::frame_type::task;
   header.slot = what.slot;
-  header.task = what.id;
+  header.task = to.handover_in(what.slot);
   header.value = what.function;
   to.queue_frame(header, refs, what.arguments);
 }
@@ -154,7 +154,8 @@ void pool_engine::lease_for(link& to, task& what, std::vector<wire::segment_ref>
 
 bool pool_engine::take_back(sched::worker_id worker, sched::task_id id) noexcept {
   auto* which = static_cast<task*>(scheduler_->assigned_context(worker, id));
-  if (!which || !which->on || !wire::take_back(which->on->slot(which->slot), id)) return false;
+  if (!which || !which->on) return false;
+  if (!wire::take_back(which->on->slot(which->slot), which->on->handover_in(which->slot))) return false;
   unassign(*which);
   return true;
 }
@@ -163,7 +164,9 @@ std::optional<sched::time_point> pool_engine::started(sched::worker_id worker, s
   auto* which = static_cast<task*>(scheduler_->assigned_context(worker, id));
   if (!which || !which->on) return std::nullopt;
   const wire::slot& slot = which->on->slot(which->slot);
-  if (slot.word.load(std::memory_order_acquire) != wire::slot_word(id, wire::slot_state::started)) return std::nullopt;
+  if (slot.word.load(std::memory_order_acquire) != wire::slot_word(which->on->handover_in(which->slot), wire::slot_state::started)) {
+    return std::nullopt;
+  }
   // steady_clock is CLOCK_MONOTONIC, the same in every process. The worker cannot have started it before it had it, nor
   // later than it was first seen to have: a time that is always now would put a deadline off for ever.
   which->seen_started = std::min(which->seen_started, clock::now());

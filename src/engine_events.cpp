@@ -168,7 +168,7 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
       if (!on_need(from, in)) return violated(from, "it asked for memory without a task, or before it had its answer", now), false;
       return true;
     case wire::frame_type::progress: {
-      const auto* which = static_cast<task*>(scheduler_->assigned_context(from.id, in.header.task));
+      const auto* which = static_cast<task*>(scheduler_->assigned_context(from.id, from.task_of(in.header.task)));
       const auto fraction = std::bit_cast<double>(in.header.value);
       // Of a task that has ended meanwhile, or a number that is none: nothing to tell.
       if (which && which->on_progress && fraction >= 0 && fraction <= 1) {
@@ -228,8 +228,9 @@ bool pool_engine::on_account(link& from, task* of, const wire::frame& in) {
 }
 
 bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point now) {
-  if (in.header.task == 0 || from.task_in(in.header.slot) != in.header.task) return false;
-  auto* which = static_cast<task*>(scheduler_->assigned_context(from.id, in.header.task));
+  const sched::task_id id = from.task_in(in.header.slot);
+  if (id == 0 || from.handover_in(in.header.slot) != in.header.task) return false;
+  auto* which = static_cast<task*>(scheduler_->assigned_context(from.id, id));
   if (!which || !on_account(from, which, in)) return false;
 
   // What the result refers to must be what this worker has, within its bounds, and no more writable than it was given.
@@ -279,7 +280,7 @@ bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point
   }
   if (!thrown) result.bytes.assign(in.body.begin(), in.body.end());
   // From here nothing can fail for want of memory: what the scheduler has forgotten is completed.
-  if (!scheduler_->replied(from.id, in.header.task, run, now)) return false;
+  if (!scheduler_->replied(from.id, id, run, now)) return false;
   from.found_busy(now);
   result.run = run;
   result.worker_pid = from.pid;
@@ -304,7 +305,7 @@ bool pool_engine::on_need(link& from, const wire::frame& in) {
   if (from.answer_waits) return false;
   task* which = nullptr;
   if (in.header.task != 0) {
-    which = static_cast<task*>(scheduler_->assigned_context(from.id, in.header.task));
+    which = static_cast<task*>(scheduler_->assigned_context(from.id, from.task_of(in.header.task)));
     if (!which) return false;
   } else if (from.ready) {
     return false;

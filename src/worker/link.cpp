@@ -74,14 +74,22 @@ std::optional<std::uint16_t> link::take_slot(std::uint64_t task) noexcept {
   if (free_slots_ == 0) return std::nullopt;
   const auto index = static_cast<std::uint16_t>(std::countr_zero(free_slots_));
   free_slots_ &= ~(std::uint64_t{1} << index);
-  slots_[index] = task;
+  slots_[index] = {task, ++last_handover_};
   slot(index).stop.store(0, std::memory_order_relaxed);
-  slot(index).word.store(wire::slot_word(task, wire::slot_state::queued), std::memory_order_release);
+  slot(index).word.store(wire::slot_word(last_handover_, wire::slot_state::queued), std::memory_order_release);
   return index;
 }
 
+std::uint64_t link::task_of(std::uint64_t handover) const noexcept {
+  for (std::uint64_t taken = ~free_slots_; taken != 0; taken &= taken - 1) {
+    const assigned& each = slots_[static_cast<std::size_t>(std::countr_zero(taken))];
+    if (each.handover == handover) return each.task;
+  }
+  return 0;
+}
+
 void link::free_slot(std::uint16_t index) noexcept {
-  slots_[index] = 0;
+  slots_[index] = {};
   free_slots_ |= std::uint64_t{1} << index;
   slot(index).word.store(wire::slot_word(0, wire::slot_state::free), std::memory_order_relaxed);
 }
@@ -90,7 +98,7 @@ std::size_t link::started_tasks() const noexcept {
   std::size_t count = 0;
   for (std::uint64_t taken = ~free_slots_; taken != 0; taken &= taken - 1) {
     const auto index = static_cast<std::uint16_t>(std::countr_zero(taken));
-    const auto started = wire::slot_word(slots_[index], wire::slot_state::started);
+    const auto started = wire::slot_word(slots_[index].handover, wire::slot_state::started);
     if (slot(index).word.load(std::memory_order_relaxed) == started) ++count;
   }
   return count;

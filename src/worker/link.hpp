@@ -64,6 +64,7 @@ class link {
   explicit link(std::uint32_t id);
 
   const std::uint32_t id;
+  std::uint32_t place = 0;  ///< this_task::worker_index(): the lowest that no other worker of the pool has
   stage state = stage::starting;
   pid_t pid = 0;  ///< for messages only: processes are told apart by pidfd
   /// The worker says so itself. The fork server's word, which may come later, replaces it.
@@ -110,12 +111,18 @@ class link {
   std::unordered_set<std::uint64_t> known_segments;
   std::vector<bool> known_functions;
 
-  // ---- Slots.
+  // ---- Slots. Each time that a task is handed to this worker it gets a number of its own, which is what the worker knows it
+  // by: a frame of an earlier time, which may be unread yet, must not claim the slot for a task that was taken back and is handed
+  // over again.
 
-  /// A free slot, or nothing if all are taken.
+  /// A free slot for the task, or nothing if all are taken.
   std::optional<std::uint16_t> take_slot(std::uint64_t task) noexcept;
   void free_slot(std::uint16_t slot) noexcept;
-  std::uint64_t task_in(std::uint16_t slot) const noexcept { return slot < wire::slot_count ? slots_[slot] : 0; }
+  /// The task in the slot, and its number; 0 if it is free.
+  std::uint64_t task_in(std::uint16_t slot) const noexcept { return slot < wire::slot_count ? slots_[slot].task : 0; }
+  std::uint64_t handover_in(std::uint16_t slot) const noexcept { return slot < wire::slot_count ? slots_[slot].handover : 0; }
+  /// The task that the worker has under that number; 0 if it has none.
+  std::uint64_t task_of(std::uint64_t handover) const noexcept;
   wire::slot& slot(std::uint16_t index) const noexcept { return control.page().slots[index]; }
   bool has_tasks() const noexcept { return ~free_slots_ != 0; }
   /// How many of its tasks it has begun.
@@ -190,7 +197,11 @@ class link {
   void announce(std::size_t bytes) noexcept;
 
   unique_fd socket_;
-  std::array<std::uint64_t, wire::slot_count> slots_{};
+  struct assigned {
+    std::uint64_t task = 0, handover = 0;
+  };
+  std::array<assigned, wire::slot_count> slots_{};
+  std::uint64_t last_handover_ = 0;
   std::uint64_t free_slots_ = ~std::uint64_t{0};
   bool polled_ = false;
   std::uint32_t spin_ns_ = 0;

@@ -2,6 +2,8 @@
 // tasks are given and what they return stays as it is. Built with ThreadSanitizer, too.
 #include "api/pool_fixture.hpp"
 
+#include "support/pending_result.hpp"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -127,7 +129,8 @@ TEST(leftover_threads, many_tasks_at_once_get_and_return_their_own) {
   for (int i = 0; i != rounds; ++i) {
     pool.submit(produce, 4, 10 * i, [&, i](std::exception_ptr error, std::vector<values> result) {
       ++ended;
-      if (error || result.size() != 4) ++wrong;
+      EXPECT_FALSE(error) << text_of(error);
+      if (!error && result.size() != 4) ++wrong;
       for (std::size_t k = 0; k != result.size(); ++k) wrong += is_all(result[k], 10 * i + static_cast<int>(k)) ? 0 : 1;
     });
   }

@@ -121,12 +121,13 @@ void check_slots(worker::link& dead, const control_page_input& left) {
   }
   promise(tasks.size() == wire::slot_count, "there are fewer slots than there should be");
   for (std::uint16_t i = 0; i != wire::slot_count; ++i) {
-    const std::uint64_t written = left.word(i, tasks[i]);
+    const std::uint64_t handover = dead.handover_in(i);
+    const std::uint64_t written = left.word(i, handover);
     dead.slot(i).word.store(written);
-    const bool taken = wire::take_back(dead.slot(i), tasks[i]);
-    promise(taken == (written == wire::slot_word(tasks[i], wire::slot_state::queued)),
+    const bool taken = wire::take_back(dead.slot(i), handover);
+    promise(taken == (written == wire::slot_word(handover, wire::slot_state::queued)),
             "a task was taken back that was not waiting, or was not although it was");
-    promise(!wire::claim(dead.slot(i), tasks[i], 1), "a task can be claimed that the parent has decided about");
+    promise(!wire::claim(dead.slot(i), handover, 1), "a task can be claimed that the parent has decided about");
     promise(dead.task_in(i) == tasks[i], "what a worker wrote has changed what the parent knows");
   }
   for (std::uint16_t i = 0; i != wire::slot_count; ++i) dead.free_slot(i);
