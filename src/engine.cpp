@@ -5,6 +5,7 @@
 #include "worker/code_ref.hpp"
 #include "worker/fork_server.hpp"
 #include "worker/hygiene.hpp"
+#include "worker/program_start.hpp"
 
 #include <sched.h>
 #include <sys/resource.h>
@@ -21,9 +22,7 @@
 namespace shmpool {
 
 unsigned default_worker_count() noexcept {
-  cpu_set_t allowed;
-  if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
-  return static_cast<unsigned>(std::max(CPU_COUNT(&allowed), 1));
+  return static_cast<unsigned>(std::max(CPU_COUNT(&worker::process_cpus()), 1));
 }
 
 namespace detail {
@@ -137,7 +136,7 @@ pool_engine::pool_engine(const pool_options& options) : options_(options) {
   store_ = shm::store::open(store_options_of(options));
   unmapped_ = std::make_shared<unmap_list>();
   store_->subscribe(unmapped_);
-  server_ = worker::connect_pool(store_->pool_id());
+  server_ = worker::connect_pool(store_->pool_id(), surroundings_);
   SHMPOOL_FAULT_POINT("parent.connected");
   timer_ = unique_fd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
   if (!timer_) throw std::system_error(errno, std::system_category(), "shmpool: timerfd_create");

@@ -16,6 +16,7 @@
 #include "wire/frame.hpp"
 #include "wire/server_protocol.hpp"
 #include "worker/link.hpp"
+#include "worker/surroundings.hpp"
 
 #include <shmpool/detail/engine.hpp>
 
@@ -170,6 +171,7 @@ class pool_engine final : public engine, sched::claims {
 
   // ---- engine_processes.cpp
   void start_worker(sched::worker_id id, bool lasting);
+  std::uint32_t free_place() const;
   void start_failed(link& which, std::string why, clock::time_point now);
   void kill(link& which) noexcept;
   /// Sends to the fork server what has been waiting, as far as its socket takes it.
@@ -198,6 +200,7 @@ class pool_engine final : public engine, sched::claims {
   wire::worker_settings settings_{};
   std::vector<std::byte> hello_, lasting_hello_;  // the latter for workers that do not leave when they are idle
 
+  const worker::surroundings surroundings_;  // of workers: those of now
   unique_fd server_;  // this pool's socket to the fork server
   loop::operation server_watch_;
   unique_fd timer_;

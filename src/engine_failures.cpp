@@ -111,13 +111,13 @@ void pool_engine::connect_server(clock::time_point now) {
     std::string why;
     if (++server_attempts_ <= most_server_attempts) {
       try {
-        server_ = worker::connect_pool(store_->pool_id(), worker::server_start::only_executing);
+        server_ = worker::connect_pool(store_->pool_id(), surroundings_, worker::server_start::only_executing);
         watch_server();
         return send_to_server();
       } catch (const std::exception& error) {
         why = error.what();
       }
-      if (worker::can_execute_server() && server_attempts_ != most_server_attempts) {
+      if (worker::can_execute_server() && server_attempts_ != most_server_attempts && !worker::server_took_too_long()) {
         server_due_ = now + std::chrono::milliseconds(5) * (1U << server_attempts_);
         return;
       }

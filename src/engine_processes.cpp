@@ -37,12 +37,14 @@ void pool_engine::start_worker(sched::worker_id id, bool lasting) {
   worker::occupy_standard_streams();  // the application may have closed them since
   try {
     auto made = std::make_unique<link>(id);
+    made->place = free_place();
     link& to = *links_.emplace(id, std::move(made)).first->second;
     polled_.reserve(links_.size());  // here, where want of memory does no harm
     wire::spawn_message message{};
     message.head.type = wire::server_message_type::spawn;
     message.head.worker = id;
     message.settings = settings_;
+    message.settings.index = to.place;
     unsent_.push_back(message);
     wire::frame_header header;
     header.type = wire::frame_type::hello;
@@ -56,6 +58,15 @@ void pool_engine::start_worker(sched::worker_id id, bool lasting) {
     return;
   }
   send_to_server();
+}
+
+/// The lowest that no worker has.
+std::uint32_t pool_engine::free_place() const {
+  std::vector<bool> taken(links_.size() + 1);
+  for (const auto& [id, each] : links_) {
+    if (each->state != link::stage::gone && each->place < taken.size()) taken[each->place] = true;
+  }
+  return static_cast<std::uint32_t>(std::find(taken.begin(), taken.end(), false) - taken.begin());
 }
 
 void pool_engine::send_to_server() {

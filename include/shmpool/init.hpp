@@ -10,6 +10,13 @@ namespace shmpool {
 /// the process that was started as the fork server it never returns.
 ///
 /// Without it, the server is forked when the first pool is constructed, which must happen while the process has one thread.
+///
+/// Constructors of static objects run again in the server, and what main does before init. Where that matters (a log file that
+/// is truncated when it is opened, say), ask is_worker_image().
 void init(int argc, char** argv);
+
+/// True in a process that was started to be a fork server, and in workers: also in a constructor of a static object. False in
+/// the application, and where a server was forked because the program does not call init.
+bool is_worker_image() noexcept;
 
 }  // namespace shmpool

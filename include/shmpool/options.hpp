@@ -53,7 +53,8 @@ struct worker_exit {
   std::uint64_t tasks = 0;          ///< results that it has sent
 };
 
-/// The number of CPUs that this process may use (its affinity mask), at least 1.
+/// The number of CPUs that this process was started with (by taskset, by its cgroup), at least 1; what threads of it were pinned
+/// to since does not count.
 unsigned default_worker_count() noexcept;
 
 struct pool_options {

@@ -9,10 +9,26 @@
 
 namespace shmpool::wire {
 
-/// Root socket, parent to server: a pool was made. Carries one descriptor, the server's end of the pool's own socket. When
-/// that socket is closed by the parent, the server kills and reaps the pool's workers.
+inline constexpr unsigned resource_count = 16;  // RLIM_NLIMITS
+
+/// What workers have of the process as it was when their pool was made, whichever thread made it, and whatever the server was
+/// started with.
+struct pool_surroundings {
+  cpu_set_t cpus;       ///< those of the process; none: unknown
+  std::int32_t nice;    ///< that of the process
+  std::int32_t umask;   ///< -1: unknown
+  struct {
+    std::uint64_t soft, hard;
+  } limits[resource_count];
+  std::uint32_t has_directory, has_streams, has_environment;  ///< not 0: the descriptors come with the message, in this order
+};
+
+/// Root socket, parent to server: a pool was made. Carries the server's end of the pool's own socket; then, if `with` says so,
+/// the working directory, standard output and standard error, and a file with the environment ("NAME=value", each ended by a
+/// zero byte). When the pool's socket is closed by the parent, the server kills and reaps the pool's workers.
 struct open_pool_message {
   std::uint64_t pool_id;
+  pool_surroundings with;
 };
 
 inline constexpr unsigned max_rlimits = 16;
@@ -27,6 +43,7 @@ struct worker_settings {
   } rlimits[max_rlimits];
   std::uint32_t leave_descendants;  ///< not 0: what its tasks have started may live on when it has ended
   std::uint32_t ignored_signals;    ///< bit n: signal n, which is ignored in the application
+  std::uint32_t index;              ///< this_task::worker_index()
   std::uint32_t use_affinity;
   cpu_set_t affinity;
 };

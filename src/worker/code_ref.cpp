@@ -4,6 +4,7 @@
 
 #include "immortal.hpp"
 #include "worker/module_image.hpp"
+#include "worker/program_file.hpp"
 
 #include <shmpool/detail/little_endian.hpp>
 
@@ -16,7 +17,6 @@
 #include <cinttypes>
 #include <cstdio>
 #include <exception>
-#include <fstream>
 #include <memory>
 #include <mutex>
 #include <tuple>
@@ -63,20 +63,6 @@ std::string program_path() {
   std::array<char, max_path> target;
   const auto size = ::readlink("/proc/self/exe", target.data(), target.size());
   return size > 0 ? std::string(target.data(), static_cast<std::size_t>(size)) : std::string();
-}
-
-/// The file that is mapped at `address`, from /proc/self/maps; empty if there is none.
-std::string mapped_file(std::uintptr_t address) {
-  std::ifstream maps("/proc/self/maps");
-  for (std::string line; std::getline(maps, line);) {
-    std::uintptr_t begin = 0;
-    std::uintptr_t end = 0;
-    if (std::sscanf(line.c_str(), "%" SCNxPTR "-%" SCNxPTR, &begin, &end) != 2) continue;
-    if (address < begin || address >= end) continue;
-    const auto path = line.find('/');
-    return path == std::string::npos ? std::string() : line.substr(path);
-  }
-  return {};
 }
 
 /// A name that dlopen was given relative to a working directory of then would be searched for in that of today.

@@ -2,6 +2,12 @@
 
 #include "wire/fd_passing.hpp"
 #include "wire/server_protocol.hpp"
+#include "worker/own_descriptors.hpp"
+#include "worker/privileges.hpp"
+#include "worker/process_status.hpp"
+#include "worker/program_file.hpp"
+#include "worker/program_start.hpp"
+#include "worker/surroundings.hpp"
 
 #include <shmpool/error.hpp>
 #include <shmpool/init.hpp>
@@ -10,15 +16,14 @@
 #include <poll.h>
 #include <pthread.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <array>
 #include <atomic>
 #include <cerrno>
-#include <charconv>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -27,6 +32,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -35,10 +41,6 @@ extern char** environ;  // NOLINT(readability-redundant-declaration)
 namespace shmpool::worker {
 
 namespace {
-
-/// argv[1] of a program that is executed as the server; the parent's pid follows.
-constexpr std::string_view server_argument = "--shmpool-fork-server=";
-constexpr int server_socket = 3;
 
 /// Makes the dynamic linker look up in the server, once, what each of its workers would look up anew in its first tasks.
 /// Its value tells it from one that the user has set.
@@ -57,15 +59,24 @@ std::pair<unique_fd, unique_fd> seqpacket_pair(int flags) {
   return {unique_fd(ends[0]), unique_fd(ends[1])};
 }
 
-/// The environment of the server; `binding` has to outlive it.
-std::vector<char*> server_environment(std::string& binding, bool bind_eagerly) {
-  std::vector<char*> variables;
-  for (char** each = environ; each && *each; ++each) variables.push_back(*each);
-  binding = std::string(bind_eagerly_name) + "=" + std::string(bind_eagerly_value);
-  if (bind_eagerly && !std::getenv(bind_eagerly_name)) variables.push_back(binding.data());
-  variables.push_back(nullptr);
-  return variables;
-}
+/// The environment of an executed server: that of this process, and what the server is told.
+class server_environment {
+ public:
+  server_environment(pid_t parent, server_mode mode, bool bind_eagerly)
+      : start_(start_variable(parent, mode)), binding_(std::string(bind_eagerly_name) + "=" + std::string(bind_eagerly_value)) {
+    for (char** each = environ; each && *each; ++each) variables_.push_back(*each);
+    variables_.push_back(start_.data());
+    if (bind_eagerly && !std::getenv(bind_eagerly_name)) variables_.push_back(binding_.data());
+    variables_.push_back(nullptr);
+  }
+  server_environment(const server_environment&) = delete;
+  server_environment& operator=(const server_environment&) = delete;
+  char** variables() noexcept { return variables_.data(); }
+
+ private:
+  std::string start_, binding_;
+  std::vector<char*> variables_;
+};
 
 /// In the server: what it executes itself, or its workers do, is not meant.
 void forget_eager_binding() {
@@ -73,52 +84,61 @@ void forget_eager_binding() {
   if (value && value == bind_eagerly_value) ::unsetenv(bind_eagerly_name);
 }
 
-unsigned thread_count() {
-  std::FILE* status = std::fopen("/proc/self/status", "re");
-  if (!status) return 2;  // cannot tell: assume the worse
-  unsigned count = 2;
-  std::array<char, 256> line{};
-  while (std::fgets(line.data(), line.size(), status) != nullptr) {
-    if (std::sscanf(line.data(), "Threads: %u", &count) == 1) break;
-  }
-  std::fclose(status);
-  return count;
+std::string several_threads(unsigned count) {
+  return "the process has " + std::to_string(count) +
+         " threads, and forking it now is not safe; call shmpool::init(argc, argv) as the first line of main, or "
+         "construct the first pool before any thread is started";
 }
 
-/// The one server of this process.
+/// A process that was started to be a server and makes a pool before it has become one would start a server in turn.
+void leave_if_not_a_server_yet() noexcept {
+  if (start_note() || is_born_early()) ::_exit(pool_before_init);
+}
+
+/// The servers of this process: one for all pools, as long as its privileges stay what they are.
 class fork_server {
  public:
   fork_server() noexcept;
 
   void remember_program(char** argv) {
     std::lock_guard lock(mutex_);
-    program_ = argv;
+    program_ = start_arguments().empty() ? argv : start_arguments().data();
+    initialised_ = true;
   }
 
   bool can_execute() {
     std::lock_guard lock(mutex_);
-    return program_ != nullptr;
+    return initialised_;
   }
 
   void ensure() {
+    leave_if_not_a_server_yet();
     std::lock_guard lock(mutex_);
+    leave_to_former_pools();
     if (!root_) start(server_start::any);
   }
 
-  unique_fd connect(std::uint64_t pool_id, server_start how) {
+  unique_fd connect(std::uint64_t pool_id, const surroundings& with, server_start how) {
+    leave_if_not_a_server_yet();
     std::lock_guard lock(mutex_);
     auto [ours, theirs] = seqpacket_pair(SOCK_NONBLOCK);
+    leave_to_former_pools();
     bool new_here = !root_;
     if (new_here) start(how);
     int error;
-    while ((error = introduce(pool_id, theirs.get())) == EPIPE || error == ECONNRESET) {
+    while ((error = introduce(pool_id, with, theirs.get())) == EPIPE || error == ECONNRESET) {
       reap(1000);  // it is dead or dying: its socket goes a moment before the process does
-      if (new_here) refuse_the_hopeless();  // one of before may have had reasons that are gone
+      if (new_here || took_too_long()) refuse_the_hopeless();  // one of before may have had reasons that are gone
       start(how);
       new_here = true;
     }
     if (error != 0) throw_errno(error, "shmpool: sendmsg to the fork server");
     return std::move(ours);
+  }
+
+  bool last_took_too_long() {
+    std::lock_guard lock(mutex_);
+    return took_too_long();
   }
 
   std::string how_last_ended() {
@@ -140,62 +160,107 @@ class fork_server {
   void after_fork_in_copy() noexcept {
     forking_ = false;
     root_.reset();
+    former_.clear();
     pid_ = 0;
     mutex_.unlock();
   }
 
   ~fork_server() {
-    if (!root_ || owner_ != ::getpid()) return;
-    // The server ends when it sees this. Closing alone would not tell it while a child that the application has forked
+    if (owner_ != ::getpid()) return;
+    // A server ends when it sees this. Closing alone would not tell it while a child that the application has forked
     // holds a copy.
-    ::shutdown(root_.get(), SHUT_RDWR);
-    reap(1000);
+    if (root_) ::shutdown(root_.get(), SHUT_RDWR);
+    for (const former& each : former_) ::shutdown(each.root.get(), SHUT_RDWR);
+    if (root_) reap(1000);
+    for (former& each : former_) {
+      root_ = std::move(each.root);
+      pid_ = each.pid;
+      reap(1000);
+    }
   }
 
  private:
+  /// The server that is there was started with other privileges: it serves the pools that it has, and new ones get another.
+  void leave_to_former_pools() {
+    if (!root_ || privileges::now() == started_with_) return;
+    former_.reserve(former_.size() + 1);
+    former_.push_back({std::move(root_), std::exchange(pid_, 0)});
+  }
+
+  bool took_too_long() const noexcept {
+    return last_status_ && WIFSIGNALED(*last_status_) && WTERMSIG(*last_status_) == SIGALRM;
+  }
+
   /// A server that ends at once would be started again for ever. It leaves by exit only when its parent has gone; else it
   /// is a program that does not get to init, or whose libraries are not there any more.
   void refuse_the_hopeless() {
     const bool left = last_status_ && WIFEXITED(*last_status_);
-    if (!left && ++fruitless_ < most_fruitless) return;
+    if (!left && !took_too_long() && ++fruitless_ < most_fruitless) return;
     fruitless_ = 0;
     throw std::system_error(errc::fork_server, end_of_last());
   }
 
   std::string end_of_last() const {
+    const std::string server = "the fork server is this program executed again, which ";
+    const std::string advice = "is shmpool::init(argc, argv) the first line of main?";
+    if (took_too_long()) {
+      return server + "did not get to shmpool::init within " + std::to_string(start_patience_seconds) + " s; " + advice;
+    }
+    if (last_status_ && WIFEXITED(*last_status_)) {
+      switch (WEXITSTATUS(*last_status_)) {
+        case pool_before_init: return server + "made a pool before it called shmpool::init; " + advice;
+        case refused_privileges:
+          return server + "would have gained privileges by that (it is set-user-ID, or has capabilities), which were refused";
+        case threads_from_the_start:
+          return server + "has several threads before its own constructors run, as a library that it is linked with starts one; "
+                          "forking it is not safe";
+        default: break;
+      }
+    }
     std::string end = "is dead";
     if (last_status_ && WIFEXITED(*last_status_)) end = "left with exit code " + std::to_string(WEXITSTATUS(*last_status_));
     else if (last_status_) end = "was killed by signal " + std::to_string(WTERMSIG(*last_status_));
-    return "the fork server is this program executed again, which " + end +
-           " before it did anything; is shmpool::init(argc, argv) the first line of main?";
+    return server + end + " before it did anything; " + advice;
   }
 
   void start(server_start how) {
-    if (program_) {
+    started_with_ = privileges::now();
+    environment_ = environment_now();
+    if (initialised_) {
       execute();
     } else if (how == server_start::only_executing) {
       throw std::system_error(errc::fork_server,
                               "only a program that calls shmpool::init(argc, argv) as the first line of main can start "
                               "it again while pools exist");
-    } else if (const unsigned threads = thread_count(); threads > 1) {
-      throw std::system_error(
-          errc::fork_server,
-          "the process has " + std::to_string(threads) +
-              " threads, and forking it now is not safe; call shmpool::init(argc, argv) as the first line of main, or "
-              "construct the first pool before any thread is started");
+    } else if (const unsigned threads = process_status().threads(); threads > 1) {
+      throw std::system_error(errc::fork_server, several_threads(threads));
     } else {
       fork();
     }
     owner_ = ::getpid();
   }
 
-  /// Executes this very program: /proc/self/exe is the running image even if the file was replaced or removed.
   void execute() {
     auto [ours, theirs] = seqpacket_pair(0);
-    const std::string marker = std::string(server_argument) + std::to_string(::getpid());
-    char* arguments[] = {program_[0], const_cast<char*>(marker.c_str()), nullptr};
-    std::string binding;
-    const std::vector<char*> environment = server_environment(binding, bind_eagerly_);
+    const std::string file = find_program_file();
+    const auto spawn = [&, socket = theirs.get()] { return spawn_server(file, socket); };
+    int error = 0;
+    if (gives_privileges(file) || started_with_.grow_by_executing()) {
+      // What executing gives is not given to who has said so, for good; so a thread says it, of which only that is left. Its
+      // own choice: programs that tasks start do not get their privileges either.
+      std::thread([&] { error = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? spawn() : errno; }).join();
+    } else {
+      error = spawn();
+    }
+    if (error != 0) {
+      pid_ = 0;
+      throw std::system_error(errc::fork_server, "posix_spawn of " + file + ": " + std::system_category().message(error));
+    }
+    root_ = std::move(ours);
+  }
+
+  int spawn_server(const std::string& file, int socket) {
+    server_environment environment(::getpid(), server_mode::at_init, bind_eagerly_);
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     ::posix_spawn_file_actions_init(&actions);
@@ -206,16 +271,14 @@ class fork_server {
     ::posix_spawnattr_setsigdefault(&attributes, &all);
     ::posix_spawnattr_setsigmask(&attributes, &none);
     ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
-    int error = ::posix_spawn_file_actions_adddup2(&actions, theirs.get(), server_socket);
-    if (error == 0) error = ::posix_spawn(&pid_, "/proc/self/exe", &actions, &attributes, arguments, environment.data());
+    int error = ::posix_spawn_file_actions_adddup2(&actions, socket, server_socket);
+#if SHMPOOL_HAS_SPAWN_CLOSEFROM
+    if (error == 0) error = ::posix_spawn_file_actions_addclosefrom_np(&actions, server_socket + 1);
+#endif
+    if (error == 0) error = ::posix_spawn(&pid_, file.c_str(), &actions, &attributes, program_, environment.variables());
     ::posix_spawnattr_destroy(&attributes);
     ::posix_spawn_file_actions_destroy(&actions);
-    if (error != 0) {
-      pid_ = 0;
-      throw std::system_error(errc::fork_server,
-                              std::string("posix_spawn of /proc/self/exe: ") + std::system_category().message(error));
-    }
-    root_ = std::move(ours);
+    return error;
   }
 
   void fork() {
@@ -228,15 +291,18 @@ class fork_server {
       forking_ = false;
       throw std::system_error(errc::fork_server, std::string("fork: ") + std::system_category().message(errno));
     }
-    if (pid == 0) run_fork_server(theirs.get(), parent);
+    if (pid == 0) run_fork_server(std::move(theirs), parent, server_start_kind::forked);
     forking_ = false;
     pid_ = pid;
     root_ = std::move(ours);
   }
 
-  int introduce(std::uint64_t pool_id, int channel) {
-    const wire::open_pool_message message{pool_id};
-    const ssize_t sent = wire::send_with_fds(root_.get(), std::as_bytes(std::span(&message, 1)), std::span(&channel, 1), 0);
+  int introduce(std::uint64_t pool_id, const surroundings& with, int channel) {
+    std::vector<unique_fd> owned;
+    const wire::open_pool_message message{pool_id, with.describe(environment_, owned)};
+    std::vector<int> descriptors{channel};
+    for (const unique_fd& each : owned) descriptors.push_back(each.get());
+    const ssize_t sent = wire::send_with_fds(root_.get(), std::as_bytes(std::span(&message, 1)), descriptors, 0);
     return sent < 0 ? static_cast<int>(-sent) : 0;
   }
 
@@ -260,8 +326,17 @@ class fork_server {
     }
   }
 
+  struct former {
+    unique_fd root;
+    pid_t pid;
+  };
+
   std::mutex mutex_;
-  char** program_ = nullptr;
+  bool initialised_ = false;
+  char* const* program_ = nullptr;  // its arguments
+  privileges started_with_;         // of the server
+  std::string environment_;         // of the server
+  std::vector<former> former_;      // servers of pools that were made with other privileges
   pid_t owner_ = 0;
   pid_t pid_ = 0;
   std::optional<int> last_status_;  // of the server that died last
@@ -294,6 +369,10 @@ void server_works() noexcept {
   this_process().works();
 }
 
+bool server_took_too_long() noexcept {
+  return this_process().last_took_too_long();
+}
+
 bool can_execute_server() noexcept {
   return this_process().can_execute();
 }
@@ -306,24 +385,36 @@ void ensure_fork_server() {
   this_process().ensure();
 }
 
-unique_fd connect_pool(std::uint64_t pool_id, server_start how) {
-  return this_process().connect(pool_id, how);
+unique_fd connect_pool(std::uint64_t pool_id, const surroundings& with, server_start how) {
+  return this_process().connect(pool_id, with, how);
+}
+
+void execute_early(const server_start_note& note) noexcept {
+  try {
+    const std::string file = find_program_file();
+    server_environment environment(note.parent, server_mode::early, true);
+    if (::dup2(note.socket, server_socket) == server_socket && close_descriptors_except({server_socket}) == 0) {
+      ::execve(file.c_str(), start_arguments().data(), environment.variables());
+    }
+  } catch (...) {
+  }
+  ::_exit(1);
 }
 
 }  // namespace shmpool::worker
 
-void shmpool::init(int argc, char** argv) {
+void shmpool::init(int, char** argv) {
   using namespace shmpool::worker;
-  if (argc == 2) {
-    const std::string_view argument = argv[1];
-    if (argument.starts_with(server_argument)) {
-      pid_t parent = 0;
-      const std::string_view number = argument.substr(server_argument.size());
-      const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), parent);
-      if (error != std::errc{} || end != number.data() + number.size()) std::exit(2);
-      forget_eager_binding();
-      run_fork_server(server_socket, parent);
-    }
-  }
   remember_program(argv);
+  if (is_born_early()) {
+    start_is_over();
+    run_early_worker();
+  }
+  if (!start_note()) return;
+  const server_start_note note = *std::exchange(start_note(), std::nullopt);
+  start_is_over();
+  forget_eager_binding();
+  // Its workers would wait for the locks of threads that they do not have.
+  if (process_status().threads() > 1 && !start_arguments().empty()) execute_early(note);
+  run_fork_server(unique_fd(note.socket), note.parent, server_start_kind::executed);
 }

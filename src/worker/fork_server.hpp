@@ -13,6 +13,9 @@
 
 namespace shmpool::worker {
 
+class surroundings;
+struct server_start_note;
+
 /// Notes how to execute this program again as the fork server; from shmpool::init.
 void remember_program(char** argv);
 
@@ -26,14 +29,18 @@ enum class server_start : std::uint8_t {
 /// somebody is there to remove it. Throws as connect_pool().
 void ensure_fork_server();
 
-/// Starts the server if there is none, or if it has died, and introduces a pool. Returns the pool's own socket to the
+/// Starts the server if there is none, or if it has died, or if this process has other privileges by now, and introduces a
+/// pool, whose workers shall find what is around it `with`. Returns the pool's own socket to the
 /// server (SOCK_SEQPACKET, non-blocking); closing it makes the server kill and reap the pool's workers. Throws
 /// std::system_error: errc::fork_server with a text that says what to do, also where servers end before they do anything, or
 /// the error of the system call that it names.
-unique_fd connect_pool(std::uint64_t pool_id, server_start how = server_start::any);
+unique_fd connect_pool(std::uint64_t pool_id, const surroundings& with, server_start how = server_start::any);
 
 /// Notes that the server has answered a pool: if it dies, another one will do better than to die at once.
 void server_works() noexcept;
+
+/// True if the server that died last did not get to init in time: the next one will not, either.
+bool server_took_too_long() noexcept;
 
 /// How the server that died last ended, for an error that says that servers do.
 std::string how_server_ended();
@@ -41,7 +48,31 @@ std::string how_server_ended();
 /// True if a server can be started at any time, because the program has called init.
 bool can_execute_server() noexcept;
 
+// ---- In the process that becomes the server, or a worker of it.
+
+/// Exit codes of a program that was executed and does not become a server.
+enum exit_code : int {
+  pool_before_init = 121,
+  threads_from_the_start = 122,
+  refused_privileges = 123,
+};
+
+enum class server_start_kind : std::uint8_t {
+  executed,  ///< the descriptors that are open are the program's own
+  forked,    ///< they are the application's, and no business of workers
+};
+
 /// The loop of the server; never returns. `root` is its end of the root socket, `parent` the process that it serves.
-[[noreturn]] void run_fork_server(int root, pid_t parent) noexcept;
+[[noreturn]] void run_fork_server(unique_fd root, pid_t parent, server_start_kind kind) noexcept;
+
+/// Executes the program once more, to become a server before its constructors run.
+[[noreturn]] void execute_early(const server_start_note& note) noexcept;
+
+/// Called before the constructors of an executed program run: the same loop. Returns in each worker, which goes on to main, and
+/// to init.
+void become_server_early() noexcept;
+/// True in such a worker until run_early_worker().
+bool is_born_early() noexcept;
+[[noreturn]] void run_early_worker() noexcept;
 
 }  // namespace shmpool::worker

@@ -3,10 +3,15 @@
 #include "worker/descendants.hpp"
 #include "worker/fork_server.hpp"
 #include "worker/hygiene.hpp"
+#include "worker/own_descriptors.hpp"
+#include "worker/process_status.hpp"
+#include "worker/program_start.hpp"
 #include "worker/reply_stream.hpp"
+#include "worker/surroundings.hpp"
 #include "worker/worker_main.hpp"
 
 #include "fault_point.hpp"
+#include "immortal.hpp"
 #include "shm/mapping.hpp"
 #include "wire/fd_passing.hpp"
 #include "wire/server_protocol.hpp"
@@ -28,6 +33,7 @@
 #include <cstring>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -47,20 +53,30 @@ int pidfd_open(pid_t pid) noexcept {
   return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
 }
 
+/// What is thrown in a worker whose server runs before the constructors of the program, to get out of the server.
+struct early_worker {
+  unique_fd socket, control;
+  setup_failure failure;
+};
+
 class server {
  public:
-  server(int root, pid_t parent, bool null_input)
-      : self_(::getpid()), parent_(parent), null_input_(null_input), root_(root) {
+  server(unique_fd root, pid_t parent, bool null_input, bool early)
+      : self_(::getpid()), parent_(parent), null_input_(null_input), early_(early), root_(std::move(root)) {
     sigset_t children;
     sigemptyset(&children);
     sigaddset(&children, SIGCHLD);
     ::sigprocmask(SIG_BLOCK, &children, nullptr);
-    signals_ = unique_fd(::signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK));
-    parent_process_ = unique_fd(pidfd_open(parent));
+    signals_ = move_out_of_the_way(unique_fd(::signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK)));
+    parent_process_ = move_out_of_the_way(unique_fd(pidfd_open(parent)));
     // The pid may be of somebody else by now; but our parent is ours for as long as it lives.
     if (::getppid() != parent) parent_gone_ = true;
   }
 
+  server(const server&) = delete;
+  server& operator=(const server&) = delete;
+
+  /// Returns never; but in a worker of an early server it throws early_worker.
   [[noreturn]] void run() {
     while (!parent_gone_) wait_and_serve();
     end_workers();
@@ -73,6 +89,7 @@ class server {
   struct pool {
     std::uint64_t id;
     unique_fd channel;
+    received_surroundings with;
     // What the parent has not taken from the socket's buffer yet.
     struct unsent {
       wire::server_message message;
@@ -163,8 +180,12 @@ class server {
       parent_gone_ = true;  // ended, or executed another program
       return;
     }
-    if (received != sizeof message || fds.size() != 1) return;
-    pools_.push_back(std::make_unique<pool>(pool{message.pool_id, std::move(fds.front()), {}}));
+    if (received != sizeof message || fds.empty()) return;
+    received_surroundings with(message.with, fds, 1);
+    // Those of the thread that started the server need not be the process's.
+    if (CPU_COUNT(&with.cpus()) != 0) ::sched_setaffinity(0, sizeof(cpu_set_t), &with.cpus());
+    pools_.push_back(
+        std::make_unique<pool>(pool{message.pool_id, move_out_of_the_way(std::move(fds.front())), std::move(with), {}}));
     pool_ids_.push_back(message.pool_id);
   }
 
@@ -203,6 +224,8 @@ class server {
 
   void spawn(pool& owner, const wire::spawn_message& message, unique_fd socket, unique_fd control) {
     SHMPOOL_FAULT_POINT("server.asked");
+    socket = move_out_of_the_way(std::move(socket));
+    control = move_out_of_the_way(std::move(control));
     oom_score_.raise();
     const pid_t pid = ::fork();
     const int failure_of_fork = errno;
@@ -211,7 +234,9 @@ class server {
     if (pid < 0) return report_failure(owner, message.head.worker, failure_of_fork, wire::failed_call::fork);
     if (pid == 0) {
       SHMPOOL_FAULT_POINT("worker.born");
-      const setup_failure failure = become_worker(self_, message.settings, {socket.get(), control.get()}, null_input_);
+      const setup_failure failure =
+          become_worker(self_, message.settings, owner.with, {socket.get(), control.get()}, null_input_);
+      if (early_) throw early_worker{std::move(socket), std::move(control), failure};
       run_worker(std::move(socket), std::move(control), failure);
     }
     SHMPOOL_FAULT_POINT("server.forked");
@@ -310,6 +335,7 @@ class server {
 
   const pid_t self_, parent_;
   const bool null_input_;
+  const bool early_;
   oom_score oom_score_;
   unsigned poll_failures_ = 0, receive_failures_ = 0;  // in a row
   unique_fd root_, signals_, parent_process_;
@@ -321,16 +347,50 @@ class server {
   bool parent_gone_ = false;
 };
 
-}  // namespace
+/// The worker that this process has become before its constructors ran.
+std::optional<early_worker>& born_early() noexcept {
+  static detail::immortal<std::optional<early_worker>> instance;
+  return instance.value;
+}
 
-void run_fork_server(int root, pid_t parent) noexcept {
+server make_server(unique_fd root, pid_t parent, bool early) {
   ::prctl(PR_SET_NAME, "shmpool-server");
   ::setsid();  // what is meant for the application's process group is not for the server, which has to clean up after it
-  if (close_descriptors_except({root}) != 0) ::_exit(1);  // it would keep open what the application has closed
   occupy_standard_streams();
   reset_signals();
   ignore_group_signals();
-  server(root, parent, read_dev_null()).run();
+  use_ordinary_scheduling();
+  settle_own_descriptors(root);
+  return server(std::move(root), parent, read_dev_null(), early);
+}
+
+}  // namespace
+
+void run_fork_server(unique_fd root, pid_t parent, server_start_kind kind) noexcept {
+  // It would keep open what the application has closed.
+  if (kind == server_start_kind::forked && close_descriptors_except({root.get()}) != 0) ::_exit(1);
+  make_server(std::move(root), parent, false).run();
+}
+
+void become_server_early() noexcept {
+  if (process_status().threads() > 1) ::_exit(threads_from_the_start);
+  const server_start_note note = *std::exchange(start_note(), std::nullopt);
+  start_is_over();
+  try {
+    make_server(unique_fd(note.socket), note.parent, true).run();
+  } catch (early_worker& born) {
+    born_early() = std::move(born);
+    limit_start();
+  }
+}
+
+bool is_born_early() noexcept {
+  return born_early().has_value();
+}
+
+void run_early_worker() noexcept {
+  early_worker born = *std::exchange(born_early(), std::nullopt);
+  run_worker(std::move(born.socket), std::move(born.control), born.failure);
 }
 
 }  // namespace shmpool::worker

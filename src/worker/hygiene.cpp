@@ -1,6 +1,9 @@
 #include "worker/hygiene.hpp"
 
-#include "shm/mapping.hpp"
+#include "worker/own_descriptors.hpp"
+#include "worker/program_start.hpp"
+#include "worker/surroundings.hpp"
+#include "worker/task_state.hpp"
 
 #include <fcntl.h>
 #include <sched.h>
@@ -44,37 +47,6 @@ std::uint32_t ignored_group_signals() noexcept {
     if (::sigaction(number, nullptr, &now) == 0 && now.sa_handler == SIG_IGN) ignored |= 1U << number;
   }
   return ignored;
-}
-
-namespace {
-
-/// Closes [first, last]; 0 or an errno.
-int close_range(unsigned first, unsigned last) noexcept {
-  if (first > last || ::syscall(SYS_close_range, first, last, 0) == 0) return 0;
-  // A sandbox may not know the call. One by one, then, which takes a while where the limit is high.
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return errno;
-  for (auto fd = rlim_t{first}; fd <= last && fd < std::min<rlim_t>(limit.rlim_cur, 1U << 20); ++fd) ::close(static_cast<int>(fd));
-  return 0;
-}
-
-}  // namespace
-
-int close_descriptors_except(std::initializer_list<int> keep) noexcept {
-  std::array<int, 8> sorted{};
-  const std::size_t count = std::min(keep.size(), sorted.size());
-  std::copy_n(keep.begin(), count, sorted.begin());
-  std::sort(sorted.begin(), sorted.begin() + static_cast<std::ptrdiff_t>(count));
-  unsigned first = 3;
-  for (std::size_t i = 0; i != count; ++i) {
-    if (sorted[i] < 3) continue;
-    const auto kept = static_cast<unsigned>(sorted[i]);
-    if (kept > first) {
-      if (const int error = close_range(first, kept - 1)) return error;
-    }
-    first = kept + 1;
-  }
-  return close_range(first, ~0U);
 }
 
 void occupy_standard_streams() noexcept {
@@ -133,34 +105,48 @@ void leave_group_signals_to_the_application(std::uint32_t ignored) noexcept {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-void reseed() noexcept {
-  unsigned seed = static_cast<unsigned>(::getpid());
-  if (::getrandom(&seed, sizeof seed, GRND_NONBLOCK) < 0) seed *= 2654435761U;
-  ::srand(seed);
-  ::srandom(seed);
-  ::srand48(static_cast<long>(seed));
+/// Of the C library: what else there is in the program it has to seed itself, from what this returns.
+std::uint64_t reseed() noexcept {
+  auto seed = static_cast<std::uint64_t>(::getpid());
+  if (::getrandom(&seed, sizeof seed, GRND_NONBLOCK) != sizeof seed) seed *= 0x9e3779b97f4a7c15U;
+  const auto low = static_cast<unsigned>(seed);
+  ::srand(low);
+  ::srandom(low);
+  ::srand48(static_cast<long>(low));
+  return seed;
 }
 
 }  // namespace
 
-setup_failure become_worker(pid_t server, const wire::worker_settings& settings, std::initializer_list<int> keep,
-                            bool null_input) noexcept {
+void use_ordinary_scheduling() noexcept {
+  const int policy = ::sched_getscheduler(0) & ~SCHED_RESET_ON_FORK;
+  const sched_param ordinary{};
+  if (policy != SCHED_OTHER && policy != SCHED_BATCH && policy != SCHED_IDLE) ::sched_setscheduler(0, SCHED_OTHER, &ordinary);
+  ::prctl(PR_SET_TIMERSLACK, 50'000);
+}
+
+setup_failure become_worker(pid_t server, const wire::worker_settings& settings, received_surroundings& with,
+                            std::initializer_list<int> keep, bool null_input) noexcept {
   if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return {"prctl(PR_SET_PDEATHSIG)", errno};
   if (::getppid() != server) ::_exit(0);  // it died before the line above
   ::setsid();  // a terminal's signals are not for it, and what its tasks start can be told by its session
   ::prctl(PR_SET_NAME, "shmpool-worker");
-  if (const int error = close_descriptors_except(keep)) return {"close_range", error};
+  if (const setup_failure failure = with.apply(); failure.call) return failure;  // it has descriptors that are closed next
+  if (const int error = close_own_descriptors_except(keep)) return {"close_range", error};
   if (!null_input && !read_dev_null()) return {"opening /dev/null as standard input", errno};
   leave_group_signals_to_the_application(settings.ignored_signals);
-  reseed();
+  note_worker(settings.index, reseed());
   for (std::uint32_t i = 0; i != settings.rlimit_count; ++i) {
     const rlimit limit{settings.rlimits[i].value, settings.rlimits[i].value};
     if (::setrlimit(static_cast<__rlimit_resource_t>(settings.rlimits[i].resource), &limit) != 0) {
       return {"setrlimit, for pool_options::rlimits", errno};
     }
   }
-  if (settings.use_affinity != 0 && ::sched_setaffinity(0, sizeof settings.affinity, &settings.affinity) != 0) {
-    return {"sched_setaffinity, for pool_options::cpu_affinity", errno};
+  if (settings.use_affinity != 0) {
+    if (::sched_setaffinity(0, sizeof settings.affinity, &settings.affinity) != 0) {
+      return {"sched_setaffinity, for pool_options::cpu_affinity", errno};
+    }
+    set_process_cpus(settings.affinity);
   }
   if (settings.nice != 0 && ::setpriority(PRIO_PROCESS, 0, ::getpriority(PRIO_PROCESS, 0) + settings.nice) != 0) {
     return {"setpriority, for pool_options::nice", errno};

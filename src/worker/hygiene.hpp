@@ -11,6 +11,8 @@
 
 namespace shmpool::worker {
 
+class received_surroundings;
+
 /// Default dispositions for all signals, then an empty mask.
 void reset_signals() noexcept;
 
@@ -23,9 +25,6 @@ std::uint32_t ignored_group_signals() noexcept;
 /// The input of the application is not for workers: puts /dev/null in its place, or an empty file where there is none. The
 /// fork server does it for all of them; false if it could not.
 bool read_dev_null() noexcept;
-
-/// Closes every descriptor above 2 except `keep`. 0 or an errno.
-int close_descriptors_except(std::initializer_list<int> keep) noexcept;
 
 /// Opens the standard streams that are closed, on /dev/null. Else descriptors of this library take their numbers, and
 /// what somebody prints goes into a socket.
@@ -57,9 +56,12 @@ struct setup_failure {
 
 /// What is left to do in a fork of the server, whose signals were reset: the worker dies with `server` (and at once if that
 /// is dead already), leads a session, leaves SIGINT, SIGTERM, SIGHUP and SIGQUIT to the application, reads /dev/null (if the server does not: `null_input`), has random
-/// generators of its own, and has the limits, nice value and CPUs of `settings`. Returns what the kernel refused, which must
+/// generators of its own, finds the surroundings of its pool, and has the limits, nice value and CPUs of `settings`. Returns what the kernel refused, which must
 /// not run silently without it; calls _exit if the server is gone.
-setup_failure become_worker(pid_t server, const wire::worker_settings& settings, std::initializer_list<int> keep,
-                            bool null_input) noexcept;
+setup_failure become_worker(pid_t server, const wire::worker_settings& settings, received_surroundings& with,
+                            std::initializer_list<int> keep, bool null_input) noexcept;
+
+/// Leaves a real-time scheduling class and timer slack that a thread of the application had when it started the server.
+void use_ordinary_scheduling() noexcept;
 
 }  // namespace shmpool::worker

@@ -14,25 +14,6 @@ constexpr std::uint64_t round_up(std::uint64_t size, std::uint64_t alignment) no
   return (size + alignment - 1) & ~(alignment - 1);
 }
 
-/// The description of the first NT_GNU_BUILD_ID note in a PT_NOTE segment.
-std::span<const std::byte> find_build_id(std::span<const std::byte> notes, std::uint64_t alignment) noexcept {
-  constexpr char owner[] = "GNU";
-  std::uint64_t at = 0;  // each step stays below notes.size() + 2^33
-  while (at < notes.size() && notes.size() - at >= sizeof(ElfW(Nhdr))) {
-    ElfW(Nhdr) header;
-    std::memcpy(&header, notes.data() + at, sizeof header);
-    const std::uint64_t name = at + sizeof header;
-    const std::uint64_t description = round_up(name + header.n_namesz, alignment);
-    if (description + header.n_descsz > notes.size()) break;
-    if (header.n_type == NT_GNU_BUILD_ID && header.n_namesz == sizeof owner &&
-        std::memcmp(notes.data() + name, owner, sizeof owner) == 0) {
-      return notes.subspan(description, header.n_descsz);
-    }
-    at = round_up(description + header.n_descsz, alignment);
-  }
-  return {};
-}
-
 class content_hash {
  public:
   void add(std::span<const std::byte> bytes) noexcept {
@@ -71,6 +52,24 @@ constexpr bool contains(const ElfW(Phdr) & segment, std::uint64_t offset, std::u
 }
 
 }  // namespace
+
+std::span<const std::byte> find_build_id(std::span<const std::byte> notes, std::uint64_t alignment) noexcept {
+  constexpr char owner[] = "GNU";
+  std::uint64_t at = 0;  // each step stays below notes.size() + 2^33
+  while (at < notes.size() && notes.size() - at >= sizeof(ElfW(Nhdr))) {
+    ElfW(Nhdr) header;
+    std::memcpy(&header, notes.data() + at, sizeof header);
+    const std::uint64_t name = at + sizeof header;
+    const std::uint64_t description = round_up(name + header.n_namesz, alignment);
+    if (description + header.n_descsz > notes.size()) break;
+    if (header.n_type == NT_GNU_BUILD_ID && header.n_namesz == sizeof owner &&
+        std::memcmp(notes.data() + name, owner, sizeof owner) == 0) {
+      return notes.subspan(description, header.n_descsz);
+    }
+    at = round_up(description + header.n_descsz, alignment);
+  }
+  return {};
+}
 
 bool module_image::is_code(std::uint64_t offset) const noexcept {
   return std::any_of(segments_.begin(), segments_.end(), [&](const auto& segment) {

@@ -24,6 +24,9 @@ enum class identity_kind : std::uint8_t {
 inline constexpr std::size_t max_build_id = 64;
 inline constexpr std::size_t max_module_id = 1 + max_build_id;
 
+/// The build id in the notes of a module, whose PT_NOTE segment has that alignment (4 or 8); empty if there is none.
+std::span<const std::byte> find_build_id(std::span<const std::byte> notes, std::uint64_t alignment) noexcept;
+
 class module_image {
  public:
   explicit module_image(const dl_phdr_info& info) noexcept

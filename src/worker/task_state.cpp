@@ -12,6 +12,8 @@ std::atomic<const wire::slot*> current_slot{nullptr};
 std::atomic<std::uint64_t> current_task{0};
 std::atomic<bool> running{false};
 std::atomic<worker::progress_sink*> sink{nullptr};
+std::atomic<unsigned> index_of_worker{0};
+std::atomic<std::uint64_t> seed_of_worker{0};
 
 }  // namespace
 
@@ -28,6 +30,19 @@ void worker::enter_task(const wire::slot* in, std::uint64_t task) noexcept {
 void worker::leave_task() noexcept {
   running.store(false, std::memory_order_release);
   current_slot.store(nullptr, std::memory_order_release);
+}
+
+void worker::note_worker(unsigned index, std::uint64_t seed) noexcept {
+  index_of_worker.store(index, std::memory_order_relaxed);
+  seed_of_worker.store(seed, std::memory_order_relaxed);
+}
+
+unsigned this_task::worker_index() noexcept {
+  return index_of_worker.load(std::memory_order_relaxed);
+}
+
+std::uint64_t this_task::worker_seed() noexcept {
+  return seed_of_worker.load(std::memory_order_relaxed);
 }
 
 bool this_task::stop_requested() noexcept {

@@ -22,4 +22,7 @@ void enter_task(const wire::slot* in, std::uint64_t task) noexcept;
 /// No task runs.
 void leave_task() noexcept;
 
+/// What this_task says of the worker; once, when it begins.
+void note_worker(unsigned index, std::uint64_t seed) noexcept;
+
 }  // namespace shmpool::worker

@@ -1,0 +1,65 @@
+// How this process was started, noted before any constructor of the program runs: its arguments, its CPUs, and whether it is
+// the program executed again to be a fork server. That is told by an environment variable, which is taken away at once, and
+// not by the arguments, which a program may make up, rewrite or interpret before it calls init.
+//
+// Thread safety: what is noted is fixed before main; the rest is for the server and for fresh workers, which have one thread.
+#pragma once
+
+#include "unique_fd.hpp"
+
+#include <sched.h>
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+// posix_spawn can close what the program should not have since glibc 2.34. Elsewhere the executed program closes it itself.
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
+#define SHMPOOL_HAS_SPAWN_CLOSEFROM 1
+#else
+#define SHMPOOL_HAS_SPAWN_CLOSEFROM 0
+#endif
+
+namespace shmpool::worker {
+
+/// How a program that was executed again becomes a server.
+enum class server_mode : std::uint8_t {
+  at_init,  ///< when it calls init: its workers are copies of it as it is then, and start soonest
+  early,    ///< before its constructors run, which each worker then does for itself: for programs whose constructors start threads
+};
+
+/// What the executed program is told.
+struct server_start_note {
+  pid_t parent = 0;
+  server_mode mode = server_mode::at_init;
+  int socket = -1;  ///< the server's end of the root socket, above the numbers that programs get
+};
+
+/// The variable, for the environment of the process that is to become a server; its socket has to be descriptor
+/// server_socket there.
+std::string start_variable(pid_t parent, server_mode mode);
+inline constexpr int server_socket = 3;
+
+/// The note, in a process that was executed as a server and has not become one; nothing otherwise.
+std::optional<server_start_note>& start_note() noexcept;
+/// True in a process that was executed as a server, and in what it has forked.
+bool is_server_image() noexcept;
+
+/// The arguments that this process was started with, as they were then; ends with a null pointer. Empty where the C library
+/// does not hand them to constructors.
+const std::vector<char*>& start_arguments() noexcept;
+
+/// The CPUs that this process was started with (by taskset, by its cgroup), whatever a thread of it was pinned to since.
+const cpu_set_t& process_cpus() noexcept;
+/// From here these are.
+void set_process_cpus(const cpu_set_t& cpus) noexcept;
+
+/// How long a process that is started as a server, or as a worker of an early one, may take to get to init.
+inline constexpr unsigned start_patience_seconds = 10;
+/// Ends it after that time, by SIGALRM: a program that does not get to init must not run as the application for long.
+void limit_start() noexcept;
+void start_is_over() noexcept;
+
+}  // namespace shmpool::worker

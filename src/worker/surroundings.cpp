@@ -1,0 +1,130 @@
+#include "worker/surroundings.hpp"
+
+#include "worker/hygiene.hpp"
+#include "worker/own_descriptors.hpp"
+#include "worker/process_status.hpp"
+#include "worker/program_start.hpp"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <utility>
+
+extern char** environ;  // NOLINT(readability-redundant-declaration)
+
+namespace shmpool::worker {
+
+namespace {
+
+/// Reading it from the kernel any other way would change it for a moment, under the eyes of other threads.
+std::int32_t umask_now() {
+  std::int32_t value = -1;
+  const process_status status;
+  if (const auto text = status.field("Umask")) std::from_chars(text->data(), text->data() + text->size(), value, 8);
+  return value;
+}
+
+/// Of the main thread, which is what `nice` and `renice` set for a process.
+std::int32_t nice_now() noexcept {
+  errno = 0;
+  const int value = ::getpriority(PRIO_PROCESS, static_cast<id_t>(::getpid()));
+  return errno == 0 ? value : 0;
+}
+
+unique_fd write_down(const std::string& text) {
+  unique_fd file(::memfd_create("shmpool.environment", MFD_CLOEXEC));
+  if (!file || ::pwrite(file.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) return {};
+  return file;
+}
+
+std::string read_all(const unique_fd& file) {
+  struct stat info {};
+  if (::fstat(file.get(), &info) != 0) return {};
+  std::string text(static_cast<std::size_t>(info.st_size), '\0');
+  if (::pread(file.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) return {};
+  return text;
+}
+
+}  // namespace
+
+std::string environment_now() {
+  std::string text;
+  for (char** each = environ; each && *each; ++each) text.append(*each, std::strlen(*each) + 1);
+  return text;
+}
+
+surroundings::surroundings() : directory_(::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)), environment_(environment_now()) {
+  values_.cpus = process_cpus();
+  values_.nice = nice_now();
+  values_.umask = umask_now();
+  for (unsigned i = 0; i != wire::resource_count; ++i) {
+    rlimit limit{RLIM_INFINITY, RLIM_INFINITY};
+    ::getrlimit(static_cast<__rlimit_resource_t>(i), &limit);
+    values_.limits[i] = {limit.rlim_cur, limit.rlim_max};
+  }
+}
+
+wire::pool_surroundings surroundings::describe(const std::string& environment, std::vector<unique_fd>& descriptors) const {
+  wire::pool_surroundings result = values_;
+  const auto add = [&](unique_fd made) {
+    if (!made) return false;
+    descriptors.push_back(std::move(made));
+    return true;
+  };
+  const auto copy = [](int fd) { return unique_fd(::fcntl(fd, F_DUPFD_CLOEXEC, 3)); };
+  descriptors.reserve(descriptors.size() + 4);
+  result.has_directory = directory_ && add(copy(directory_.get())) ? 1 : 0;
+  unique_fd output = copy(STDOUT_FILENO), error = copy(STDERR_FILENO);
+  if (output && error) result.has_streams = add(std::move(output)) && add(std::move(error)) ? 1 : 0;
+  if (environment != environment_) result.has_environment = add(write_down(environment_)) ? 1 : 0;
+  return result;
+}
+
+received_surroundings::received_surroundings(const wire::pool_surroundings& values, std::vector<unique_fd>& descriptors,
+                                             std::size_t first)
+    : values_(values) {
+  const auto take = [&] { return first < descriptors.size() ? move_out_of_the_way(std::move(descriptors[first++])) : unique_fd(); };
+  if (values.has_directory != 0) directory_ = take();
+  if (values.has_streams != 0) {
+    output_ = take();
+    error_ = take();
+  }
+  if (values.has_environment == 0) return;
+  environment_text_ = read_all(take());
+  for (std::size_t at = 0; at < environment_text_.size(); at += std::strlen(environment_text_.data() + at) + 1) {
+    environment_.push_back(environment_text_.data() + at);
+  }
+  environment_.push_back(nullptr);
+}
+
+setup_failure received_surroundings::apply() noexcept {
+  if (directory_ && ::fchdir(directory_.get()) != 0) return {"fchdir to the directory in which the pool was made", errno};
+  if (output_ && ::dup2(output_.get(), STDOUT_FILENO) < 0) return {"dup2 of standard output", errno};
+  if (error_ && ::dup2(error_.get(), STDERR_FILENO) < 0) return {"dup2 of standard error", errno};
+  if (!environment_.empty()) environ = environment_.data();
+  if (values_.umask >= 0) ::umask(static_cast<mode_t>(values_.umask));
+  if (CPU_COUNT(&values_.cpus) != 0 && ::sched_setaffinity(0, sizeof values_.cpus, &values_.cpus) == 0) {
+    set_process_cpus(values_.cpus);  // for a pool that a task makes
+  }
+  ::setpriority(PRIO_PROCESS, 0, values_.nice);
+  for (unsigned i = 0; i != wire::resource_count; ++i) {
+    const auto resource = static_cast<__rlimit_resource_t>(i);
+    const rlimit wanted{values_.limits[i].soft, values_.limits[i].hard};
+    rlimit now{};
+    if (::getrlimit(resource, &now) != 0 || (now.rlim_cur == wanted.rlim_cur && now.rlim_max == wanted.rlim_max)) continue;
+    if (::setrlimit(resource, &wanted) == 0) continue;
+    now.rlim_cur = std::min(wanted.rlim_cur, now.rlim_max);  // a limit that was given up cannot be had back
+    ::setrlimit(resource, &now);
+  }
+  return {};
+}
+
+}  // namespace shmpool::worker
