@@ -71,7 +71,8 @@ bool read_dev_null() noexcept {
   return null && again([&] { return ::dup2(null.get(), STDIN_FILENO); }) == STDIN_FILENO;
 }
 
-oom_score::oom_score() noexcept : file_(::open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC)) {
+oom_score::oom_score() noexcept
+    : file_(move_out_of_the_way(unique_fd(::open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC)))) {
   char text[16]{};
   if (file_ && ::read(file_.get(), text, sizeof text - 1) <= 0) file_.reset();
   own_ = std::atoi(text);
