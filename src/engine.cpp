@@ -64,7 +64,8 @@ std::size_t default_cache_bytes() noexcept {
 }
 
 shm::store_options store_options_of(const pool_options& options) {
-  return {options.backing, options.max_shm_bytes, options.cache_bytes.value_or(default_cache_bytes()), options.cache_idle};
+  return {options.backing, options.max_shm_bytes, options.cache_bytes.value_or(default_cache_bytes()), options.cache_idle,
+          options.dump_arrays};
 }
 
 sched::options scheduler_options_of(const pool_options& options) {
@@ -292,7 +293,7 @@ pool_stats pool_engine::stats() const {
   result.completed = succeeded_;
   result.failures = failures_;
   result.failed = failures_.threw + failures_.aborted + failures_.deadline_exceeded + failures_.worker_lost +
-                  failures_.protocol_violation + failures_.worker_start_failed + failures_.pool_broken;
+                  failures_.shm_exhausted + failures_.protocol_violation + failures_.worker_start_failed + failures_.pool_broken;
   result.live_segments = memory.live_segments;
   result.cached_segments = memory.cached_segments;
   result.live_bytes = memory.live_bytes;

@@ -136,6 +136,11 @@ class pool_engine final : public engine, sched::claims {
   bool on_frame(link& from, const wire::frame& in, clock::time_point now);
   bool on_result(link& from, const wire::frame& in, clock::time_point now);
   bool on_need(link& from, const wire::frame& in);
+  bool on_open(link& from, const wire::frame& in);
+  /// Says no to a worker that waits for an answer.
+  static void refuse(link& to, std::uint64_t task, std::string_view why);
+  /// The segment as the worker has it, for this task (null: for its initializer) or kept; no handle if it was not given it.
+  static worker::link::kept_segment given(const link& to, const task* of, std::uint64_t segment);
   bool on_account(link& from, task* of, const wire::frame& in);
   void violated(link& from, const char* what, clock::time_point now);
   void break_pool(std::string why, std::exception_ptr cause, clock::time_point now);

@@ -1,6 +1,8 @@
 // What the loop and the workers report; what is heard of their processes is in engine_processes.cpp.
 #include "engine.hpp"
 
+#include "shm/exhausted.hpp"
+
 #include <shmpool/detail/exception_codec.hpp>
 
 #include <unistd.h>
@@ -167,6 +169,9 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
     case wire::frame_type::need:
       if (!on_need(from, in)) return violated(from, "it asked for memory without a task, or before it had its answer", now), false;
       return true;
+    case wire::frame_type::open:
+      if (!on_open(from, in)) return violated(from, "it asked for a segment that it was not given, or before it had its answer", now), false;
+      return true;
     case wire::frame_type::progress: {
       const auto* which = static_cast<task*>(scheduler_->assigned_context(from.id, from.task_of(in.header.task)));
       const auto fraction = std::bit_cast<double>(in.header.value);
@@ -197,25 +202,26 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
   }
 }
 
+worker::link::kept_segment pool_engine::given(const link& to, const task* of, std::uint64_t segment) {
+  link::kept_segment found;
+  if (const auto kept = to.kept.find(segment); kept != to.kept.end()) found = kept->second;
+  const auto add = [&](const shm_handle& each, bool writable) {
+    if (each.get()->id() == segment) found = {each, found.writable || writable};
+  };
+  for (const shm_handle& each : of ? of->leases : to.initializer_leases) add(each, true);
+  if (of) {
+    for (const attachment& each : of->attachments) add(each.handle, each.mode != access::read);
+  }
+  return found;
+}
+
 /// The worker's account of its memory: which files it has made, which segments it keeps. Believed only about segments that
 /// it was given.
 bool pool_engine::on_account(link& from, task* of, const wire::frame& in) {
-  const auto given = [&](std::uint64_t id) {
-    link::kept_segment found;
-    if (const auto kept = from.kept.find(id); kept != from.kept.end()) found = kept->second;
-    const auto add = [&](const shm_handle& each, bool writable) {
-      if (each.get()->id() == id) found = {each, found.writable || writable};
-    };
-    for (const shm_handle& each : of ? of->leases : from.initializer_leases) add(each, true);
-    if (of) {
-      for (const attachment& each : of->attachments) add(each.handle, each.mode != access::read);
-    }
-    return found;
-  };
   for (std::size_t i = 0; i != in.segment_count(); ++i) {
     const wire::segment_ref ref = in.segment(i);
     if ((ref.flags & wire::flag_result) != 0) continue;
-    link::kept_segment segment = given(ref.id);
+    link::kept_segment segment = given(from, of, ref.id);
     if (!segment.handle) return false;
     if ((ref.flags & wire::flag_created) != 0) {
       auto& made = static_cast<shm::pool_segment&>(*segment.handle.get());
@@ -236,6 +242,7 @@ bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point
   // What the result refers to must be what this worker has, within its bounds, and no more writable than it was given.
   outcome result;
   std::vector<std::size_t> used;
+  std::exception_ptr lack;
   for (std::size_t i = 0; i != in.segment_count(); ++i) {
     const wire::segment_ref ref = in.segment(i);
     if ((ref.flags & wire::flag_result) == 0) continue;
@@ -262,7 +269,14 @@ bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point
     if (!found.handle) return false;
     auto& segment = static_cast<shm::pool_segment&>(*found.handle.get());
     if (!segment.created()) return false;
-    if (const std::error_code error = segment.map(static_cast<std::size_t>(ref.offset + ref.length))) return false;
+    if (lack) continue;
+    if (const shm::call_error failed = segment.map(static_cast<std::size_t>(ref.offset + ref.length))) {
+      // The worker has done its part; that this process cannot have the result, or somebody has removed it, is not its fault.
+      if (!shm::is_shortage(failed.code) && failed.code != std::errc::no_such_file_or_directory) return false;
+      lack = std::make_exception_ptr(
+          std::system_error(errc::shm_exhausted, "an array of the result cannot be taken in: " + shm::describe(failed)));
+      continue;
+    }
     result.attachments.push_back({found.handle, ref.offset, ref.length, found.mode == access::read ? access::read : access::own});
   }
 
@@ -278,16 +292,16 @@ bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point
       return false;
     }
   }
-  if (!thrown) result.bytes.assign(in.body.begin(), in.body.end());
+  if (!thrown && !lack) result.bytes.assign(in.body.begin(), in.body.end());
   // From here nothing can fail for want of memory: what the scheduler has forgotten is completed.
   if (!scheduler_->replied(from.id, id, run, now)) return false;
   from.found_busy(now);
   result.run = run;
   result.worker_pid = from.pid;
-  if (thrown) {
+  if (thrown || lack) {
     result.attachments.clear();
-    result.error = std::move(thrown);
-    ++failures_.threw;
+    ++(thrown ? failures_.threw : failures_.shm_exhausted);
+    result.error = thrown ? std::move(thrown) : std::move(lack);
   } else {
     functions_[which->function].result_sizes = std::move(used);
     ++succeeded_;
@@ -337,13 +351,49 @@ bool pool_engine::on_need(link& from, const wire::frame& in) {
     from.queue_frame(header, {&ref, 1}, {});
     leases.push_back(std::move(leased));
   } catch (const std::system_error& error) {
-    header.type = wire::frame_type::refuse;
-    header.value = static_cast<std::uint64_t>(errc::shm_exhausted);
-    const std::string_view text = error.what();
-    from.queue_frame(header, {}, std::as_bytes(std::span(text)));
+    refuse(from, header.task, error.what());
   }
   from.answer_waits = true;
   return true;
+}
+
+/// A worker opens a segment by its name as long as it can: where somebody has removed the name, or the worker has no way to it
+/// any more (a chroot, a filter of system calls), it is given the descriptor.
+bool pool_engine::on_open(link& from, const wire::frame& in) {
+  if (from.answer_waits) return false;
+  task* which = nullptr;
+  if (in.header.task != 0) {
+    which = static_cast<task*>(scheduler_->assigned_context(from.id, in.header.task));
+    if (!which) return false;
+  } else if (from.ready) {
+    return false;
+  }
+  const shm_handle handle = given(from, which, in.header.value).handle;
+  if (!handle) return false;
+  auto& segment = static_cast<shm::pool_segment&>(*handle.get());
+  int fd = -1;
+  if (const shm::call_error failed = segment.find_descriptor(fd)) {
+    refuse(from, in.header.task, shm::describe(failed));
+  } else {
+    wire::segment_ref ref;
+    ref.id = segment.id();
+    ref.flags = wire::flag_with_fd;
+    wire::frame_header header;
+    header.type = wire::frame_type::grant;
+    header.task = in.header.task;
+    from.queue_descriptor(fd, handle);
+    from.queue_frame(header, {&ref, 1}, {});
+  }
+  from.answer_waits = true;
+  return true;
+}
+
+void pool_engine::refuse(link& to, std::uint64_t task, std::string_view why) {
+  wire::frame_header header;
+  header.type = wire::frame_type::refuse;
+  header.task = task;
+  header.value = static_cast<std::uint64_t>(errc::shm_exhausted);
+  to.queue_frame(header, {}, std::as_bytes(std::span(why)));
 }
 
 void pool_engine::violated(link& from, const char* what, clock::time_point) {

@@ -79,6 +79,9 @@ struct pool_options {
   std::optional<std::size_t> cache_bytes = std::nullopt;
   /// A cached segment unused for this long is freed at the pool's next activity.
   std::chrono::milliseconds cache_idle = std::chrono::seconds{30};
+  /// Whether core files have the arrays in them, of this process and of the workers. By default they are left out, as to write
+  /// them takes seconds per gigabyte, for which a crash goes unreported; /proc/<pid>/coredump_filter can only leave out more.
+  bool dump_arrays = false;
   /// Arrays of at most this many bytes travel inside the message instead of in a segment. At most 1 MiB.
   std::size_t inline_bytes = 16 * 1024;
   /// Most tasks that may be queued or run at once; 0 means no bound.

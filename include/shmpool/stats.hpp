@@ -13,6 +13,7 @@ struct failure_counts {
   std::uint64_t aborted = 0;  ///< operation_aborted: cancelled, or the pool was stopped
   std::uint64_t deadline_exceeded = 0;
   std::uint64_t worker_lost = 0;
+  std::uint64_t shm_exhausted = 0;  ///< this process could not take in the result: its limits, or a name that was removed
   std::uint64_t protocol_violation = 0;
   std::uint64_t worker_start_failed = 0;
   std::uint64_t pool_broken = 0;

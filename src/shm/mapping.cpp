@@ -68,12 +68,19 @@ mapping::~mapping() {
   if (data_ != nullptr) ::munmap(data_, size_);
 }
 
-mapping mapping::map(int fd, std::size_t size, bool writable, std::error_code& error) noexcept {
+mapping mapping::map(int fd, std::size_t size, bool writable, std::error_code& error, bool dumped) noexcept {
   const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
   error.clear();
+  // A core file with all arrays in it takes seconds to write, while the task's caller waits to hear of the crash. Best effort.
+  const auto leave_out = [dumped](void* at, std::size_t length) {
+    if (!dumped) ::madvise(at, length, MADV_DONTDUMP);
+  };
   if (size < huge_page_bytes) {
     void* at = ::mmap(nullptr, size, protection, MAP_SHARED, fd, 0);
-    if (at != MAP_FAILED) return {static_cast<std::byte*>(at), size};
+    if (at != MAP_FAILED) {
+      leave_out(at, size);
+      return {static_cast<std::byte*>(at), size};
+    }
     error = last_error();
     return {};
   }
@@ -95,6 +102,7 @@ mapping mapping::map(int fd, std::size_t size, bool writable, std::error_code& e
   }
   if (before != 0) ::munmap(first, before);
   if (before != huge_page_bytes) ::munmap(at + whole, huge_page_bytes - before);
+  leave_out(at, size);
   return {at, size};
 }
 
@@ -142,6 +150,10 @@ unique_fd open_named(const std::string& name, bool writable, std::error_code& er
 
 void unlink_named(const std::string& name) noexcept {
   ::unlink(shm_path{name}.c_str());
+}
+
+std::error_code rename_named(const std::string& from, const std::string& to) noexcept {
+  return ::rename(shm_path{from}.c_str(), shm_path{to}.c_str()) == 0 ? std::error_code{} : last_error();
 }
 
 unique_fd create_memfd(std::uint64_t segment_id, std::size_t capacity, std::error_code& error) noexcept {

@@ -31,8 +31,8 @@ class mapping {
   std::size_t size() const noexcept { return size_; }
   explicit operator bool() const noexcept { return data_ != nullptr; }
 
-  /// Maps `size` bytes of `fd` shared, for reading only or for writing too.
-  static mapping map(int fd, std::size_t size, bool writable, std::error_code& error) noexcept;
+  /// Maps `size` bytes of `fd` shared, for reading only or for writing too. Core files leave it out, unless `dumped`.
+  static mapping map(int fd, std::size_t size, bool writable, std::error_code& error, bool dumped = false) noexcept;
 
  private:
   mapping(std::byte* data, std::size_t size) noexcept : data_(data), size_(size) {}
@@ -54,6 +54,8 @@ unique_fd create_named(const std::string& name, std::size_t capacity, std::error
 unique_fd open_named(const std::string& name, bool writable, std::error_code& error) noexcept;
 /// Unlinks one; a missing name is not an error.
 void unlink_named(const std::string& name) noexcept;
+/// Gives a file another name, in place of a file that may have it.
+std::error_code rename_named(const std::string& from, const std::string& to) noexcept;
 /// Creates a memfd of `capacity` bytes, sealed against shrinking and growing.
 unique_fd create_memfd(std::uint64_t segment_id, std::size_t capacity, std::error_code& error) noexcept;
 

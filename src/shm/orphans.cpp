@@ -1,5 +1,6 @@
-// A pool is dead if its lock file can be locked, or is gone: it is made before the first segment and removed after the
-// last.
+// A pool is dead if its lock file can be locked: it is made before the first segment and removed after the last. Where it is
+// gone, somebody may have removed it under a pool that lives, which makes it again at its next doing; until then a segment
+// counts as used while any process has it open or mapped.
 #include "shm/orphans.hpp"
 
 #include "shm/mapping.hpp"
@@ -16,7 +17,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <csignal>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -46,8 +49,29 @@ std::vector<listed_name> list_names() {
   return names;
 }
 
+/// A claim to a file that nobody else has open or mapped, by a lease for writing: the kernel grants one to nobody but the only
+/// opener. Held until it is destroyed; who opens the file meanwhile is told to try again.
+class sole_claim {
+ public:
+  sole_claim(int directory, const std::string& name) noexcept
+      : file_(::openat(directory, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)) {
+    if (!file_) return;
+    // Who opens the file meanwhile would have SIGIO sent here, which ends a process. SIGURG is ignored where nobody asks.
+    granted_ = ::fcntl(file_.get(), F_SETSIG, SIGURG) == 0 && ::fcntl(file_.get(), F_SETLEASE, F_WRLCK) == 0;
+  }
+  /// False also where nobody can tell.
+  explicit operator bool() const noexcept { return granted_; }
+
+ private:
+  unique_fd file_;
+  bool granted_ = false;
+};
+
+/// Which segments of a pool are to be removed.
+enum class which : std::uint8_t { all, unused };
+
 /// Unlinks those of a pool's names that are segments and really this user's files.
-void remove_segments(std::span<const listed_name> names, reap_result& removed) {
+void remove_segments(std::span<const listed_name> names, which wanted, reap_result& removed) {
   const unique_fd directory{::open(shm_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!directory) return;
   for (const auto& [name, parsed] : names) {
@@ -55,6 +79,8 @@ void remove_segments(std::span<const listed_name> names, reap_result& removed) {
     struct stat info {};
     if (::fstatat(directory.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) continue;
     if (!S_ISREG(info.st_mode) || info.st_uid != ::geteuid()) continue;
+    std::optional<sole_claim> claim;
+    if (wanted == which::unused && !claim.emplace(directory.get(), name)) continue;
     if (::unlinkat(directory.get(), name.c_str(), 0) != 0) continue;  // another reaper was faster
     ++removed.segments;
     removed.bytes += static_cast<std::uint64_t>(info.st_size);
@@ -76,7 +102,7 @@ void reap_pool(std::span<const listed_name> names, reap_result& removed) {
     if (::fstat(lock.get(), &info) != 0 || info.st_nlink == 0) return;  // another reaper is done
   }
   const std::size_t before = removed.segments;
-  remove_segments(names, removed);
+  remove_segments(names, lock ? which::all : which::unused, removed);
   if (lock) unlink_named(name);
   if (lock || removed.segments != before) ++removed.pools;
 }
@@ -118,7 +144,7 @@ std::size_t unlink_pools(std::vector<std::uint64_t> pool_ids) noexcept {
   try {
     std::sort(pool_ids.begin(), pool_ids.end());
     for_each_pool(list_names(), [&](std::uint64_t pool, std::span<const listed_name> names) {
-      if (std::binary_search(pool_ids.begin(), pool_ids.end(), pool)) remove_segments(names, removed);
+      if (std::binary_search(pool_ids.begin(), pool_ids.end(), pool)) remove_segments(names, which::all, removed);
     });
     for (const std::uint64_t pool : pool_ids) unlink_named(lock_name(pool));
   } catch (const std::bad_alloc&) {

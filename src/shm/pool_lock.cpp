@@ -91,6 +91,24 @@ bool is_still_named(int fd, const std::string& name, std::error_code& error) noe
   return again && !error && named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
 }
 
+/// A lock file of its own for this id, locked; null without an error if somebody else has the name, or a reaper was faster.
+/// The registry is locked.
+unique_fd make_locked(std::uint64_t id, std::error_code& error) {
+  const std::string name = lock_name(id);
+  unique_fd fd = create_named(name, 0, error);
+  if (error == std::errc::file_exists) error.clear();
+  if (!fd) return {};
+  SHMPOOL_FAULT_POINT("parent.lock_file");
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) {
+    SHMPOOL_FAULT_POINT("parent.locked");
+    if (is_still_named(fd.get(), name, error)) return fd;
+  } else if (errno != EWOULDBLOCK && errno != EINTR) {
+    error = {errno, std::system_category()};
+  }
+  if (error) unlink_named(name);
+  return {};  // without an error: a reaper has it and removes it
+}
+
 }  // namespace
 
 std::string lock_name(std::uint64_t pool_id) {
@@ -110,25 +128,31 @@ std::unique_ptr<pool_lock> pool_lock::acquire(std::error_code& error) {
   pool_registry::watch_forks();
   for (;;) {
     const std::uint64_t id = random_id();
-    const std::string name = lock_name(id);
     // Held from before the file exists until its lock is in the list, so that no fork can copy a descriptor that the
     // list misses.
     const auto registry = pool_registry::lock();
-    unique_fd fd = create_named(name, 0, error);
-    if (error == std::errc::file_exists) continue;
+    unique_fd fd = make_locked(id, error);
+    if (fd) return std::unique_ptr<pool_lock>{new pool_lock{id, std::move(fd)}};
     if (error) return nullptr;
-    SHMPOOL_FAULT_POINT("parent.lock_file");
-    if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) {
-      SHMPOOL_FAULT_POINT("parent.locked");
-      if (is_still_named(fd.get(), name, error)) return std::unique_ptr<pool_lock>{new pool_lock{id, std::move(fd)}};
-    } else if (errno != EWOULDBLOCK && errno != EINTR) {
-      error = {errno, std::system_category()};
-    }
-    if (error) {
-      unlink_named(name);
-      return nullptr;
-    }
-    // A reaper has it and removes it.
+  }
+}
+
+void pool_lock::restore() noexcept {
+  if (inherited()) return;
+  const auto registry = pool_registry::lock();
+  struct stat info {};
+  if (!fd_ || ::fstat(fd_.get(), &info) != 0 || info.st_nlink != 0) return;
+  try {
+    // Made and locked under another id, and only then given the pool's name: a reaper that came in between the two steps
+    // would take this pool, which has segments, for dead.
+    const std::uint64_t id = random_id();
+    std::error_code error;
+    unique_fd fd = make_locked(id, error);
+    if (!fd) return;
+    if (rename_named(lock_name(id), lock_name(pool_id_))) return unlink_named(lock_name(id));
+    fd_ = std::move(fd);
+  } catch (const std::exception&) {
+    // Out of memory, or of random numbers.
   }
 }
 

@@ -15,12 +15,13 @@
 namespace shmpool::shm {
 
 pool_segment::pool_segment(std::shared_ptr<store> owner, std::uint64_t pool_id, std::uint64_t id, bool named,
-                           std::size_t capacity, std::size_t reserved)
+                           std::size_t capacity, std::size_t reserved, bool dumped)
     : segment(kind::pool, id),
       pool_id_(pool_id),
       capacity_(capacity),
       reserved_(reserved),
       name_(named ? segment_name(pool_id, id) : std::string{}),
+      dumped_(dumped),
       owner_(std::move(owner)) {
   size_ = reserved;
 }
@@ -29,27 +30,31 @@ void pool_segment::unlink() noexcept {
   if (!name_.empty()) unlink_named(name_);
 }
 
-std::error_code pool_segment::create(bool memfd) noexcept {
+call_error pool_segment::create(bool memfd) noexcept {
   std::error_code error;
   unique_fd fd;
   if (memfd) {
     unlink();
     name_.clear();
     fd = create_memfd(id(), capacity_, error);
+    if (error) return {"memfd_create", error};
   } else {
     // Asking first keeps one hopeless request from filling the machine's memory up to the bound.
-    if (free_space().value_or(reserved_) < reserved_) return {ENOSPC, std::system_category()};
+    if (free_space().value_or(reserved_) < reserved_) return {"statfs", {ENOSPC, std::system_category()}};
     fd = create_named(name_, capacity_, error);
     SHMPOOL_FAULT_POINT("parent.segment_named");
+    if (error) return {"open", error};
   }
-  if (error) return error;
-  mapping where = mapping::map(fd.get(), capacity_, true, error);
-  if (!error) error = reserve(fd.get(), where, 0, reserved_);
-  if (error) {
+  call_error failed;
+  mapping where = mapping::map(fd.get(), capacity_, true, error, dumped_);
+  if (error) failed = {"mmap", error};
+  else if ((error = reserve(fd.get(), where, 0, reserved_))) failed = {"fallocate", error};
+  if (failed) {
     unlink();
-    return error;
+    return failed;
   }
   if (memfd) memfd_ = std::move(fd);
+  else kept_.keep(std::move(fd));
   mapping_ = std::move(where);
   data_ = mapping_.data();
   size_ = existing_ = reserved_;
@@ -57,34 +62,72 @@ std::error_code pool_segment::create(bool memfd) noexcept {
   return {};
 }
 
-std::error_code pool_segment::map(std::size_t bytes) noexcept {
+void pool_segment::open_name(unique_fd& fd, std::error_code& error) noexcept {
+  fd = open_named(name_, true, error);
+  if (error == std::errc::no_such_file_or_directory) nameless_.store(true, std::memory_order_release);
+}
+
+call_error pool_segment::find_descriptor(int& fd) noexcept {
+  fd = memfd_.get();
+  if (memfd_) return {};
+  const std::lock_guard lock{lends_mutex_};
+  if (!kept_) {
+    std::error_code error;
+    unique_fd opened;
+    open_name(opened, error);
+    if (error) return {"open", error};
+    kept_.keep(std::move(opened), true);
+  } else {
+    still_named();
+  }
+  fd = kept_.get();
+  return {};
+}
+
+bool pool_segment::still_named() noexcept {
+  if (name_.empty() || !created()) return true;
+  if (nameless()) return false;
+  if (kept_) {
+    struct stat info {};
+    if (::fstat(kept_.get(), &info) == 0 && info.st_nlink == 0) nameless_.store(true, std::memory_order_release);
+  } else {
+    unique_fd opened;
+    std::error_code error;
+    open_name(opened, error);
+    kept_.keep(std::move(opened));
+  }
+  return !nameless();
+}
+
+call_error pool_segment::map(std::size_t bytes) noexcept {
   if (mapped() && bytes <= existing_) return {};
-  if (bytes > reserved_) return make_error_code(errc::protocol_violation);
+  if (bytes > reserved_) return {"", make_error_code(errc::protocol_violation)};
   std::error_code error;
   unique_fd opened;
-  if (!memfd_) {
-    opened = open_named(name_, true, error);
-    if (error) return error;
+  if (!memfd_ && !kept_) {
+    open_name(opened, error);
+    if (error) return {"open", error};
   }
-  const int fd = memfd_ ? memfd_.get() : opened.get();
+  const int fd = memfd_ ? memfd_.get() : kept_ ? kept_.get() : opened.get();
   struct stat info {};
-  if (::fstat(fd, &info) != 0) return {errno, std::system_category()};
+  if (::fstat(fd, &info) != 0) return {"fstat", {errno, std::system_category()}};
   if (!S_ISREG(info.st_mode) || static_cast<std::size_t>(info.st_size) < capacity_) {
-    return make_error_code(errc::protocol_violation);
+    return {"", make_error_code(errc::protocol_violation)};
   }
   mapping fresh;
   if (!mapping_) {
-    fresh = mapping::map(fd, capacity_, true, error);
-    if (error) return error;
+    fresh = mapping::map(fd, capacity_, true, error, dumped_);
+    if (error) return {"mmap", error};
   }
   const std::size_t blocks = static_cast<std::size_t>(info.st_blocks) * 512;
   std::size_t existing = std::min(blocks, reserved_);
   if (existing < bytes) {
     error = reserve(fd, mapping_ ? mapping_ : fresh, existing_, bytes);
-    if (error) return error;
+    if (error) return {"fallocate", error};
     existing = (bytes + page_bytes - 1) / page_bytes * page_bytes;
   }
   if (fresh) mapping_ = std::move(fresh);
+  if (opened) kept_.keep(std::move(opened));
   data_ = mapping_.data();
   size_ = existing_ = std::max(existing_, existing);
   return {};

@@ -4,6 +4,8 @@
 // handed it on yet is the only one who may call mark_created() and map(); the rest is fixed then.
 #pragma once
 
+#include "shm/call_error.hpp"
+#include "shm/kept_descriptor.hpp"
 #include "shm/mapping.hpp"
 
 #include <shmpool/detail/segment.hpp>
@@ -31,8 +33,12 @@ class pool_segment final : public detail::segment {
   std::string name() const override { return name_; }
   /// The store that accounts for it, while somebody holds it.
   store& owner() const noexcept { return *owner_; }
-  /// The memfd, or -1 for a named segment. Owned by the segment.
-  int descriptor() const noexcept { return memfd_.get(); }
+  /// The descriptor by which workers are to know it, or -1 if they can open its name. Owned by the segment.
+  int descriptor() const noexcept { return memfd_ ? memfd_.get() : nameless() ? kept_.get() : -1; }
+  /// For a worker that could not open it: any descriptor of it. The error says why there is none: its name is gone, say.
+  call_error find_descriptor(int& fd) noexcept;
+  /// It had a name, which somebody else has removed.
+  bool nameless() const noexcept { return nameless_.load(std::memory_order_acquire); }
   /// Length of the file; mappings cover all of it.
   std::size_t capacity() const noexcept { return capacity_; }
   /// Bytes from the start whose pages are known to exist (or are granted to the worker that will create them).
@@ -44,7 +50,7 @@ class pool_segment final : public detail::segment {
 
   /// Maps it into this process if it is not; checks first that the file really is as long as it should be and that the
   /// pages of the first `bytes` bytes exist, so that touching them cannot raise SIGBUS. The error names what is wrong.
-  std::error_code map(std::size_t bytes) noexcept;
+  call_error map(std::size_t bytes) noexcept;
   bool mapped() const noexcept { return data() != nullptr; }
 
   /// Bookkeeping of which workers have it mapped, as a hint for placement (worker index modulo 64).
@@ -62,7 +68,7 @@ class pool_segment final : public detail::segment {
   friend void end_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write) noexcept;
 
   pool_segment(std::shared_ptr<store> owner, std::uint64_t pool_id, std::uint64_t id, bool named, std::size_t capacity,
-               std::size_t reserved);
+               std::size_t reserved, bool dumped);
 
   struct lend {
     std::uint64_t offset, length;
@@ -74,7 +80,10 @@ class pool_segment final : public detail::segment {
   void last_release() noexcept override;
 
   /// Creates file, mapping and the pages of reserved() bytes, under the name or, if `memfd`, without one.
-  std::error_code create(bool memfd) noexcept;
+  call_error create(bool memfd) noexcept;
+  /// False if its name is gone, so that it is better not used any more. For whoever has just got it from the cache.
+  bool still_named() noexcept;
+  void open_name(unique_fd& fd, std::error_code& error) noexcept;
   /// All of reserved() is known to exist, not only granted.
   bool complete() const noexcept { return existing_ == reserved_; }
   /// Unlinks the name, if there is one.
@@ -86,7 +95,10 @@ class pool_segment final : public detail::segment {
   std::size_t reserved_;      // what the budget is charged with
   std::size_t existing_ = 0;  // of these, the bytes whose pages this process has seen to
   std::string name_;          // empty for a memfd
+  bool dumped_;       // core files have it
   unique_fd memfd_;
+  kept_descriptor kept_;  // of a named one; once it is handed out, written under lends_mutex_ and while there is none
+  std::atomic<bool> nameless_{false};
   mapping mapping_;
   std::atomic<bool> created_{false};
 

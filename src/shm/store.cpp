@@ -24,6 +24,9 @@ namespace {
 /// Of the whole process, so that ids are unique over all of its pools.
 constinit std::atomic<std::uint64_t> next_segment_id{1};
 
+/// How often a pool at work looks whether its lock file is there.
+constexpr std::chrono::milliseconds lock_interval{500};
+
 /// What no request can exceed without calling the out-of-memory killer.
 std::uint64_t machine_memory() noexcept {
   static const std::uint64_t total = [] {
@@ -90,7 +93,9 @@ shm_handle store::grant(std::size_t bytes, bool named) {
   const std::size_t capacity = size_class(bytes);
   const std::size_t reserved = reserved_length(bytes, capacity);
   const std::uint64_t id = next_segment_id.fetch_add(1, std::memory_order_relaxed);
-  std::unique_ptr<pool_segment> segment{new pool_segment{shared_from_this(), pool_id(), id, named, capacity, reserved}};
+  if (named) impl_->lock->restore();  // before there is a name that it protects
+  std::unique_ptr<pool_segment> segment{
+      new pool_segment{shared_from_this(), pool_id(), id, named, capacity, reserved, impl_->options.dump}};
   segment_chain evicted;
   {
     const std::lock_guard guard{impl_->mutex};
@@ -106,13 +111,13 @@ shm_handle store::grant(std::size_t bytes, bool named) {
 shm_handle store::create(std::size_t bytes, bool named) {
   shm_handle handle = grant(bytes, named);  // if anything fails, its release gives the budget back
   auto& segment = static_cast<pool_segment&>(*handle.get());
-  std::error_code error = segment.create(!named);
-  if (is_shortage(error) && impl_->drop_cache() != 0) error = segment.create(!named);
-  if (error && named && impl_->options.backing == backing::automatic) {
+  call_error failed = segment.create(!named);
+  if (is_shortage(failed.code) && impl_->drop_cache() != 0) failed = segment.create(!named);
+  if (failed && named && impl_->options.backing == backing::automatic) {
     named = false;
-    error = segment.create(true);
+    failed = segment.create(true);
   }
-  if (error) throw_memory_exhausted(bytes, named, error);
+  if (failed) throw_memory_exhausted(bytes, named, failed);
   if (!named) {
     const std::lock_guard guard{impl_->mutex};
     impl_->memfd_used = true;
@@ -123,7 +128,9 @@ shm_handle store::create(std::size_t bytes, bool named) {
 shm_handle store::take_warm(std::size_t bytes, std::optional<std::uint32_t> worker, bool mapped) {
   pool_segment* const taken = impl_->revive({.capacity = size_class(bytes), .bytes = bytes, .worker = worker});
   if (taken == nullptr) return {};
+  const bool reachable = taken->still_named();
   shm_handle handle = hand_out(*taken);
+  if (!reachable) return {};  // its release frees it
   const bool was_mapped = taken->mapped();
   if (taken->complete() && bytes <= taken->reserved_ && (was_mapped || !mapped)) return handle;
 
@@ -165,7 +172,9 @@ shm_handle store::lease(std::size_t bytes, std::uint32_t worker, bool avoid_posi
     if (avoid_posix || free_space().value_or(0) < bytes) return create(bytes, false);
   } else if (free_space().value_or(0) < bytes) {
     impl_->drop_cache();
-    if (free_space().value_or(0) < bytes) throw_memory_exhausted(bytes, true, {ENOSPC, std::system_category()});
+    if (free_space().value_or(0) < bytes) {
+      throw_memory_exhausted(bytes, true, {"statfs", {ENOSPC, std::system_category()}});
+    }
   }
   return grant(bytes, true);
 }
@@ -175,7 +184,10 @@ shm_handle store::lease_cached(std::size_t bytes, std::uint32_t worker) noexcept
   pool_segment* const taken =
       impl_->revive({.capacity = size_class(bytes), .bytes = bytes, .worker = worker, .may_grow = false});
   if (taken == nullptr) return {};
-  return hand_out(*taken);
+  const bool reachable = taken->still_named();
+  shm_handle handle = hand_out(*taken);
+  if (!reachable) handle.reset();
+  return handle;
 }
 
 bool store::can_lend(const shm_handle& handle) const noexcept {
@@ -215,7 +227,12 @@ clear_result store::clear() noexcept {
 }
 
 void store::trim(std::chrono::steady_clock::time_point now) noexcept {
-  if (now.time_since_epoch().count() <= impl_->trim_due.load(std::memory_order_relaxed) || impl_->inert()) return;
+  const auto ticks = now.time_since_epoch().count();
+  if (ticks > impl_->lock_due.load(std::memory_order_relaxed) && !impl_->inert()) {
+    impl_->lock_due.store((now + lock_interval).time_since_epoch().count(), std::memory_order_relaxed);
+    impl_->lock->restore();
+  }
+  if (ticks <= impl_->trim_due.load(std::memory_order_relaxed) || impl_->inert()) return;
   impl_->drop_older_than(now - impl_->options.cache_idle);
 }
 

@@ -25,6 +25,7 @@ struct store_options {
   std::size_t max_bytes = 0;    ///< budget over live and cached segments, 0: none
   std::size_t cache_bytes = 0;  ///< bound of the cache
   std::chrono::milliseconds cache_idle = std::chrono::seconds{30};
+  bool dump = false;  ///< core files of this process have its segments
 };
 
 struct store_stats {
@@ -74,7 +75,8 @@ class store final : public detail::segment_source, public std::enable_shared_fro
 
   /// Frees what is cached; returns how many were freed and how many are still held.
   clear_result clear() noexcept;
-  /// Frees cached segments that have been unused for longer than cache_idle. Cheap if called often.
+  /// Frees cached segments that have been unused for longer than cache_idle, and makes a lock file again that somebody has
+  /// removed. Cheap if called often.
   void trim(std::chrono::steady_clock::time_point now) noexcept;
   /// From here on a segment's last release frees it; what is cached is freed now. Handles stay valid. allocate() and
   /// lease() throw errc::pool_closed. Idempotent.

@@ -27,7 +27,7 @@ pool_segment* store::impl::revive(const segment_cache::wish& wish) noexcept {
 }
 
 bool store::impl::keep(pool_segment& segment) noexcept {
-  if (!segment.created()) return false;
+  if (!segment.created() || segment.nameless()) return false;
   const auto now = clock::now();
   segment_chain evicted;
   {

@@ -32,6 +32,7 @@ struct store::impl {
   const bool names;                         // the shm directory can be used
   std::atomic<bool> closed{false};          // set under the mutex
   std::atomic<clock::rep> trim_due{never};  // until then nothing in the cache is too old
+  std::atomic<clock::rep> lock_due{0};      // when to look next whether the lock file is there
 
   mutable std::mutex mutex;
   segment_cache cache;
@@ -50,7 +51,7 @@ struct store::impl {
   void charge(std::size_t bytes, std::size_t asked, segment_chain& evicted);
   /// Out of the cache and live; null if nothing there fulfils the wish.
   pool_segment* revive(const segment_cache::wish& wish) noexcept;
-  /// Into the cache, if it is open and the segment fits.
+  /// Into the cache, if it is open and the segment fits and has not lost its name.
   bool keep(pool_segment& segment) noexcept;
   /// Frees a live segment.
   void retire(pool_segment& segment) noexcept;

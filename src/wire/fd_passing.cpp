@@ -40,7 +40,8 @@ ssize_t send_with_fds(int socket, std::span<const std::byte> bytes, std::span<co
   }
 }
 
-ssize_t receive_with_fds(int socket, std::span<std::byte> bytes, std::vector<unique_fd>& fds, int flags) noexcept {
+ssize_t receive_with_fds(int socket, std::span<std::byte> bytes, std::vector<unique_fd>& fds, int flags,
+                         bool* dropped) noexcept {
   iovec part{bytes.data(), bytes.size()};
   msghdr message{};
   message.msg_iov = &part;
@@ -67,7 +68,9 @@ ssize_t receive_with_fds(int socket, std::span<std::byte> bytes, std::vector<uni
       fds.emplace_back(fd);
     }
   }
-  if ((message.msg_flags & MSG_CTRUNC) != 0) return -EMFILE;
+  const bool cut_off = (message.msg_flags & MSG_CTRUNC) != 0;
+  if (dropped) *dropped = cut_off;
+  else if (cut_off) return -EMFILE;
   return received;
 }
 

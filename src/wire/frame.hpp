@@ -24,8 +24,8 @@ enum class frame_type : std::uint8_t {
   hello = 1,     ///< first frame: the worker's settings
   function = 2,  ///< gives function number `value` its code references, before the first task that uses it
   task = 3,      ///< run function `value` in `slot`; segments lent and leased; body: arguments
-  grant = 4,     ///< answer to need: one segment
-  refuse = 5,    ///< answer to need: no memory; value: errc, body: text
+  grant = 4,     ///< answer to need and open: one segment
+  refuse = 5,    ///< answer to need and open: no; value: errc, body: text
   unmap = 6,     ///< these segments (ids in the body) are gone: drop their mappings
   leave = 7,     ///< flush what is printed, and exit
   segment = 8,   ///< introduces a memfd, before the first task that refers to it: one segment, one descriptor
@@ -39,6 +39,7 @@ enum class frame_type : std::uint8_t {
   progress = 38,     ///< the task says how far it has come; value: the bits of a double from 0 to 1
   outgrown = 39,     ///< its private resident memory is above the limit; value: bytes
   leaving = 40,      ///< it had nothing to do for so long that it exits now
+  open = 42,         ///< it cannot open the segment `value`, which it was given, and needs its descriptor
   skipped = 41,      ///< no part of the reply stream: what follows begins at position value, as the parent has taken the rest from the ring
 };
 

@@ -185,16 +185,16 @@ TEST(descriptor_limit, is_relieved_by_the_cache) {
 
 TEST(exhausted, says_which_limit_was_reached) {
   const auto says = [](bool named, int error) {
-    return exhausted_text([&] { throw_memory_exhausted(100, named, {error, std::system_category()}); });
+    return exhausted_text([&] { throw_memory_exhausted(100, named, {"mmap", {error, std::system_category()}}); });
   };
   EXPECT_TRUE(has(says(false, EMFILE), "RLIMIT_NOFILE"));
   EXPECT_TRUE(has(says(true, ENOSPC), "/dev/shm"));
-  EXPECT_TRUE(has(says(false, ENOMEM), "memfd says: Cannot allocate memory"));
+  EXPECT_TRUE(has(says(false, ENOMEM), "memfd says: mmap: Cannot allocate memory"));
   EXPECT_TRUE(has(exhausted_text([] { throw_budget_exhausted(7, 5, 6); }), "7 bytes asked, 1 bytes left"));
 }
 
 TEST(exhausted, only_a_shortage_is_worth_a_second_try) {
-  for (const int error : {ENOSPC, ENOMEM, EMFILE, ENFILE, EDQUOT}) {
+  for (const int error : {ENOSPC, ENOMEM, EMFILE, ENFILE, EDQUOT, EFBIG, EAGAIN}) {
     EXPECT_TRUE(is_shortage({error, std::system_category()}));
   }
   EXPECT_FALSE(is_shortage({EACCES, std::system_category()}));

@@ -73,7 +73,7 @@ TEST_F(lease_test, a_missing_file_is_an_error) {
   const auto pool = open();
   const shm_handle lease = pool->lease(64 * KiB, 0);
   segment_of(lease).mark_created();
-  EXPECT_EQ(segment_of(lease).map(64 * KiB), std::errc::no_such_file_or_directory);
+  EXPECT_EQ(segment_of(lease).map(64 * KiB).code, std::errc::no_such_file_or_directory);
   EXPECT_FALSE(segment_of(lease).mapped());
 }
 
@@ -83,7 +83,7 @@ TEST_F(lease_test, a_truncated_file_is_refused) {
   auto& segment = segment_of(lease);
   create_as_worker(segment, segment.reserved());
   ASSERT_EQ(::truncate(path_of(segment.name()).c_str(), 32 * 1024), 0);
-  EXPECT_EQ(segment.map(64 * KiB), errc::protocol_violation);
+  EXPECT_EQ(segment.map(64 * KiB).code, errc::protocol_violation);
   EXPECT_FALSE(segment.mapped());
 }
 
@@ -92,7 +92,7 @@ TEST_F(lease_test, more_than_was_granted_is_refused) {
   const shm_handle lease = pool->lease(64 * KiB, 0);
   auto& segment = segment_of(lease);
   create_as_worker(segment, segment.reserved());
-  EXPECT_EQ(segment.map(segment.capacity() + 1), errc::protocol_violation);
+  EXPECT_EQ(segment.map(segment.capacity() + 1).code, errc::protocol_violation);
 }
 
 TEST_F(lease_test, pages_that_the_worker_did_not_make_are_made_before_they_are_touched) {
