@@ -106,6 +106,7 @@ std::vector<std::byte> hello_of(const pool_options& options, bool lasting) {
   put(std::uint64_t{options.inline_bytes});
   put(static_cast<std::uint64_t>(lasting ? 0 : options.idle_timeout.count()));
   put(std::uint64_t{options.max_worker_rss});
+  put(std::uint8_t{options.dump_arrays});
   put(std::uint8_t{options.initializer != nullptr});
   if (options.initializer) {
     const auto where = worker::locate(reinterpret_cast<const void*>(options.initializer));

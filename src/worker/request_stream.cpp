@@ -46,7 +46,10 @@ request_stream::arrival request_stream::receive() {
 
 /// Bytes received, 0 at the end of the stream, or a negative errno.
 ssize_t request_stream::receive_once(int flags) {
-  const ssize_t received = wire::receive_with_fds(socket_, reader_.prepare(), descriptors_, flags);
+  bool dropped = false;
+  const ssize_t received = wire::receive_with_fds(socket_, reader_.prepare(), descriptors_, flags, &dropped);
+  // One comes with a message at most. The task that it was for has to do without, and the others need not care.
+  if (dropped) descriptors_.emplace_back();
   if (received > 0) {
     taken_in_ += static_cast<std::uint64_t>(received);
     reader_.commit(static_cast<std::size_t>(received));

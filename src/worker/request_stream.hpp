@@ -35,7 +35,8 @@ class request_stream {
   /// Waits for more.
   arrival receive();
 
-  /// The oldest descriptor that was not taken. Leaves the process if there is none.
+  /// The oldest descriptor that was not taken, an empty one if this process had no room for it. Leaves the process if none
+  /// has come.
   unique_fd take_descriptor();
   /// Gives one back, to be taken next.
   void return_descriptor(unique_fd descriptor) { descriptors_.insert(descriptors_.begin(), std::move(descriptor)); }

@@ -1,12 +1,21 @@
 #include "worker/segment_table.hpp"
 
 #include "fault_point.hpp"
+#include "shm/exhausted.hpp"
 
 #include <algorithm>
 #include <cerrno>
 #include <system_error>
 
 namespace shmpool::worker {
+
+namespace {
+
+[[noreturn]] void throw_unmappable(const shm::call_error& failed, const std::string& what = "mapping an array in a worker") {
+  throw std::system_error(errc::shm_exhausted, what + ": " + shm::describe(failed));
+}
+
+}  // namespace
 
 worker_segment::worker_segment(segment_table& table, const wire::segment_ref& ref) noexcept
     : segment(kind::worker, ref.id), table_(table), pool_(ref.pool), memfd_((ref.flags & wire::flag_memfd) != 0) {}
@@ -42,17 +51,39 @@ void segment_table::introduce(const wire::segment_ref& ref, unique_fd descriptor
   if (descriptor) known.memfd = std::move(descriptor);
 }
 
-std::error_code segment_table::create(entry& which) {
+shm::mapping segment_table::map_file(int fd, std::size_t size, bool writable, std::error_code& error) {
+  shm::mapping made = shm::mapping::map(fd, size, writable, error, dumped_);
+  if (error == std::errc::not_enough_memory && drop_idle_mappings()) {
+    made = shm::mapping::map(fd, size, writable, error, dumped_);
+  }
+  return made;
+}
+
+/// Mappings stay when nobody uses them, which saves time only as long as there are few enough. True if there were any.
+bool segment_table::drop_idle_mappings() {
+  bool any = false;
+  for (auto& [id, each] : entries_) {
+    if (each.touched || each.in_use()) continue;
+    any = any || each.readable || each.writable;
+    each.readable.reset();
+    each.writable.reset();
+  }
+  return any;
+}
+
+shm::call_error segment_table::create(entry& which) {
   std::error_code error;
   const std::string name = shm::segment_name(which.ref.pool, which.ref.id);
   const unique_fd file = shm::create_named(name, which.ref.capacity, error);
-  if (error) return error;
+  if (error) return {"open", error};
   SHMPOOL_FAULT_POINT("worker.segment_named");
-  shm::mapping memory = shm::mapping::map(file.get(), which.ref.capacity, true, error);
-  if (!error) error = shm::reserve(file.get(), memory, 0, which.ref.reserved);
-  if (error) {
+  shm::call_error failed;
+  shm::mapping memory = map_file(file.get(), which.ref.capacity, true, error);
+  if (error) failed = {"mmap", error};
+  else if ((error = shm::reserve(file.get(), memory, 0, which.ref.reserved))) failed = {"fallocate", error};
+  if (failed) {
     shm::unlink_named(name);
-    return error;
+    return failed;
   }
   which.writable = std::make_unique<worker_segment>(*this, which.ref);
   which.writable->use(std::move(memory));
@@ -62,19 +93,27 @@ std::error_code segment_table::create(entry& which) {
   return {};
 }
 
+int segment_table::file_of(entry& which, bool writable, unique_fd& opened) {
+  if (which.memfd) return which.memfd.get();
+  std::error_code error;
+  if ((which.ref.flags & wire::flag_memfd) == 0) {
+    opened = shm::open_named(shm::segment_name(which.ref.pool, which.ref.id), writable, error);
+    if (!error) return opened.get();
+    if (shm::is_shortage(error)) throw_unmappable({"open", error});
+  }
+  // Its name was removed, or this worker has no way to it any more. The parent may have it open.
+  which.memfd = parent_.open(which.ref.id);
+  return which.memfd.get();
+}
+
 worker_segment& segment_table::map(entry& which, bool writable) {
   auto& mapped = writable ? which.writable : which.readable;
   if (mapped) return *mapped;
+  unique_fd opened;
+  const int file = file_of(which, writable, opened);
   std::error_code error;
-  shm::mapping memory;
-  if ((which.ref.flags & wire::flag_memfd) != 0) {
-    memory = shm::mapping::map(which.memfd.get(), which.ref.capacity, writable, error);
-  } else {
-    const unique_fd file = shm::open_named(shm::segment_name(which.ref.pool, which.ref.id), writable, error);
-    if (error) throw std::system_error(error, "shmpool: shm_open in a worker");
-    memory = shm::mapping::map(file.get(), which.ref.capacity, writable, error);
-  }
-  if (error) throw std::system_error(error, "shmpool: mmap in a worker");
+  shm::mapping memory = map_file(file, which.ref.capacity, writable, error);
+  if (error) throw_unmappable({"mmap", error});
   mapped = std::make_unique<worker_segment>(*this, which.ref);
   mapped->use(std::move(memory));
   SHMPOOL_FAULT_POINT("worker.mapped");
@@ -113,13 +152,17 @@ shm_handle segment_table::take_lease(std::size_t bytes) {
     if (!best || candidate.ref.reserved < best->ref.reserved) best = &candidate;
   }
   if (!best) return {};
-  if (best->fresh) {
-    if (const std::error_code error = create(*best)) {
-      best->leased = false;
-      throw std::system_error(error, "shmpool: creating a segment in a worker");
-    }
+  // One that cannot be had is dropped, and the parent is asked for another, which then fails for the same reason if it must.
+  if (best->fresh && create(*best)) {
+    best->leased = false;
+    return {};
   }
-  return shm_handle(&map(*best, true));
+  try {
+    return shm_handle(&map(*best, true));
+  } catch (const std::system_error&) {
+    best->leased = false;
+    return {};
+  }
 }
 
 shm_handle segment_table::allocate(std::size_t bytes, std::size_t alignment) {
@@ -130,25 +173,30 @@ shm_handle segment_table::allocate(std::size_t bytes, std::size_t alignment) {
   std::lock_guard lock(mutex_);
   if (!in_task_) return shm_handle(detail::make_heap_segment(bytes, alignment));
   if (shm_handle leased = take_lease(bytes)) return leased;
-  for (bool posix_full = false;;) {
-    auto [ref, descriptor] = parent_.need(bytes, posix_full);
+  for (bool again = false, no_file = false;; again = true) {
+    auto [ref, descriptor] = parent_.need(bytes, no_file);
     entry& known = note(ref);
     if (descriptor) known.memfd = std::move(descriptor);
     touch(known);
     known.leased = true;
     known.fresh = (ref.flags & wire::flag_fresh) != 0;
     if (known.fresh) {
-      if (const std::error_code error = create(known)) {
+      if (const shm::call_error failed = create(known)) {
         known.leased = false;
-        // Full between the parent's look at it and now: once more, with other memory if the pool allows it.
-        if (std::exchange(posix_full, true) || (error.value() != ENOSPC && error.value() != ENOMEM)) {
-          throw std::system_error(errc::shm_exhausted, "creating a segment of " + std::to_string(bytes) +
-                                                           " bytes in a worker: " + error.message());
-        }
+        // Full between the parent's look at it and now, or out of reach for a worker that has locked itself in: once more, with
+        // other memory if the pool allows it.
+        if (again) throw_unmappable(failed, "creating a segment of " + std::to_string(bytes) + " bytes in a worker");
+        no_file = true;
         continue;
       }
     }
-    return shm_handle(&map(known, true));
+    try {
+      return shm_handle(&map(known, true));
+    } catch (const std::system_error&) {
+      // Its name was removed since the parent looked. If it is something else, the next one says the same.
+      known.leased = false;
+      if (again) throw;
+    }
   }
 }
 

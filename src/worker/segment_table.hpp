@@ -6,6 +6,7 @@
 #pragma once
 
 #include "process_mark.hpp"
+#include "shm/call_error.hpp"
 #include "shm/mapping.hpp"
 #include "wire/frame.hpp"
 
@@ -48,6 +49,8 @@ class worker_segment final : public detail::segment {
 class lease_source {
  public:
   virtual std::pair<wire::segment_ref, unique_fd> need(std::size_t bytes, bool posix_full) = 0;
+  /// Asks it for the descriptor of a segment that cannot be opened here. Throws the same if there is none.
+  virtual unique_fd open(std::uint64_t segment) = 0;
 
  protected:
   ~lease_source() = default;
@@ -57,9 +60,13 @@ class segment_table final : public detail::segment_source {
  public:
   explicit segment_table(lease_source& parent) noexcept : parent_(parent) {}
 
+  /// Whether core files of this worker have the segments that are mapped from here on.
+  void set_dumped(bool dumped) noexcept { dumped_ = dumped; }
+
   /// A segment that came with a task: knows it from here on; keeps the descriptor of a memfd.
   void introduce(const wire::segment_ref& ref, unique_fd descriptor);
-  /// The range as an attachment, mapped as its access says. Throws std::system_error if it cannot be mapped.
+  /// The range as an attachment, mapped as its access says. Throws std::system_error(errc::shm_exhausted) if it cannot be
+  /// mapped. May ask the parent: what the segment references of the task are read from must not be its receive buffer.
   detail::attachment resolve(const wire::segment_ref& ref);
   /// Memory that the running task may use.
   void add_lease(const wire::segment_ref& ref);
@@ -103,13 +110,19 @@ class segment_table final : public detail::segment_source {
   entry& note(const wire::segment_ref& ref);
   void touch(entry& which);
   worker_segment& map(entry& which, bool writable);
-  /// Makes the file of a fresh lease; the error of the call that failed, if any.
-  std::error_code create(entry& which);
+  /// Its file: the descriptor that is known, or in `opened` another one.
+  int file_of(entry& which, bool writable, unique_fd& opened);
+  /// A new mapping; once more without those that nobody uses, if there are too many.
+  shm::mapping map_file(int fd, std::size_t size, bool writable, std::error_code& error);
+  bool drop_idle_mappings();
+  /// Makes the file of a fresh lease; the call that failed, if any.
+  shm::call_error create(entry& which);
   shm_handle take_lease(std::size_t bytes);
 
   lease_source& parent_;
   process_mark original_;
   bool in_task_ = false;
+  bool dumped_ = false;
   mutable std::mutex mutex_;
   std::unordered_map<std::uint64_t, entry> entries_;
   std::vector<std::uint64_t> touched_;   // ids that this task was given

@@ -2,6 +2,7 @@
 
 #include "fault_point.hpp"
 #include "process_mark.hpp"
+#include "shm/exhausted.hpp"
 #include "wire/control_page.hpp"
 #include "wire/frame.hpp"
 #include "worker/code_ref.hpp"
@@ -62,7 +63,7 @@ class worker final : lease_source, progress_sink {
         stored_frame next = std::move(inbox_.front());
         inbox_.pop_front();
         // It is older than any that has come since.
-        if (next.descriptor) requests_.return_descriptor(std::move(next.descriptor));
+        if (next.header.type == wire::frame_type::segment) requests_.return_descriptor(std::move(next.descriptor));
         serve(next.view());
       } else if (wire::frame next; requests_.next(next)) {
         serve(next);
@@ -145,6 +146,7 @@ class worker final : lease_source, progress_sink {
     inline_bytes_ = static_cast<std::size_t>(inline_bytes);
     const auto idle_ms = settings.get<std::uint64_t>();
     const auto most_resident = settings.get<std::uint64_t>();
+    memory_.set_dumped(settings.get<std::uint8_t>() != 0);
     detail::set_local_allocator(&memory_, inline_bytes_);
     wire::frame_header header;
     header.type = wire::frame_type::ready;
@@ -333,9 +335,25 @@ class worker final : lease_source, progress_sink {
     header.task = task_;
     header.value = bytes;
     header.slot = posix_full ? 1 : 0;
+    return ask(header);
+  }
+
+  unique_fd open(std::uint64_t segment) override {
+    wire::frame_header header;
+    header.type = wire::frame_type::open;
+    header.task = task_;
+    header.value = segment;
+    unique_fd descriptor = ask(header).second;
+    if (descriptor) return descriptor;
+    const shm::call_error failed{"recvmsg of a descriptor", {EMFILE, std::system_category()}};
+    throw std::system_error(errc::shm_exhausted, "mapping an array in a worker: " + shm::describe(failed));
+  }
+
+  /// Sends a request and waits for the answer.
+  std::pair<wire::segment_ref, unique_fd> ask(const wire::frame_header& request) {
     {
       const std::lock_guard lock(replies_mutex_);
-      replies_.append(header, {}, {});
+      replies_.append(request, {}, {});
       replies_.flush();
     }
     SHMPOOL_FAULT_POINT("worker.need_sent");
