@@ -209,7 +209,7 @@ void pool_engine::close() noexcept {
   meet_last_workers(deadline);
   for (const auto& [id, each] : links_) {
     if (!each->process) continue;
-    kill(*each);
+    kill(*each, "the pool was destroyed");
     each->await_end(deadline);
   }
   queue_->cancel_all();

@@ -7,6 +7,7 @@
 // Thread safety: public members may be called from any thread; one mutex guards everything below.
 #pragma once
 
+#include "clock.hpp"
 #include "functions.hpp"
 #include "loop/completion_queue.hpp"
 #include "process_mark.hpp"
@@ -67,8 +68,10 @@ class pool_engine final : public engine, sched::claims {
   unsigned max_workers() const noexcept override { return options_.workers; }
 
  private:
-  using clock = std::chrono::steady_clock;
+  using clock = monotonic_clock;
   using link = worker::link;
+
+  static constexpr const char* no_memory = "this process had no memory to talk to it";
 
   /// One submitted task, from submit() until it has ended.
   struct task {
@@ -178,7 +181,10 @@ class pool_engine final : public engine, sched::claims {
   void start_worker(sched::worker_id id, bool lasting);
   std::uint32_t free_place() const;
   void start_failed(link& which, std::string why, clock::time_point now);
-  void kill(link& which) noexcept;
+  /// `why` is a literal, for whoever loses a task by it.
+  void kill(link& which, const char* why) noexcept;
+  /// How it ended, as far as it is known.
+  worker_lost::details end_of(const link& which) const;
   /// Sends to the fork server what has been waiting, as far as its socket takes it.
   void send_to_server();
   void on_server_readable(clock::time_point now);

@@ -5,10 +5,10 @@
 #include "fault_point.hpp"
 #include "unmap_list.hpp"
 
-#include <sys/timerfd.h>
+#include <sys/resource.h>
 
 #include <algorithm>
-#include <ctime>
+#include <csignal>
 #include <iterator>
 #include <new>
 
@@ -26,7 +26,7 @@ void pool_engine::run_actions(clock::time_point now) {
           try {
             assign(*to, *static_cast<task*>(next.context), now);
           } catch (const std::bad_alloc&) {
-            kill(*to);  // its stream may end within a frame; what it has not started runs elsewhere, this task too
+            kill(*to, no_memory);  // its stream may end within a frame; what it has not started runs elsewhere, this task too
           }
         }
         break;
@@ -47,7 +47,7 @@ void pool_engine::run_actions(clock::time_point now) {
       case kind::kill_worker:
         if (link* which = find(next.worker)) {
           which->why_it_left = worker_exit::reason::killed;
-          kill(*which);
+          kill(*which, "a task was to end that did not heed it, or the worker was to leave and did not");
         }
         break;
       case kind::complete: fail(*static_cast<task*>(next.context), next.why, next.worker); break;
@@ -167,7 +167,7 @@ std::optional<sched::time_point> pool_engine::started(sched::worker_id worker, s
   if (slot.word.load(std::memory_order_acquire) != wire::slot_word(which->on->handover_in(which->slot), wire::slot_state::started)) {
     return std::nullopt;
   }
-  // steady_clock is CLOCK_MONOTONIC, the same in every process. The worker cannot have started it before it had it, nor
+  // The clock is the same in every process, or should be. The worker cannot have started it before it had it, nor
   // later than it was first seen to have: a time that is always now would put a deadline off for ever.
   which->seen_started = std::min(which->seen_started, clock::now());
   const auto told = clock::time_point(std::chrono::nanoseconds(slot.started_ns.load(std::memory_order_relaxed)));
@@ -241,15 +241,29 @@ std::exception_ptr pool_engine::failure_of(sched::failure why, sched::worker_id 
       }
     default: break;
   }
-  worker_lost::details details;
-  if (const auto found = links_.find(worker); found != links_.end()) {
-    const link& dead = *found->second;
-    if (!dead.violation.empty()) {
-      return std::make_exception_ptr(std::system_error(errc::protocol_violation, dead.violation));
-    }
-    dead.describe_end(details);
+  const auto found = links_.find(worker);
+  if (found == links_.end()) return std::make_exception_ptr(worker_lost({}));
+  if (const std::string& violation = found->second->violation; !violation.empty()) {
+    return std::make_exception_ptr(std::system_error(errc::protocol_violation, violation));
   }
-  return std::make_exception_ptr(worker_lost(details));
+  return std::make_exception_ptr(worker_lost(end_of(*found->second)));
+}
+
+worker_lost::details pool_engine::end_of(const link& which) const {
+  worker_lost::details details;
+  which.describe_end(details);
+  details.killed_because = which.killed_because;
+  details.cpu_time = std::chrono::duration_cast<std::chrono::milliseconds>(which.cpu_time);
+  if (details.signal != SIGXCPU && details.signal != SIGKILL) return details;
+  std::uint64_t limit = RLIM_INFINITY;
+  if (rlimit inherited{}; ::getrlimit(RLIMIT_CPU, &inherited) == 0) limit = inherited.rlim_cur;
+  for (const auto& [resource, value] : options_.rlimits) {
+    if (resource == RLIMIT_CPU) limit = value;
+  }
+  // The kernel counts ticks for the one, and nanoseconds for the other.
+  if (limit == RLIM_INFINITY || limit == 0 || which.cpu_time * 11 < std::chrono::seconds(limit) * 10) return details;
+  details.cpu_limit = std::chrono::seconds(limit);
+  return details;
 }
 
 void pool_engine::finish_shutdown() {
@@ -316,14 +330,10 @@ bool pool_engine::arm_timer_for_links() {
 bool pool_engine::arm_timer() {
   auto due = std::min(scheduler_->next_deadline().value_or(clock::time_point::max()), links_due_);
   if (server_due_) due = std::min(due, *server_due_);
-  if (drain_wanted_) due = clock::time_point{};
+  if (drain_wanted_) due = clock::time_point::min();
   if (due < timer_due_) {  // a timer that is early does no harm
     timer_due_ = due;
-    const auto since_epoch = std::max(std::chrono::nanoseconds(1), std::chrono::nanoseconds(due.time_since_epoch()));
-    itimerspec when{};
-    when.it_value.tv_sec = static_cast<time_t>(since_epoch.count() / 1'000'000'000);
-    when.it_value.tv_nsec = static_cast<long>(since_epoch.count() % 1'000'000'000);
-    ::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &when, nullptr);  // its arguments are good
+    set_timer(timer_.get(), due);
   }
   // Also where the timer was set anew after it had expired and before the wait for it was reaped.
   if (timer_due_ == clock::time_point::max() || timer_watch_.pending) return false;

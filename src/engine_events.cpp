@@ -5,8 +5,6 @@
 
 #include <shmpool/detail/exception_codec.hpp>
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <bit>
 #include <cerrno>
@@ -37,9 +35,8 @@ bool pool_engine::reap(clock::time_point now) {
     } else if (op == &server_send_) {
       send_to_server();
     } else if (op == &timer_watch_) {
-      std::uint64_t expirations;
-      if (::read(timer_.get(), &expirations, sizeof expirations) > 0) timer_due_ = clock::time_point::max();
-      on_time(now);
+      if (take_expiry(timer_.get(), timer_due_)) timer_due_ = clock::time_point::max();
+      on_time(clock::now());
     } else {
       link& about = *static_cast<link*>(op->owner);
       if (op == &about.receive) {
@@ -99,7 +96,7 @@ void pool_engine::on_received(link& from, clock::time_point now) {
   } else if (from.receive.result < 0 && !link::is_end(-from.receive.result)) {
     from.failed("recv", -from.receive.result);
   } else if (from.state != link::stage::leaving) {
-    kill(from);  // it has closed its socket: of no use, if it is not dying anyway
+    kill(from, nullptr);  // it has closed its socket: of no use, if it is not dying anyway, of what its status will tell
   }
 }
 
@@ -107,7 +104,7 @@ void pool_engine::take_in(link& from, clock::time_point now) {
   try {
     (void)read_frames(from, now);
   } catch (const std::bad_alloc&) {
-    kill(from);  // a frame is lost, and what it said of one task with it
+    kill(from, no_memory);  // a frame is lost, and what it said of one task with it
   }
 }
 
@@ -121,7 +118,7 @@ bool pool_engine::take_from_ring(link& from, clock::time_point now) {
       return false;
     }
   } catch (const std::bad_alloc&) {
-    kill(from);  // as above
+    kill(from, no_memory);  // as above
   }
   return true;
 }
@@ -399,7 +396,7 @@ void pool_engine::refuse(link& to, std::uint64_t task, std::string_view why) {
 void pool_engine::violated(link& from, const char* what, clock::time_point) {
   from.why_it_left = worker_exit::reason::killed;
   from.violation = "worker " + std::to_string(from.pid) + " was killed: " + what;
-  kill(from);
+  kill(from, "it broke the protocol");
   queue_->cancel(from.receive);
 }
 

@@ -118,8 +118,9 @@ void pool_engine::start_failed(link& which, std::string why, clock::time_point n
   else scheduler_->worker_exited(which.id, started, now);
 }
 
-void pool_engine::kill(link& which) noexcept {
+void pool_engine::kill(link& which, const char* why) noexcept {
   if (which.state == link::stage::gone) return;
+  if (!which.killed_because) which.killed_because = why;
   which.state = link::stage::leaving;
   if (which.process) {
     if (::syscall(SYS_pidfd_send_signal, which.process.get(), SIGKILL, nullptr, 0) == 0 || errno == ESRCH) return;
@@ -150,7 +151,7 @@ void pool_engine::on_server_readable(clock::time_point now) {
     if (received == -EMFILE) {
       // The descriptor of a new worker could not be taken in: it cannot be controlled, so it has to go.
       if (link* about = find(message.worker); about && message.type == wire::server_message_type::spawned) {
-        kill(*about);
+        kill(*about, "this process had no descriptor left for it");
         start_failed(*about, "recvmsg of a worker's pidfd: " + std::system_category().message(EMFILE), now);
         run_actions(now);
       }
@@ -184,6 +185,7 @@ void pool_engine::on_server_message(const wire::server_message& message, unique_
     case wire::server_message_type::exited:
       about->wait_status = message.status;
       about->max_rss_bytes = message.max_rss_bytes;
+      about->cpu_time = std::chrono::microseconds(message.cpu_us);
       check_exits(now);
       break;
     default: break;
@@ -205,7 +207,7 @@ void pool_engine::on_server_lost(clock::time_point now) {
     each->status_due.reset();
     // One that it was to start may never have been there; else it is dying. One that it has not been told of is for the next,
     // if it is wanted still.
-    if (each->process) kill(*each);
+    if (each->process) kill(*each, "the fork server that had started it died");
     else if (!each->worker_end || each->state == link::stage::leaving) each->process_ended = true;
   }
   std::erase_if(unsent_, [this](const auto& each) {
@@ -287,7 +289,7 @@ void pool_engine::check_unstarted(clock::time_point now) {
     each->times_found_quiet = found_quiet;
     if (found_quiet != 2) continue;
     each->why_it_left = worker_exit::reason::killed;
-    kill(*each);
+    kill(*each, "it had begun none of its tasks for two seconds");
   }
 }
 
@@ -299,6 +301,8 @@ void pool_engine::exited(link& which, clock::time_point now) {
   const auto started = strip(which);
   if (scheduler_->broken()) {
     // It was killed for that; the death to tell of is the one before.
+  } else if (which.killed_because) {
+    last_death_ = std::string("killed by the pool: ") + which.killed_because;
   } else if (which.wait_status) {
     last_death_ = WIFSIGNALED(*which.wait_status)
                       ? std::string("killed by signal ") + std::to_string(WTERMSIG(*which.wait_status))

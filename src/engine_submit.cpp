@@ -28,7 +28,7 @@ class lent_ranges {
     std::uint64_t warm = 0;
     for (const attachment& each : all_) {
       auto& segment = static_cast<shm::pool_segment&>(*each.handle.get());
-      if (!shm::begin_lend(segment, each.offset, each.length, each.mode != access::read)) throw std::system_error(errc::array_busy);
+      if (!shm::begin_lend(segment, each.offset, each.length, each.mode != access::read)) throw_array_busy(overlaps_own(each));
       ++count_;
       if (warm != 0) continue;
       for (std::uint32_t bit = 0; bit != 64; ++bit) warm |= std::uint64_t{segment.maybe_mapped_by(bit)} << bit;
@@ -39,6 +39,14 @@ class lent_ranges {
   void keep() noexcept { count_ = 0; }
 
  private:
+  /// True if it is another argument of the same call that is in the way.
+  bool overlaps_own(const attachment& next) const noexcept {
+    return std::any_of(all_.begin(), all_.begin() + static_cast<std::ptrdiff_t>(count_), [&](const attachment& each) {
+      const bool meets = each.offset <= next.offset ? next.offset - each.offset < each.length : each.offset - next.offset < next.length;
+      return each.handle == next.handle && meets && (each.mode != access::read || next.mode != access::read);
+    });
+  }
+
   const std::vector<attachment>& all_;
   std::size_t count_ = 0;
 };
@@ -91,7 +99,9 @@ urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<s
   if (arguments.size() > wire::max_body) {
     throw std::system_error(errc::message_too_large, "the arguments take " + std::to_string(arguments.size()) + " bytes");
   }
-  if (attachments.size() > wire::max_segments / 2) throw std::system_error(errc::message_too_large, "too many arrays in one call");
+  if (attachments.size() > wire::max_segments / 2) {
+    throw std::system_error(errc::message_too_large, "the arguments have " + std::to_string(attachments.size()) + " arrays");
+  }
   check(options);
   if (made_here_.inherited()) throw std::system_error(errc::pool_closed, "this is a forked copy of the pool");
   std::lock_guard lock(mutex_);

@@ -21,26 +21,23 @@ class category final : public std::error_category {
       case errc::deadline_exceeded:
         return "the task ran longer than its timeout and was stopped";
       case errc::queue_full:
-        return "the pool has as many pending tasks as pool_options::max_pending allows; wait for some to complete";
+        return "as much is pending as the pool's bounds allow; wait for some of it to complete";
       case errc::array_busy:
-        return "a task in flight uses an overlapping part of the array, and one of the two writes to it; await that "
-               "task first";
+        return "an overlapping part of the array is in use, and one of the two uses writes to it";
       case errc::shm_exhausted:
-        return "no shared memory left for the array; release arrays, call clear_shm(), raise "
-               "pool_options::max_shm_bytes or enlarge /dev/shm";
+        return "an array cannot be made, taken in or handed on";
       case errc::pool_closed:
         return "the pool was shut down or stopped";
       case errc::pool_broken:
-        return "the pool cannot keep its workers alive and accepts no more tasks";
+        return "the pool has failed and accepts no more tasks";
       case errc::protocol_violation:
-        return "a worker sent a message that makes no sense and was killed; a task probably overwrote its memory";
+        return "a worker sent what makes no sense; a task probably overwrote its memory";
       case errc::function_not_found:
         return "the worker cannot find the function; its module must be the same file for the parent and the worker";
       case errc::worker_start_failed:
-        return "no worker process could be started; check the limits on processes and memory";
+        return "no worker process could be started; check the limits on processes, memory and descriptors";
       case errc::message_too_large:
-        return "the arguments or the result take more than 1 GiB in the message; pass the bulk of it as a "
-               "shmpool::array";
+        return "more than one message takes: 1 GiB, for which arrays of the pool do not count, and 8,192 such arrays";
       case errc::fork_server:
         return "the fork server could not be started; call shmpool::init(argc, argv) on the first line of main";
     }
@@ -77,12 +74,26 @@ const char* describe_signal(int signal) noexcept {
 #endif
 }
 
+std::string seconds(std::chrono::milliseconds time) {
+  const auto tenths = (time.count() + 50) / 100;
+  return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10);
+}
+
 std::string how_it_ended(const worker_lost::details& why) {
+  // It may have died of something else just before.
+  if (why.killed_because != nullptr && (!why.status_known || why.signal == SIGKILL)) {
+    return std::string("killed by the pool: ") + why.killed_because;
+  }
   if (!why.status_known) return "how it ended is unknown";
   if (why.signal == 0) return "it exited with code " + std::to_string(why.exit_code);
   std::string text = "killed by signal " + std::to_string(why.signal);
   if (const char* name = describe_signal(why.signal)) text.append(" (").append(name).append(")");
-  if (why.signal == SIGKILL) text += ", which is also what the kernel sends when memory runs out";
+  if (why.cpu_limit.count() != 0) {
+    text += ": it had used " + seconds(why.cpu_time) + " s of CPU time, and its RLIMIT_CPU is " +
+            std::to_string(why.cpu_limit.count()) + " s";
+  } else if (why.signal == SIGKILL) {
+    text += ", which is also what the kernel sends when memory runs out";
+  }
   return text;
 }
 
@@ -120,6 +131,12 @@ namespace detail {
 
 void throw_protocol_violation(const char* what) {
   throw std::system_error(errc::protocol_violation, what);
+}
+
+void throw_array_busy(bool same_call) {
+  throw std::system_error(errc::array_busy,
+                          same_call ? "two arguments of this call are the same part of an array; give disjoint parts, or a clone()"
+                                    : "a task in flight has it; await that task first");
 }
 
 }  // namespace detail

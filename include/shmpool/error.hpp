@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -21,15 +22,15 @@ namespace shmpool {
 enum class errc {
   worker_lost = 1,      ///< the worker died while it ran the task; thrown as worker_lost
   deadline_exceeded,    ///< the task ran longer than task_options::timeout and was stopped
-  queue_full,           ///< pool_options::max_pending was reached
-  array_busy,           ///< an array argument overlaps one that a task in flight has, and one of the two is written
-  shm_exhausted,        ///< no room for an array: /dev/shm is full, or pool_options::max_shm_bytes is reached
+  queue_full,           ///< pool_options::max_pending or max_pending_bytes was reached
+  array_busy,           ///< an array argument overlaps another of the call, or one of a task in flight, and one of the two is written
+  shm_exhausted,        ///< an array cannot be had: no room, a limit of the process, a name that was removed; the text says which
   pool_closed,          ///< shutdown() or stop() was called, or the executor's context is gone
   pool_broken,          ///< workers cannot be kept alive; the text says why
   protocol_violation,   ///< a worker sent something that makes no sense and was killed
   function_not_found,   ///< the worker cannot find the function; the text says which module it looked for
   worker_start_failed,  ///< no worker could be started; the text names the system call and its error
-  message_too_large,    ///< arguments or a result (without arrays) are larger than 1 GiB
+  message_too_large,    ///< arguments or a result (without arrays) are larger than 1 GiB, or have more than 8,192 arrays
   fork_server,          ///< the fork server could not be started; the text says what to do
 };
 
@@ -46,6 +47,9 @@ class worker_lost : public std::system_error {
     bool status_known = false;        ///< false if nobody could learn how it ended
     std::uint64_t max_rss_bytes = 0;  ///< its peak resident memory, 0 if unknown
     bool started = true;              ///< whether the task had begun to run
+    const char* killed_because = nullptr;  ///< why the pool killed it, a literal; null if it did not
+    std::chrono::milliseconds cpu_time{};  ///< the CPU time that it had used, 0 if unknown
+    std::chrono::seconds cpu_limit{};      ///< its RLIMIT_CPU if it had used that up, or else 0
   };
   explicit worker_lost(const details& why);
   worker_lost(const worker_lost&) noexcept = default;
@@ -61,6 +65,8 @@ class worker_lost : public std::system_error {
   bool status_known() const noexcept { return details_.status_known; }
   std::uint64_t max_rss_bytes() const noexcept { return details_.max_rss_bytes; }
   bool started() const noexcept { return details_.started; }
+  /// True if the pool killed it, for a reason that is not this task's: what() says which.
+  bool killed_by_pool() const noexcept { return details_.killed_because != nullptr; }
 
  private:
   // system_error would append the category's message. A runtime_error because copying it cannot throw.

@@ -54,10 +54,6 @@ bool overlap(std::uint64_t offset, std::uint64_t length, std::uint64_t other, st
   return offset <= other ? other - offset < length : offset - other < other_length;
 }
 
-[[noreturn]] void throw_busy() {
-  throw std::system_error(errc::array_busy);
-}
-
 /// While it lives, the elements of an argument are copied: no task may write to them meanwhile, as if they were lent.
 /// Whether an array is small enough to ride in the message must make no difference to what is refused.
 class copying {
@@ -71,10 +67,10 @@ class copying {
     offset_ = static_cast<std::uint64_t>(static_cast<const std::byte*>(what.elements) - owner_->data());
     for (const attachment& each : to.attachments()) {
       const bool written = each.mode == access::write && each.handle == *owner_;
-      if (written && overlap(each.offset, each.length, offset_, length_)) throw_busy();
+      if (written && overlap(each.offset, each.length, offset_, length_)) throw_array_busy(true);
     }
     to.copied().push_back({owner_->get(), offset_, length_});
-    if (!source_.begin_read(*owner_, offset_, length_)) throw_busy();
+    if (!source_.begin_read(*owner_, offset_, length_)) throw_array_busy(false);
   }
   copying(const copying&) = delete;
   copying& operator=(const copying&) = delete;
@@ -153,7 +149,7 @@ void put_array(packer& to, const array_description& what, purpose why) {
       const auto offset = static_cast<std::uint64_t>(static_cast<const std::byte*>(what.elements) - what.owner->data());
       if (why == purpose::lend_write) {
         for (const auto& each : to.copied()) {
-          if (each.from == what.owner->get() && overlap(each.offset, each.length, offset, bytes)) throw_busy();
+          if (each.from == what.owner->get() && overlap(each.offset, each.length, offset, bytes)) throw_array_busy(true);
         }
       }
       const auto index = to.attach({.handle = *what.owner, .offset = offset, .length = bytes, .mode = *mode});

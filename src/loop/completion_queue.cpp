@@ -13,6 +13,7 @@
 #include <chrono>
 #include <string>
 
+#include "clock.hpp"
 #include "loop/epoll_queue.hpp"
 #include "unique_fd.hpp"
 #include "loop/uring_queue.hpp"
@@ -30,9 +31,9 @@ std::system_error probe_error(std::error_code error, const char* what) {
 
 // Waits until `fd` is readable or the patience is at an end.
 bool readable(int fd) {
-  const auto end = std::chrono::steady_clock::now() + probe_patience;
+  const auto end = monotonic_clock::now() + probe_patience;
   for (;;) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(end - monotonic_clock::now());
     if (left.count() <= 0) return false;
     pollfd waited{.fd = fd, .events = POLLIN, .revents = 0};
     const int count = ::poll(&waited, 1, static_cast<int>(left.count()));

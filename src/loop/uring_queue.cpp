@@ -13,6 +13,7 @@
 #include <string>
 #include <utility>
 
+#include "clock.hpp"
 #include "loop/operation_state.hpp"
 
 namespace shmpool::loop {
@@ -304,8 +305,8 @@ void uring_queue::cancel_all() noexcept {
   // Requests that another thread submitted end in that thread, so their completions may take a moment. Asking again
   // covers kernels that miss a request between two attempts. Should the kernel still owe completions after two seconds,
   // closing the ring is left, which the destructor does: a pool's end must not hang.
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(2);
-  while (in_ring_ > 0 && std::chrono::steady_clock::now() < deadline) {
+  const auto deadline = monotonic_clock::now() + std::chrono::seconds(2);
+  while (in_ring_ > 0 && monotonic_clock::now() < deadline) {
     if (cancel_any_works_) {
       if (io_uring_sqe* sqe = next_sqe()) {
         io_uring_prep_cancel64(sqe, 0, IORING_ASYNC_CANCEL_ANY);

@@ -4,6 +4,7 @@
 // handed it on yet is the only one who may call mark_created() and map(); the rest is fixed then.
 #pragma once
 
+#include "clock.hpp"
 #include "shm/call_error.hpp"
 #include "shm/kept_descriptor.hpp"
 #include "shm/mapping.hpp"
@@ -108,7 +109,7 @@ class pool_segment final : public detail::segment {
   std::vector<lend> lends_;
 
   // Links of segment_cache.
-  std::chrono::steady_clock::time_point cached_at_{};
+  monotonic_clock::time_point cached_at_{};
   pool_segment* older_ = nullptr;
   pool_segment* newer_ = nullptr;
   pool_segment* older_in_class_ = nullptr;

@@ -4,6 +4,7 @@
 // Thread safety: none; the store's mutex guards it.
 #pragma once
 
+#include "clock.hpp"
 #include "shm/segment.hpp"
 
 #include <chrono>
@@ -16,7 +17,7 @@ namespace shmpool::shm {
 
 class segment_cache {
  public:
-  using time_point = std::chrono::steady_clock::time_point;
+  using time_point = monotonic_clock::time_point;
 
   /// What a taker can use: of size class `capacity`, with `bytes` bytes that exist, best if `worker` has it mapped.
   struct wish {

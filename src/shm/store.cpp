@@ -2,6 +2,7 @@
 // it, by whoever took a segment out under it and so is its only owner.
 #include "shm/store.hpp"
 
+#include "clock.hpp"
 #include "shm/exhausted.hpp"
 #include "shm/pool_lock.hpp"
 #include "shm/store_state.hpp"
@@ -226,7 +227,7 @@ clear_result store::clear() noexcept {
   return result;
 }
 
-void store::trim(std::chrono::steady_clock::time_point now) noexcept {
+void store::trim(monotonic_clock::time_point now) noexcept {
   const auto ticks = now.time_since_epoch().count();
   if (ticks > impl_->lock_due.load(std::memory_order_relaxed) && !impl_->inert()) {
     impl_->lock_due.store((now + lock_interval).time_since_epoch().count(), std::memory_order_relaxed);

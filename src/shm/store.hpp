@@ -5,6 +5,7 @@
 // frees nothing, and allocate() and lease() throw errc::pool_closed there.
 #pragma once
 
+#include "clock.hpp"
 #include "shm/segment.hpp"
 
 #include <shmpool/detail/message.hpp>
@@ -77,7 +78,7 @@ class store final : public detail::segment_source, public std::enable_shared_fro
   clear_result clear() noexcept;
   /// Frees cached segments that have been unused for longer than cache_idle, and makes a lock file again that somebody has
   /// removed. Cheap if called often.
-  void trim(std::chrono::steady_clock::time_point now) noexcept;
+  void trim(monotonic_clock::time_point now) noexcept;
   /// From here on a segment's last release frees it; what is cached is freed now. Handles stay valid. allocate() and
   /// lease() throw errc::pool_closed. Idempotent.
   void close() noexcept;

@@ -4,6 +4,7 @@
 // by whoever took a segment out under it and so is its only owner.
 #pragma once
 
+#include "clock.hpp"
 #include "shm/pool_lock.hpp"
 #include "shm/segment_cache.hpp"
 #include "shm/store.hpp"
@@ -20,7 +21,7 @@
 namespace shmpool::shm {
 
 struct store::impl {
-  using clock = std::chrono::steady_clock;
+  using clock = monotonic_clock;
   using mailbox_list = std::vector<std::weak_ptr<freed_mailbox>>;
   static constexpr clock::rep never = std::numeric_limits<clock::rep>::max();
 
@@ -32,7 +33,7 @@ struct store::impl {
   const bool names;                         // the shm directory can be used
   std::atomic<bool> closed{false};          // set under the mutex
   std::atomic<clock::rep> trim_due{never};  // until then nothing in the cache is too old
-  std::atomic<clock::rep> lock_due{0};      // when to look next whether the lock file is there
+  std::atomic<clock::rep> lock_due{std::numeric_limits<clock::rep>::min()};      // when to look next whether the lock file is there
 
   mutable std::mutex mutex;
   segment_cache cache;

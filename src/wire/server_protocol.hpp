@@ -64,6 +64,7 @@ struct server_message {
   std::int32_t pid = 0;
   std::int32_t status = 0;
   std::uint64_t max_rss_bytes = 0;
+  std::uint64_t cpu_us = 0;  ///< exited: CPU time that it has used, in microseconds
   std::uint32_t call = 0;  ///< spawn_failed: which call failed, see failed_call
   std::uint32_t reserved = 0;
 };

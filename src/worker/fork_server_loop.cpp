@@ -49,6 +49,10 @@ bool is_shortage(ssize_t result) noexcept {
   return result == -ENOMEM || result == -ENOBUFS || result == -ETOOMANYREFS;
 }
 
+std::uint64_t microseconds(const timeval& time) noexcept {
+  return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000 + static_cast<std::uint64_t>(time.tv_usec);
+}
+
 int pidfd_open(pid_t pid) noexcept {
   return static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
 }
@@ -289,6 +293,7 @@ class server {
       message.pid = pid;
       message.status = status;
       message.max_rss_bytes = static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+      message.cpu_us = microseconds(usage.ru_utime) + microseconds(usage.ru_stime);
       SHMPOOL_FAULT_POINT("server.reaped");
       send(*found->owner, message, {});
     }

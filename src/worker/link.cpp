@@ -1,5 +1,6 @@
 #include "worker/link.hpp"
 
+#include "clock.hpp"
 #include "wire/fd_passing.hpp"
 
 #include <fcntl.h>
@@ -61,11 +62,11 @@ link::link(std::uint32_t number) : id(number) {
   exit_watch.what = loop::operation::kind::poll_in;
 }
 
-void link::await_end(std::chrono::steady_clock::time_point deadline) const noexcept {
+void link::await_end(monotonic_clock::time_point deadline) const noexcept {
   if (!process) return;
   pollfd ended{process.get(), POLLIN, 0};
   for (;;) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - monotonic_clock::now()).count();
     if (::poll(&ended, 1, static_cast<int>(std::max<long>(left, 0))) >= 0 || errno != EINTR) return;
   }
 }
@@ -188,8 +189,8 @@ bool link::is_end(int error) noexcept {
 }
 
 void link::failed(const char* call, int error) {
-  const auto now = std::chrono::steady_clock::now();
-  if (now - last_failure > std::chrono::milliseconds(200)) failing_since = now;  // it has worked since
+  const auto now = monotonic_clock::now();
+  if (!last_failure || now - *last_failure > std::chrono::milliseconds(200)) failing_since = now;  // it has worked since
   last_failure = now;
   retry_due = now + std::chrono::milliseconds(2);
   failure = std::string(call) + ": " + std::system_category().message(error);

@@ -3,6 +3,7 @@
 // Thread safety: none; the engine's lock guards it.
 #pragma once
 
+#include "clock.hpp"
 #include "loop/completion_queue.hpp"
 #include "shm/mapping.hpp"
 #include "wire/control_page.hpp"
@@ -80,14 +81,16 @@ class link {
   bool server_gone = false;                              ///< the fork server that started it is dead: nobody will say how it ended
   std::optional<int> wait_status;                        ///< the fork server says how
   std::uint64_t max_rss_bytes = 0;
-  std::optional<std::chrono::steady_clock::time_point> status_due;  ///< when to stop waiting for the fork server's word
+  std::chrono::microseconds cpu_time{};
+  const char* killed_because = nullptr;                  ///< why the pool killed it, a literal
+  std::optional<monotonic_clock::time_point> status_due;  ///< when to stop waiting for the fork server's word
   std::string violation;                                 ///< why its stream was given up, if it was
   worker_exit::reason why_it_left = worker_exit::reason::died;
   std::uint64_t results = 0;  ///< tasks whose result it has sent
   bool exit_known() const noexcept { return wait_status.has_value() || (process_ended && !status_due); }
 
   /// Waits until the process has ended, if there is one that it knows of, or until `deadline`.
-  void await_end(std::chrono::steady_clock::time_point deadline) const noexcept;
+  void await_end(monotonic_clock::time_point deadline) const noexcept;
   /// Fills in what worker_lost::details and worker_exit have in common.
   template <class Description>
   void describe_end(Description& to) const noexcept {
@@ -128,17 +131,17 @@ class link {
   /// How many of its tasks it has begun.
   std::size_t started_tasks() const noexcept;
   /// When it was last seen to do something, and how often it was found not to since; see pool_engine::check_unstarted.
-  std::chrono::steady_clock::time_point quiet_since{};
+  monotonic_clock::time_point quiet_since{};
   unsigned times_found_quiet = 0;
-  void found_busy(std::chrono::steady_clock::time_point now) noexcept {
+  void found_busy(monotonic_clock::time_point now) noexcept {
     quiet_since = now;
     times_found_quiet = 0;
   }
   static constexpr auto patience = std::chrono::seconds(1);
   /// When to look whether it has begun what it was given.
-  std::chrono::steady_clock::time_point look_due() const noexcept {
+  monotonic_clock::time_point look_due() const noexcept {
     const bool should_begin = state == stage::running && ready && has_tasks();
-    return should_begin ? quiet_since + patience : std::chrono::steady_clock::time_point::max();
+    return should_begin ? quiet_since + patience : monotonic_clock::time_point::max();
   }
 
   // ---- Outgoing.
@@ -162,15 +165,16 @@ class link {
   static bool is_end(int error) noexcept;
   /// Notes that a transfer failed otherwise, which is to be tried again.
   void failed(const char* call, int error);
-  std::optional<std::chrono::steady_clock::time_point> retry_due;  ///< when to try again
+  std::optional<monotonic_clock::time_point> retry_due;  ///< when to try again
   /// When something is to be looked at, or tried again.
-  std::chrono::steady_clock::time_point due() const noexcept {
+  monotonic_clock::time_point due() const noexcept {
     auto first = look_due();
     if (status_due && !wait_status) first = std::min(first, *status_due);
     if (retry_due) first = std::min(first, *retry_due);
     return first;
   }
-  std::chrono::steady_clock::time_point failing_since{}, last_failure{};
+  monotonic_clock::time_point failing_since{};
+  std::optional<monotonic_clock::time_point> last_failure;
   std::string failure;  ///< the call and its error
 
   // ---- Incoming.

@@ -1,5 +1,6 @@
 #include "worker/request_stream.hpp"
 
+#include "clock.hpp"
 #include "wire/fd_passing.hpp"
 #include "worker/reply_stream.hpp"
 
@@ -62,7 +63,8 @@ ssize_t request_stream::receive_once(int flags) {
 ssize_t request_stream::receive_soon() {
   const std::chrono::nanoseconds most(page_.spin_ns.load(std::memory_order_relaxed));
   if (most == most.zero() || !spin_.begin()) return 0;
-  const auto until = std::chrono::steady_clock::now() + most;
+  const auto until = monotonic_clock::now() + most;
+  std::int64_t looks = most.count() / 100;  // more than there is time for, unless the clock stands still
   do {
     for (int i = 0; i != 64; ++i) {
       if (page_.frames_end.load(std::memory_order_acquire) == taken_in_) {
@@ -74,7 +76,7 @@ ssize_t request_stream::receive_soon() {
       if (received > 0) spin_.found();
       return received;
     }
-  } while (std::chrono::steady_clock::now() < until);
+  } while (--looks > 0 && monotonic_clock::now() < until);
   spin_.missed();
   return 0;
 }

@@ -1,5 +1,6 @@
 #include "worker/worker_main.hpp"
 
+#include "clock.hpp"
 #include "fault_point.hpp"
 #include "process_mark.hpp"
 #include "shm/exhausted.hpp"
@@ -19,13 +20,13 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <deque>
 #include <exception>
@@ -41,9 +42,7 @@ namespace shmpool::worker {
 namespace {
 
 std::uint64_t monotonic_ns() noexcept {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+  return static_cast<std::uint64_t>(std::chrono::nanoseconds(monotonic_clock::now().time_since_epoch()).count());
 }
 
 /// Replies that wait while further tasks run are sent at the latest before a task that may run longer than this.
@@ -240,9 +239,12 @@ class worker final : lease_source, progress_sink {
       detail::invocation call{arguments, result, fn.target};
       fn.entry(call);
       leave_copy();
-      if (result.bytes().size() > wire::max_body) throw std::system_error(errc::message_too_large);
+      if (result.bytes().size() > wire::max_body) {
+        throw std::system_error(errc::message_too_large, "the result takes " + std::to_string(result.bytes().size()) + " bytes");
+      }
       if (result.attachments().size() > wire::max_segments / 2) {
-        throw std::system_error(errc::message_too_large, "too many arrays in one result");
+        throw std::system_error(errc::message_too_large,
+                                "the result has " + std::to_string(result.attachments().size()) + " arrays");
       }
       header.type = wire::frame_type::value;
     } catch (...) {
