@@ -1,6 +1,6 @@
-// The library's one clock, and the timers that go by it. A program may be run with a clock that somebody shifts, speeds up or
-// stops (libfaketime, for tests of dates): the C library's functions then tell other times than the kernel goes by. So a timer
-// is never set to a time, only to what is left until then; and when it has expired, then is now.
+// The library's one clock, and the timers that go by it. A program may be run with a clock that somebody shifts, speeds
+// up or stops (libfaketime, for tests of dates): the C library's functions then tell other times than the kernel goes
+// by. So a timer is never set to a time, only to what is left until then; and when it has expired, then is now.
 //
 // Thread safety: all may be used by any thread.
 #pragma once
@@ -15,8 +15,8 @@
 
 namespace shmpool {
 
-/// Never goes backwards; its times are those of std::chrono::steady_clock, and the same in every process, unless that is
-/// slower than the kernel's timers.
+/// Never goes backwards; its times are those of std::chrono::steady_clock, and the same in every process, unless that
+/// is slower than the kernel's timers.
 class monotonic_clock {
  public:
   using duration = std::chrono::steady_clock::duration;
@@ -40,7 +40,8 @@ class monotonic_clock {
 /// Makes a timerfd readable at `due`, once.
 inline void set_timer(int timer, monotonic_clock::time_point due) noexcept {
   const auto now = monotonic_clock::now();
-  const std::chrono::nanoseconds left = due > now ? due - now : std::chrono::nanoseconds(1);  // not a difference to the least time
+  const std::chrono::nanoseconds left =
+      due > now ? due - now : std::chrono::nanoseconds(1);  // not a difference to the least time
   itimerspec when{};
   when.it_value.tv_sec = static_cast<time_t>(left.count() / 1'000'000'000);
   when.it_value.tv_nsec = static_cast<long>(left.count() % 1'000'000'000);
@@ -51,7 +52,8 @@ inline void set_timer(int timer, monotonic_clock::time_point due) noexcept {
 inline bool take_expiry(int timer, monotonic_clock::time_point due) noexcept {
   std::uint64_t expirations = 0;
   if (::read(timer, &expirations, sizeof expirations) <= 0) return false;
-  if (due != monotonic_clock::time_point::max()) monotonic_clock::has_reached(due);  // a time that somebody else saw come
+  if (due != monotonic_clock::time_point::max())
+    monotonic_clock::has_reached(due);  // a time that somebody else saw come
   return true;
 }
 

@@ -127,7 +127,10 @@ std::shared_ptr<engine> make_engine(const pool_options& options) {
   return std::make_shared<pool_engine>(options);
 }
 
-pool_engine::pool_engine(const pool_options& options) : options_(options) {
+pool_engine::pool_engine(const pool_options& options)
+    : options_(options),
+      no_memory_(std::make_exception_ptr(std::system_error(
+          errc::shm_exhausted, std::string(no_memory) + ", to hand the task over or to take its result in"))) {
   check(options);
   settings_ = settings_of(options);
   hello_ = hello_of(options, false);

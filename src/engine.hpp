@@ -71,7 +71,7 @@ class pool_engine final : public engine, sched::claims {
   using clock = monotonic_clock;
   using link = worker::link;
 
-  static constexpr const char* no_memory = "this process had no memory to talk to it";
+  static constexpr const char* no_memory = "the application had no memory left (new threw std::bad_alloc)";
 
   /// One submitted task, from submit() until it has ended.
   struct task {
@@ -109,6 +109,7 @@ class pool_engine final : public engine, sched::claims {
   void admit(task& what, sched::task_id id);
   void assign(link& to, task& what, clock::time_point now);
   void lease_for(link& to, task& what, std::vector<wire::segment_ref>& refs);
+  void lacks_memory(link& at, task& what, clock::time_point now);
   void introduce_function(link& to, std::uint32_t function);
   wire::segment_ref reference(link& to, const attachment& what);
   void unassign(task& what) noexcept;
@@ -138,6 +139,16 @@ class pool_engine final : public engine, sched::claims {
   bool read_frames(link& from, clock::time_point now);
   bool on_frame(link& from, const wire::frame& in, clock::time_point now);
   bool on_result(link& from, const wire::frame& in, clock::time_point now);
+  /// A result as it is taken in.
+  struct intake {
+    outcome result;
+    std::vector<std::size_t> used;  // sizes of the leases in it
+    std::exception_ptr thrown;      // by the task
+    std::exception_ptr lack;        // of what it takes to take it in
+  };
+  /// False if it makes no sense. Throws std::bad_alloc.
+  bool take_result(link& from, task& which, const wire::frame& in, intake& to);
+  bool may_ask(const link& from, std::uint64_t handover, task*& which);
   bool on_need(link& from, const wire::frame& in);
   bool on_open(link& from, const wire::frame& in);
   /// Says no to a worker that waits for an answer.
@@ -228,6 +239,7 @@ class pool_engine final : public engine, sched::claims {
 
   operation* held_now_ = nullptr;  // the one that hold() is about: if it is admitted at once, it is not completed for that
 
+  const std::exception_ptr no_memory_;  // made in time
   completion_list completed_;
   completion_list shutdown_waiters_;
   std::vector<notice> notices_;

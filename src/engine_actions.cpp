@@ -23,10 +23,11 @@ void pool_engine::run_actions(clock::time_point now) {
       case kind::admit: admit(*static_cast<task*>(next.context), next.task); break;
       case kind::assign:
         if (link* to = find(next.worker)) {
+          auto& what = *static_cast<task*>(next.context);
           try {
-            assign(*to, *static_cast<task*>(next.context), now);
+            assign(*to, what, now);
           } catch (const std::bad_alloc&) {
-            kill(*to, no_memory);  // its stream may end within a frame; what it has not started runs elsewhere, this task too
+            lacks_memory(*to, what, now);
           }
         }
         break;
@@ -106,14 +107,25 @@ void pool_engine::assign(link& to, task& what, clock::time_point now) {
   to.queue_frame(header, refs, what.arguments);
 }
 
+/// There is no memory to hand a task over. What was queued for it until then does the worker no harm, and the next task finds
+/// it known or is told again.
+void pool_engine::lacks_memory(link& at, task& what, clock::time_point now) {
+  if (!scheduler_->replied(at.id, what.id, std::chrono::nanoseconds::zero(), now)) return;
+  operation& op = *what.op;
+  op.result.error = no_memory_;
+  ++failures_.shm_exhausted;
+  finish(what);
+  completed_.push(op);
+}
+
 void pool_engine::introduce_function(link& to, std::uint32_t function) {
   if (function < to.known_functions.size() && to.known_functions[function]) return;
   if (function >= to.known_functions.size()) to.known_functions.resize(function + 1);
-  to.known_functions[function] = true;
   wire::frame_header header;
   header.type = wire::frame_type::function;
   header.value = function;
   to.queue_frame(header, {}, functions_[function].definition);
+  to.known_functions[function] = true;
 }
 
 wire::segment_ref pool_engine::reference(link& to, const attachment& what) {
@@ -136,8 +148,7 @@ wire::segment_ref pool_engine::reference(link& to, const attachment& what) {
       introduced.flags |= wire::flag_with_fd;
       wire::frame_header header;
       header.type = wire::frame_type::segment;
-      to.queue_descriptor(segment.descriptor(), what.handle);
-      to.queue_frame(header, {&introduced, 1}, {});
+      to.queue_frame(header, introduced, segment.descriptor(), what.handle);
     }
   }
   return ref;

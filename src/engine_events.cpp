@@ -109,17 +109,15 @@ void pool_engine::take_in(link& from, clock::time_point now) {
 }
 
 bool pool_engine::take_from_ring(link& from, clock::time_point now) {
+  bool taken = false;
   try {
-    if (from.replies.take_from_ring()) {
-      (void)read_frames(from, now);
-    } else if (from.replies.ahead()) {
-      violated(from, "it sent more replies than it has given", now);
-    } else {
-      return false;
-    }
+    taken = from.replies.take_from_ring();
   } catch (const std::bad_alloc&) {
-    kill(from, no_memory);  // as above
+    return false;  // it stays where it is, to be looked at again
   }
+  if (taken) take_in(from, now);
+  else if (from.replies.ahead()) violated(from, "it sent more replies than it has given", now);
+  else return false;
   return true;
 }
 
@@ -167,7 +165,9 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
       if (!on_need(from, in)) return violated(from, "it asked for memory without a task, or before it had its answer", now), false;
       return true;
     case wire::frame_type::open:
-      if (!on_open(from, in)) return violated(from, "it asked for a segment that it was not given, or before it had its answer", now), false;
+      if (!on_open(from, in)) {
+        return violated(from, "it asked for a segment that it was not given, or before it had its answer", now), false;
+      }
       return true;
     case wire::frame_type::progress: {
       const auto* which = static_cast<task*>(scheduler_->assigned_context(from.id, from.task_of(in.header.task)));
@@ -235,11 +235,44 @@ bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point
   if (id == 0 || from.handover_in(in.header.slot) != in.header.task) return false;
   auto* which = static_cast<task*>(scheduler_->assigned_context(from.id, id));
   if (!which || !on_account(from, which, in)) return false;
+  intake taken;
+  if (in.is_cut()) {
+    taken.lack = no_memory_;
+  } else {
+    try {
+      if (!take_result(from, *which, in, taken)) return false;
+    } catch (const std::bad_alloc&) {
+      taken = {};
+      taken.lack = no_memory_;
+    }
+  }
 
-  // What the result refers to must be what this worker has, within its bounds, and no more writable than it was given.
-  outcome result;
-  std::vector<std::size_t> used;
-  std::exception_ptr lack;
+  const auto longest = now - std::min(which->assigned, now);
+  const auto run = std::min(std::chrono::nanoseconds(in.header.value & 0x7fff'ffff'ffff'ffffU), std::chrono::nanoseconds(longest));
+  // From here nothing can fail for want of memory: what the scheduler has forgotten is completed.
+  if (!scheduler_->replied(from.id, id, run, now)) return false;
+  from.found_busy(now);
+  outcome& result = taken.result;
+  result.run = run;
+  result.worker_pid = from.pid;
+  if (taken.thrown || taken.lack) {
+    result.attachments.clear();
+    ++(taken.thrown ? failures_.threw : failures_.shm_exhausted);
+    result.error = std::move(taken.thrown ? taken.thrown : taken.lack);
+  } else {
+    functions_[which->function].result_sizes = std::move(taken.used);
+    ++succeeded_;
+  }
+  ++from.results;
+  operation& op = *which->op;
+  op.result = std::move(result);
+  finish(*which);
+  completed_.push(op);
+  return true;
+}
+
+/// What the result refers to must be what this worker has, within its bounds, and no more writable than it was given.
+bool pool_engine::take_result(link& from, task& which, const wire::frame& in, intake& to) {
   for (std::size_t i = 0; i != in.segment_count(); ++i) {
     const wire::segment_ref ref = in.segment(i);
     if ((ref.flags & wire::flag_result) == 0) continue;
@@ -254,73 +287,52 @@ bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point
     const auto consider_whole = [&](const shm_handle& handle, access mode) {
       return consider(handle, 0, static_cast<shm::pool_segment&>(*handle.get()).reserved(), mode);
     };
-    for (const attachment& each : which->attachments) consider(each.handle, each.offset, each.length, each.mode);
+    for (const attachment& each : which.attachments) consider(each.handle, each.offset, each.length, each.mode);
     if (const auto kept = from.kept.find(ref.id); kept != from.kept.end()) {
       consider_whole(kept->second.handle, kept->second.writable ? access::own : access::read);
     }
-    for (const shm_handle& each : which->leases) {
-      if (consider_whole(each, access::own) && used.size() < most_expected) {
-        used.push_back(static_cast<std::size_t>(ref.offset + ref.length));
+    for (const shm_handle& each : which.leases) {
+      if (consider_whole(each, access::own) && to.used.size() < most_expected) {
+        to.used.push_back(static_cast<std::size_t>(ref.offset + ref.length));
       }
     }
     if (!found.handle) return false;
     auto& segment = static_cast<shm::pool_segment&>(*found.handle.get());
     if (!segment.created()) return false;
-    if (lack) continue;
+    if (to.lack) continue;
     if (const shm::call_error failed = segment.map(static_cast<std::size_t>(ref.offset + ref.length))) {
       // The worker has done its part; that this process cannot have the result, or somebody has removed it, is not its fault.
       if (!shm::is_shortage(failed.code) && failed.code != std::errc::no_such_file_or_directory) return false;
-      lack = std::make_exception_ptr(
+      to.lack = std::make_exception_ptr(
           std::system_error(errc::shm_exhausted, "an array of the result cannot be taken in: " + shm::describe(failed)));
       continue;
     }
-    result.attachments.push_back({found.handle, ref.offset, ref.length, found.mode == access::read ? access::read : access::own});
+    const access mode = found.mode == access::read ? access::read : access::own;
+    to.result.attachments.push_back({found.handle, ref.offset, ref.length, mode});
   }
-
-  const auto longest = now - std::min(which->assigned, now);
-  const auto run = std::min(std::chrono::nanoseconds(in.header.value & 0x7fff'ffff'ffff'ffffU), std::chrono::nanoseconds(longest));
-  std::exception_ptr thrown;
   if (in.header.type == wire::frame_type::error) {
     try {
-      thrown = decode_exception(in.body, from.pid);
+      to.thrown = decode_exception(in.body, from.pid);
     } catch (const std::bad_alloc&) {
       throw;
     } catch (...) {
       return false;
     }
   }
-  if (!thrown && !lack) result.bytes.assign(in.body.begin(), in.body.end());
-  // From here nothing can fail for want of memory: what the scheduler has forgotten is completed.
-  if (!scheduler_->replied(from.id, id, run, now)) return false;
-  from.found_busy(now);
-  result.run = run;
-  result.worker_pid = from.pid;
-  if (thrown || lack) {
-    result.attachments.clear();
-    ++(thrown ? failures_.threw : failures_.shm_exhausted);
-    result.error = thrown ? std::move(thrown) : std::move(lack);
-  } else {
-    functions_[which->function].result_sizes = std::move(used);
-    ++succeeded_;
-  }
-  ++from.results;
-  operation& op = *which->op;
-  op.result = std::move(result);
-  finish(*which);
-  completed_.push(op);
+  if (!to.thrown && !to.lack) to.result.bytes.assign(in.body.begin(), in.body.end());
   return true;
 }
 
+/// Who asks: one of its tasks, or its initializer (null) as long as it is not ready. A worker waits for its answer. One that asks
+/// on and does not read would make the parent keep all the answers.
+bool pool_engine::may_ask(const link& from, std::uint64_t handover, task*& which) {
+  which = handover == 0 ? nullptr : static_cast<task*>(scheduler_->assigned_context(from.id, from.task_of(handover)));
+  return !from.answer_waits && (handover == 0 ? !from.ready : which != nullptr);
+}
+
 bool pool_engine::on_need(link& from, const wire::frame& in) {
-  // A worker waits for its answer. One that asks on and does not read would make the parent keep all the answers.
-  if (from.answer_waits) return false;
   task* which = nullptr;
-  if (in.header.task != 0) {
-    which = static_cast<task*>(scheduler_->assigned_context(from.id, from.task_of(in.header.task)));
-    if (!which) return false;
-  } else if (from.ready) {
-    return false;
-  }
+  if (!may_ask(from, in.header.task, which)) return false;
   wire::frame_header header;
   header.task = in.header.task;
   auto& leases = which ? which->leases : from.initializer_leases;
@@ -341,14 +353,16 @@ bool pool_engine::on_need(link& from, const wire::frame& in) {
     header.type = wire::frame_type::grant;
     if (segment.descriptor() >= 0) {
       ref.flags = wire::flag_memfd | wire::flag_with_fd;
-      from.queue_descriptor(segment.descriptor(), leased);
     } else if (!segment.created()) {
       ref.flags = wire::flag_fresh;
     }
-    from.queue_frame(header, {&ref, 1}, {});
-    leases.push_back(std::move(leased));
+    leases.push_back(leased);
+    if (segment.descriptor() >= 0) from.queue_frame(header, ref, segment.descriptor(), std::move(leased));
+    else from.queue_frame(header, {&ref, 1}, {});
   } catch (const std::system_error& error) {
     refuse(from, header.task, error.what());
+  } catch (const std::bad_alloc&) {
+    refuse(from, header.task, no_memory);
   }
   from.answer_waits = true;
   return true;
@@ -357,14 +371,8 @@ bool pool_engine::on_need(link& from, const wire::frame& in) {
 /// A worker opens a segment by its name as long as it can: where somebody has removed the name, or the worker has no way to it
 /// any more (a chroot, a filter of system calls), it is given the descriptor.
 bool pool_engine::on_open(link& from, const wire::frame& in) {
-  if (from.answer_waits) return false;
   task* which = nullptr;
-  if (in.header.task != 0) {
-    which = static_cast<task*>(scheduler_->assigned_context(from.id, in.header.task));
-    if (!which) return false;
-  } else if (from.ready) {
-    return false;
-  }
+  if (!may_ask(from, in.header.task, which)) return false;
   const shm_handle handle = given(from, which, in.header.value).handle;
   if (!handle) return false;
   auto& segment = static_cast<shm::pool_segment&>(*handle.get());
@@ -378,8 +386,7 @@ bool pool_engine::on_open(link& from, const wire::frame& in) {
     wire::frame_header header;
     header.type = wire::frame_type::grant;
     header.task = in.header.task;
-    from.queue_descriptor(fd, handle);
-    from.queue_frame(header, {&ref, 1}, {});
+    from.queue_frame(header, ref, fd, handle);
   }
   from.answer_waits = true;
   return true;

@@ -3,6 +3,7 @@
 #include "engine.hpp"
 
 #include "fault_point.hpp"
+#include "shm/exhausted.hpp"
 #include "wire/fd_passing.hpp"
 #include "worker/fork_server.hpp"
 #include "worker/hygiene.hpp"
@@ -53,6 +54,8 @@ void pool_engine::start_worker(sched::worker_id id, bool lasting) {
     idle_output_ = true;
   } catch (const std::exception& error) {
     start_failure_ = error.what();
+    const auto* failed = dynamic_cast<const std::system_error*>(&error);
+    if (failed) start_failure_ += shm::advice(start_failure_, failed->code());
     links_.erase(id);
     scheduler_->worker_start_failed(id, now);
     return;

@@ -42,7 +42,8 @@ class lent_ranges {
   /// True if it is another argument of the same call that is in the way.
   bool overlaps_own(const attachment& next) const noexcept {
     return std::any_of(all_.begin(), all_.begin() + static_cast<std::ptrdiff_t>(count_), [&](const attachment& each) {
-      const bool meets = each.offset <= next.offset ? next.offset - each.offset < each.length : each.offset - next.offset < next.length;
+      const bool meets = each.offset <= next.offset ? next.offset - each.offset < each.length
+                                                    : each.offset - next.offset < next.length;
       return each.handle == next.handle && meets && (each.mode != access::read || next.mode != access::read);
     });
   }

@@ -134,9 +134,10 @@ void throw_protocol_violation(const char* what) {
 }
 
 void throw_array_busy(bool same_call) {
-  throw std::system_error(errc::array_busy,
-                          same_call ? "two arguments of this call are the same part of an array; give disjoint parts, or a clone()"
-                                    : "a task in flight has it; await that task first");
+  const char* const in_the_way =
+      same_call ? "two arguments of this call share a part of an array; give disjoint parts, or a clone()"
+                : "a task in flight has it; await that task first";
+  throw std::system_error(errc::array_busy, in_the_way);
 }
 
 }  // namespace detail

@@ -23,8 +23,8 @@ enum class errc {
   worker_lost = 1,      ///< the worker died while it ran the task; thrown as worker_lost
   deadline_exceeded,    ///< the task ran longer than task_options::timeout and was stopped
   queue_full,           ///< pool_options::max_pending or max_pending_bytes was reached
-  array_busy,           ///< an array argument overlaps another of the call, or one of a task in flight, and one of the two is written
-  shm_exhausted,        ///< an array cannot be had: no room, a limit of the process, a name that was removed; the text says which
+  array_busy,           ///< an array overlaps another of the call or of a task in flight, and one of the two is written
+  shm_exhausted,        ///< an array cannot be had: no room, a limit of a process, a removed name; the text says which
   pool_closed,          ///< shutdown() or stop() was called, or the executor's context is gone
   pool_broken,          ///< workers cannot be kept alive; the text says why
   protocol_violation,   ///< a worker sent something that makes no sense and was killed

@@ -5,16 +5,17 @@
 
 #include <shmpool/error.hpp>
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <fcntl.h>
 #include <optional>
 #include <string>
-#include <unistd.h>
+#include <string_view>
 
 namespace shmpool::shm {
 namespace {
@@ -36,8 +37,8 @@ std::optional<std::uint64_t> limit_of(decltype(RLIMIT_AS) resource) noexcept {
   return limit.rlim_cur;
 }
 
-/// What a mapping lacks is not in its error. The kernel refuses even the smallest one where the number of mappings is what
-/// has run out; to count those instead would take long where there are that many.
+/// What a mapping lacks is not in its error. The kernel refuses even the smallest one where the number of mappings is
+/// what has run out; to count those instead would take long where there are that many.
 std::string describe_lack_of_mappings() {
   const auto address_space = limit_of(RLIMIT_AS);
   const auto used = number_in("/proc/self/statm");
@@ -79,32 +80,35 @@ bool is_shortage(const std::error_code& error) noexcept {
 }
 
 std::string describe(const call_error& failed) {
-  std::string text = std::string(failed.call) + ": " + failed.code.message();
-  if (failed.code.category() != std::system_category()) return text;
+  return std::string(failed.call) + ": " + failed.code.message() + advice(failed.call, failed.code);
+}
+
+std::string advice(std::string_view call, const std::error_code& error) {
+  if (error.category() != std::system_category()) return {};
   const auto limit = [](decltype(RLIMIT_AS) resource) {
     const auto value = limit_of(resource);
     return value ? " = " + std::to_string(*value) : std::string();
   };
-  switch (failed.code.value()) {
+  switch (error.value()) {
     case ENOMEM:
-      if (std::string_view(failed.call) == "mmap") text += "; " + describe_lack_of_mappings();
-      break;
+      return call.find("mmap") == call.npos ? std::string() : "; " + describe_lack_of_mappings();
     case EAGAIN:
-      text += "; RLIMIT_MEMLOCK" + limit(RLIMIT_MEMLOCK) + " is too small for a process that locks all of its memory";
-      break;
+      if (call.find("mmap") == call.npos) return {};
+      return "; RLIMIT_MEMLOCK" + limit(RLIMIT_MEMLOCK) + " is too small for a process that locks all of its memory";
     case EMFILE:
-      text += "; this process has as many descriptors as RLIMIT_NOFILE" + limit(RLIMIT_NOFILE) +
-              " allows: raise it, or close some";
-      break;
-    case ENFILE: text += "; the machine has as many open files as fs.file-max allows"; break;
-    case EFBIG: text += "; RLIMIT_FSIZE" + limit(RLIMIT_FSIZE) + " bytes is too small"; break;
+      return "; this process has as many descriptors as RLIMIT_NOFILE" + limit(RLIMIT_NOFILE) +
+             " allows: raise it, or close some";
+    case ENFILE:
+      return "; the machine has as many open files as fs.file-max allows";
+    case EFBIG:
+      return "; RLIMIT_FSIZE" + limit(RLIMIT_FSIZE) + " bytes is too small";
     case ENOENT:
-      text += std::string("; somebody has removed its name from ") + shm_directory() +
-              " (systemd-logind does when a user logs out, unless RemoveIPC=no; so does rm)";
-      break;
-    default: break;
+      if (call != "open") return {};  // to create one, the directory is missing
+      return std::string("; somebody has removed its name from ") + shm_directory() +
+             " (systemd-logind does when a user logs out, unless RemoveIPC=no; so does rm)";
+    default:
+      return {};
   }
-  return text;
 }
 
 void throw_budget_exhausted(std::size_t asked, std::uint64_t held, std::size_t budget) {

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 namespace shmpool::shm {
@@ -15,8 +16,11 @@ namespace shmpool::shm {
 /// True for errors that freeing memory, descriptors or mappings, or raising a limit, may cure.
 bool is_shortage(const std::error_code& error) noexcept;
 
-/// The call, its error, the bound of this process or of the machine that was reached as far as it can be told, and what to
-/// do about it.
+/// What to add to an error of a call for want of something: "; " and the bound that was reached and what to do; empty
+/// for others.
+std::string advice(std::string_view call, const std::error_code& error);
+/// The call, its error, the bound of this process or of the machine that was reached as far as it can be told, and what
+/// to do about it.
 std::string describe(const call_error& failed);
 
 /// The pool's own budget is used up; `held` bytes of it are in use.

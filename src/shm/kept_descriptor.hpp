@@ -1,5 +1,5 @@
-// The descriptor of a file that can also be opened by its name, kept in case that somebody removes the name. Only so many are
-// kept, because a process has few: an eighth of what RLIMIT_NOFILE allows it.
+// The descriptor of a file that can also be opened by its name, kept in case that somebody removes the name. Only so
+// many are kept, because a process has few: an eighth of what RLIMIT_NOFILE allows it.
 //
 // Thread safety: an owner belongs to one thread at a time; the count that they share is atomic.
 #pragma once

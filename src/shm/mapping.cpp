@@ -41,12 +41,15 @@ class shm_path {
 };
 
 unique_fd open_path(const char* path, int flags, std::error_code& error) noexcept {
-  for (;;) {
+  for (int tries = 0;; ++tries) {
     unique_fd fd{::open(path, flags | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR)};
-    if (fd || errno != EINTR) {
-      error = fd ? std::error_code{} : last_error();
-      return fd;
+    if (!fd && errno == EINTR) continue;
+    if (!fd && errno == EWOULDBLOCK && tries < 100) {  // a reaper looks whether anybody uses it; see orphans.cpp
+      ::usleep(1000);
+      continue;
     }
+    error = fd ? std::error_code{} : last_error();
+    return fd;
   }
 }
 

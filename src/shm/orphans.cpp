@@ -1,6 +1,6 @@
-// A pool is dead if its lock file can be locked: it is made before the first segment and removed after the last. Where it is
-// gone, somebody may have removed it under a pool that lives, which makes it again at its next doing; until then a segment
-// counts as used while any process has it open or mapped.
+// A pool is dead if its lock file can be locked: it is made before the first segment and removed after the last. Where
+// it is gone, somebody may have removed it under a pool that lives, which makes it again at its next doing; until then
+// a segment counts as used while any process has it open or mapped.
 #include "shm/orphans.hpp"
 
 #include "shm/mapping.hpp"
@@ -49,14 +49,15 @@ std::vector<listed_name> list_names() {
   return names;
 }
 
-/// A claim to a file that nobody else has open or mapped, by a lease for writing: the kernel grants one to nobody but the only
-/// opener. Held until it is destroyed; who opens the file meanwhile is told to try again.
+/// A claim to a file that nobody else has open or mapped, by a lease for writing: the kernel grants one to nobody but
+/// the only opener. Held until it is destroyed; who opens the file meanwhile is told to try again.
 class sole_claim {
  public:
   sole_claim(int directory, const std::string& name) noexcept
       : file_(::openat(directory, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)) {
     if (!file_) return;
-    // Who opens the file meanwhile would have SIGIO sent here, which ends a process. SIGURG is ignored where nobody asks.
+    // Who opens the file meanwhile would have SIGIO sent here, which ends a process. SIGURG is ignored where nobody
+    // asks.
     granted_ = ::fcntl(file_.get(), F_SETSIG, SIGURG) == 0 && ::fcntl(file_.get(), F_SETLEASE, F_WRLCK) == 0;
   }
   /// False also where nobody can tell.

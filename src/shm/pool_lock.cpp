@@ -91,8 +91,8 @@ bool is_still_named(int fd, const std::string& name, std::error_code& error) noe
   return again && !error && named.st_dev == opened.st_dev && named.st_ino == opened.st_ino;
 }
 
-/// A lock file of its own for this id, locked; null without an error if somebody else has the name, or a reaper was faster.
-/// The registry is locked.
+/// A lock file of its own for this id, locked; null without an error if somebody else has the name, or a reaper was
+/// faster. The registry is locked.
 unique_fd make_locked(std::uint64_t id, std::error_code& error) {
   const std::string name = lock_name(id);
   unique_fd fd = create_named(name, 0, error);
@@ -143,8 +143,8 @@ void pool_lock::restore() noexcept {
   struct stat info {};
   if (!fd_ || ::fstat(fd_.get(), &info) != 0 || info.st_nlink != 0) return;
   try {
-    // Made and locked under another id, and only then given the pool's name: a reaper that came in between the two steps
-    // would take this pool, which has segments, for dead.
+    // Made and locked under another id, and only then given the pool's name: a reaper that came in between the two
+    // steps would take this pool, which has segments, for dead.
     const std::uint64_t id = random_id();
     std::error_code error;
     unique_fd fd = make_locked(id, error);

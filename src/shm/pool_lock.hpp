@@ -35,8 +35,8 @@ class pool_lock {
   pool_lock& operator=(const pool_lock&) = delete;
 
   std::uint64_t pool_id() const noexcept { return pool_id_; }
-  /// Makes the lock file again if somebody has removed it, so that no reaper takes the pool for dead. What keeps it from
-  /// being made is tried again by the next call.
+  /// Makes the lock file again if somebody has removed it, so that no reaper takes the pool for dead. What keeps it
+  /// from being made is tried again by the next call.
   void restore() noexcept;
   /// Unlinks the lock file and lets it go, when the pool has no name left. Idempotent.
   void drop_file() noexcept;

@@ -43,18 +43,22 @@ call_error pool_segment::create(bool memfd) noexcept {
     if (free_space().value_or(reserved_) < reserved_) return {"statfs", {ENOSPC, std::system_category()}};
     fd = create_named(name_, capacity_, error);
     SHMPOOL_FAULT_POINT("parent.segment_named");
-    if (error) return {"open", error};
+    if (error) return {"open to create", error};
   }
   call_error failed;
   mapping where = mapping::map(fd.get(), capacity_, true, error, dumped_);
-  if (error) failed = {"mmap", error};
-  else if ((error = reserve(fd.get(), where, 0, reserved_))) failed = {"fallocate", error};
+  if (error)
+    failed = {"mmap", error};
+  else if ((error = reserve(fd.get(), where, 0, reserved_)))
+    failed = {"fallocate", error};
   if (failed) {
     unlink();
     return failed;
   }
-  if (memfd) memfd_ = std::move(fd);
-  else kept_.keep(std::move(fd));
+  if (memfd)
+    memfd_ = std::move(fd);
+  else
+    kept_.keep(std::move(fd));
   mapping_ = std::move(where);
   data_ = mapping_.data();
   size_ = existing_ = reserved_;

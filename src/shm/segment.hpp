@@ -36,7 +36,8 @@ class pool_segment final : public detail::segment {
   store& owner() const noexcept { return *owner_; }
   /// The descriptor by which workers are to know it, or -1 if they can open its name. Owned by the segment.
   int descriptor() const noexcept { return memfd_ ? memfd_.get() : nameless() ? kept_.get() : -1; }
-  /// For a worker that could not open it: any descriptor of it. The error says why there is none: its name is gone, say.
+  /// For a worker that could not open it: any descriptor of it. The error says why there is none: its name is gone,
+  /// say.
   call_error find_descriptor(int& fd) noexcept;
   /// It had a name, which somebody else has removed.
   bool nameless() const noexcept { return nameless_.load(std::memory_order_acquire); }
@@ -96,7 +97,7 @@ class pool_segment final : public detail::segment {
   std::size_t reserved_;      // what the budget is charged with
   std::size_t existing_ = 0;  // of these, the bytes whose pages this process has seen to
   std::string name_;          // empty for a memfd
-  bool dumped_;       // core files have it
+  bool dumped_;               // core files have it
   unique_fd memfd_;
   kept_descriptor kept_;  // of a named one; once it is handed out, written under lends_mutex_ and while there is none
   std::atomic<bool> nameless_{false};

@@ -33,7 +33,7 @@ struct store::impl {
   const bool names;                         // the shm directory can be used
   std::atomic<bool> closed{false};          // set under the mutex
   std::atomic<clock::rep> trim_due{never};  // until then nothing in the cache is too old
-  std::atomic<clock::rep> lock_due{std::numeric_limits<clock::rep>::min()};      // when to look next whether the lock file is there
+  std::atomic<clock::rep> lock_due{std::numeric_limits<clock::rep>::min()};  // when to look for the lock file next
 
   mutable std::mutex mutex;
   segment_cache cache;

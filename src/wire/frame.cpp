@@ -1,6 +1,8 @@
 #include "wire/frame.hpp"
 
 #include <algorithm>
+#include <new>
+#include <utility>
 
 namespace shmpool::wire {
 
@@ -14,6 +16,8 @@ void append_frame(std::vector<std::byte>& out, frame_header header, std::span<co
                   std::span<const std::byte> body) {
   header.segments = static_cast<std::uint16_t>(segments.size());
   header.body = static_cast<std::uint32_t>(body.size());
+  const std::size_t size = out.size() + sizeof header + segments.size_bytes() + body.size();
+  if (out.capacity() < size) out.reserve(std::max(size, 2 * out.capacity()));
   const auto append = [&out](std::span<const std::byte> bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); };
   append(std::as_bytes(std::span(&header, 1)));
   if (!segments.empty()) append(std::as_bytes(segments));
@@ -33,8 +37,40 @@ std::span<std::byte> frame_reader::prepare(std::size_t least) {
   if (filled_) least = std::max(least, std::min(2 * buffer_.size(), initial_buffer));
   // Grow with what has arrived, not with what the header claims: a liar must not make us allocate a gigabyte.
   const std::size_t wanted = std::max(std::min(wanted_, std::max(2 * end_, initial_buffer)), end_ + least);
-  if (buffer_.size() < wanted) buffer_.resize(wanted);
+  if (buffer_.size() < wanted) {
+    try {
+      buffer_.resize(wanted);
+    } catch (const std::bad_alloc&) {
+      if (!cut()) throw;
+    }
+  }
   return std::span(buffer_).subspan(end_);
+}
+
+/// Gives up the body of the frame that is being received, so that at least its header and segments are heard of. False if
+/// there is no body to give up, or no room without it.
+bool frame_reader::cut() noexcept {
+  if (wanted_ == 0) return false;
+  frame_header header;
+  std::memcpy(&header, buffer_.data(), sizeof header);
+  const std::size_t kept = sizeof header + header.segments * sizeof(segment_ref);
+  if (end_ < kept || buffer_.size() == kept) return false;
+  left_ = wanted_ - end_;
+  end_ = kept;
+  cut_ = true;
+  wanted_ = 0;
+  return true;
+}
+
+void frame_reader::commit(std::size_t bytes) noexcept {
+  if (left_ != 0) {
+    const std::size_t dropped = std::min(left_, bytes);
+    left_ -= dropped;
+    bytes -= dropped;
+    std::memmove(buffer_.data() + end_, buffer_.data() + end_ + dropped, bytes);
+  }
+  end_ += bytes;
+  filled_ = end_ == buffer_.size();
 }
 
 frame_reader::status frame_reader::next(frame& out) {
@@ -48,13 +84,15 @@ frame_reader::status frame_reader::next(frame& out) {
   if (out.header.body > max_body) return why_ = "frame body larger than 1 GiB", status::malformed;
   if (out.header.segments > max_segments) return why_ = "frame with too many segments", status::malformed;
   const std::size_t segment_bytes = out.header.segments * sizeof(segment_ref);
-  const std::size_t total = sizeof(frame_header) + segment_bytes + out.header.body;
+  if (left_ != 0) return status::incomplete;
+  const std::size_t body = std::exchange(cut_, false) ? 0 : out.header.body;
+  const std::size_t total = sizeof(frame_header) + segment_bytes + body;
   if (available < total) {
     wanted_ = total;
     return status::incomplete;
   }
   out.segment_bytes = {at + sizeof(frame_header), segment_bytes};
-  out.body = {at + sizeof(frame_header) + segment_bytes, out.header.body};
+  out.body = {at + sizeof(frame_header) + segment_bytes, body};
   begin_ += total;
   return status::frame;
 }

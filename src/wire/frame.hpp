@@ -86,7 +86,9 @@ struct frame {
   std::span<const std::byte> body;
 
   /// Bytes that it takes in the stream.
-  std::size_t size() const noexcept { return sizeof header + segment_bytes.size() + body.size(); }
+  std::size_t size() const noexcept { return sizeof header + segment_bytes.size() + header.body; }
+  /// There was no memory for its body, which is empty here.
+  bool is_cut() const noexcept { return body.size() != header.body; }
   std::size_t segment_count() const noexcept { return header.segments; }
   segment_ref segment(std::size_t index) const noexcept {
     segment_ref result;
@@ -95,11 +97,12 @@ struct frame {
   }
 };
 
-/// Appends a frame. `header.segments` and `header.body` are filled in here.
+/// Appends a frame. `header.segments` and `header.body` are filled in here. If memory runs out nothing is appended.
 void append_frame(std::vector<std::byte>& out, frame_header header, std::span<const segment_ref> segments,
                   std::span<const std::byte> body);
 
-/// Cuts a byte stream into frames. Bytes are received into prepare()'s span, announced with commit(), and come out of next().
+/// Cuts a byte stream into frames. Where there is no memory for a large body, its frame comes without.
+/// Bytes are received into prepare()'s span, announced with commit(), and come out of next().
 class frame_reader {
  public:
   enum class status : std::uint8_t {
@@ -111,10 +114,7 @@ class frame_reader {
   /// Room for at least `least` bytes, and for more where what came lately has filled the room; what is left of an incomplete
   /// frame is kept. Invalidates frames.
   std::span<std::byte> prepare(std::size_t least = 4096);
-  void commit(std::size_t bytes) noexcept {
-    end_ += bytes;
-    filled_ = end_ == buffer_.size();
-  }
+  void commit(std::size_t bytes) noexcept;
   status next(frame& out);
   const char* why() const noexcept { return why_; }
   /// Bytes received that do not make a whole frame yet.
@@ -125,7 +125,11 @@ class frame_reader {
   std::size_t begin_ = 0, end_ = 0;
   bool filled_ = false;     ///< all the room that there was
   std::size_t wanted_ = 0;  ///< size of the frame that is being received, when known
+  bool cut_ = false;        ///< the frame at begin_ has lost its body, of which
+  std::size_t left_ = 0;    ///< so many bytes are yet to come
   const char* why_ = "";
+
+  bool cut() noexcept;
 };
 
 }  // namespace shmpool::wire

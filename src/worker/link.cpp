@@ -110,6 +110,16 @@ void link::queue_frame(const wire::frame_header& header, std::span<const wire::s
   wire::append_frame(out_, header, segments, body);
 }
 
+void link::queue_frame(const wire::frame_header& header, const wire::segment_ref& ref, int fd, shm_handle segment) {
+  descriptors_.push_back({out_.size(), fd, std::move(segment)});
+  try {
+    queue_frame(header, {&ref, 1}, {});
+  } catch (...) {
+    descriptors_.pop_back();  // or another frame would get it
+    throw;
+  }
+}
+
 void link::start_sending(loop::completion_queue& queue) {
   if (send.pending || retry_due || state == stage::gone) return;
   if (sending_.empty()) {  // or else it is what was left when the kernel was short of something
@@ -197,9 +207,13 @@ void link::failed(const char* call, int error) {
 }
 
 void link::start_receiving(loop::completion_queue& queue) {
-  const auto room = replies.prepare();
-  receive.data = room.data();
-  receive.size = room.size();
+  try {
+    const auto room = replies.prepare();
+    receive.data = room.data();
+    receive.size = room.size();
+  } catch (const std::bad_alloc&) {
+    return failed("memory for replies", ENOMEM);
+  }
   queue.start(receive);
 }
 

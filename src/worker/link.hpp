@@ -147,8 +147,8 @@ class link {
   // ---- Outgoing.
 
   void queue_frame(const wire::frame_header& header, std::span<const wire::segment_ref> segments, std::span<const std::byte> body);
-  /// Attaches the descriptor of a segment, which is held until it is sent, to the frame that is queued next.
-  void queue_descriptor(int fd, shm_handle segment) { descriptors_.push_back({out_.size(), fd, std::move(segment)}); }
+  /// With the descriptor of a segment, which is held until it is sent.
+  void queue_frame(const wire::frame_header& header, const wire::segment_ref& ref, int fd, shm_handle segment);
   bool has_output() const noexcept { return !out_.empty(); }
   /// All that was queued has been taken by the socket.
   bool all_sent() const noexcept { return out_.empty() && sending_.empty(); }

@@ -75,7 +75,7 @@ shm::call_error segment_table::create(entry& which) {
   std::error_code error;
   const std::string name = shm::segment_name(which.ref.pool, which.ref.id);
   const unique_fd file = shm::create_named(name, which.ref.capacity, error);
-  if (error) return {"open", error};
+  if (error) return {"open to create", error};
   SHMPOOL_FAULT_POINT("worker.segment_named");
   shm::call_error failed;
   shm::mapping memory = map_file(file.get(), which.ref.capacity, true, error);

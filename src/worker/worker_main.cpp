@@ -31,6 +31,7 @@
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -216,19 +217,15 @@ class worker final : lease_source, progress_sink {
     if (!wire::claim(slot, in.header.task, started)) return;  // taken back
     SHMPOOL_FAULT_POINT("worker.claimed");
 
-    // All of the frame: where it lies, the answer goes once somebody asks for memory, be it a thread that an earlier task has
-    // left.
-    arguments_.assign(in.body.begin(), in.body.end());
-    segments_.clear();
-    for (std::size_t i = 0; i != in.segment_count(); ++i) segments_.push_back(in.segment(i));
     wire::frame_header header;
     header.task = in.header.task;
     header.slot = in.header.slot;
     task_ = in.header.task;
     detail::packer result(memory_, inline_bytes_);
-    memory_.begin_task();
-    enter_task(&slot, header.task);
     try {
+      take_in(in);
+      memory_.begin_task();
+      enter_task(&slot, header.task);
       if (!fn.entry) throw std::system_error(errc::function_not_found, fn.problem);
       std::vector<detail::attachment> attachments;
       for (const wire::segment_ref& ref : segments_) {
@@ -271,6 +268,21 @@ class worker final : lease_source, progress_sink {
     }
     if (arguments_.capacity() > 1024 * 1024) std::vector<std::byte>().swap(arguments_);
     if (segments_.capacity() > 1024) std::vector<wire::segment_ref>().swap(segments_);
+  }
+
+  /// Copies all that a task was sent. Where it lies, the answer goes once somebody asks for memory or for a segment, be it a thread
+  /// that an earlier task has left.
+  void take_in(const wire::frame& in) {
+    segments_.clear();
+    try {
+      if (in.is_cut()) throw std::bad_alloc();
+      arguments_.assign(in.body.begin(), in.body.end());
+      segments_.reserve(in.segment_count());
+    } catch (const std::bad_alloc&) {
+      throw std::system_error(errc::shm_exhausted, "the worker has no memory (RLIMIT_AS, say) for arguments of " +
+                                                       std::to_string(in.header.body) + " bytes");
+    }
+    for (std::size_t i = 0; i != in.segment_count(); ++i) segments_.push_back(in.segment(i));
   }
 
   /// Sends what a task (or the initializer) has to say, with the account of its memory.
