@@ -89,6 +89,24 @@ TEST(worker_lost, points_at_memory_when_the_kernel_may_have_killed) {
   EXPECT_NE(std::string(lost.what()).find("peak memory 2 KiB"), std::string::npos);
 }
 
+// One that the pool had killed was said to have run out of memory, perhaps.
+TEST(worker_lost, says_that_the_pool_did_it_and_why) {
+  const worker_lost lost({.pid = 7, .signal = SIGKILL, .status_known = true, .killed_because = "it had begun nothing"});
+  EXPECT_STREQ(lost.what(), "worker 7 was lost while it ran the task: killed by the pool: it had begun nothing");
+  EXPECT_TRUE(lost.killed_by_pool());
+  const worker_lost before({.pid = 7, .signal = SIGSEGV, .status_known = true, .killed_because = "it had begun nothing"});
+  EXPECT_EQ(std::string(before.what()).find("pool"), std::string::npos) << "it had died of something else by then";
+  EXPECT_TRUE(std::string(worker_lost({.pid = 7, .killed_because = "its server died"}).what()).ends_with("killed by the pool: its server died"));
+}
+
+TEST(worker_lost, names_the_limit_of_cpu_time) {
+  using namespace std::chrono_literals;
+  const worker_lost lost({.pid = 7, .signal = SIGKILL, .status_known = true, .cpu_time = 1020ms, .cpu_limit = 1s});
+  const std::string text = lost.what();
+  EXPECT_NE(text.find("it had used 1.0 s of CPU time, and its RLIMIT_CPU is 1 s"), std::string::npos) << text;
+  EXPECT_EQ(text.find("memory"), std::string::npos) << text;
+}
+
 TEST(worker_lost, admits_that_nobody_knows) {
   const worker_lost lost({.pid = 7});
   EXPECT_STREQ(lost.what(), "worker 7 was lost while it ran the task: how it ended is unknown");

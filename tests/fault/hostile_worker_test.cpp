@@ -117,6 +117,25 @@ const lie lies[] = {
        header.value = 4096;
        say(header);
      }},
+    {"a_descriptor_of_a_segment_of_nobody",
+     [](std::uint64_t) {
+       auto header = answer(wire::frame_type::open);
+       header.value = 12345678;
+       say(header);
+     }},
+    {"a_descriptor_for_no_task",
+     [](std::uint64_t lent) {
+       auto header = answer(wire::frame_type::open);
+       header.task = 0;
+       header.value = lent;
+       say(header);
+     }},
+    {"descriptors_without_reading_the_answers",
+     [](std::uint64_t lent) {
+       auto header = answer(wire::frame_type::open);
+       header.value = lent;
+       for (int i = 0; i != 2; ++i) say(header);
+     }},
     {"memory_for_another_task",
      [](std::uint64_t) {
        auto header = answer(wire::frame_type::need);

@@ -202,5 +202,30 @@ TEST(exhausted, only_a_shortage_is_worth_a_second_try) {
   EXPECT_FALSE(is_shortage({}));
 }
 
+TEST(exhausted, names_the_call_and_its_limit) {
+  const auto says = [](const char* call, int error) { return describe({call, {error, std::system_category()}}); };
+  EXPECT_TRUE(has(says("open", EMFILE), "open: Too many open files"));
+  EXPECT_TRUE(has(says("open", EMFILE), "RLIMIT_NOFILE = "));
+  EXPECT_TRUE(has(says("open", ENOENT), "removed its name from /dev/shm"));
+  EXPECT_TRUE(has(says("mmap", EAGAIN), "RLIMIT_MEMLOCK"));
+  EXPECT_TRUE(has(says("mmap", ENOMEM), "vm.max_map_count = "));
+  EXPECT_FALSE(has(says("fallocate", ENOMEM), "vm.max_map_count")) << "that needs no mapping";
+}
+
+TEST(exhausted, tells_address_space_from_mappings) {
+  if (under_sanitizers) GTEST_SKIP() << "sanitizers need address space without a limit";
+  EXPECT_EQ(run_in_child([] {
+              std::size_t pages = 0;
+              std::ifstream{"/proc/self/statm"} >> pages;
+              const rlimit tight{pages * page_bytes, RLIM_INFINITY};
+              SHMPOOL_CHECK(::setrlimit(RLIMIT_AS, &tight) == 0);
+              const std::string text = describe({"mmap", {ENOMEM, std::system_category()}});
+              SHMPOOL_CHECK(has(text, "RLIMIT_AS of this process is "));
+              SHMPOOL_CHECK(!has(text, "max_map_count"));
+              return 0;
+            }),
+            0);
+}
+
 }  // namespace
 }  // namespace shmpool::shm::test

@@ -124,6 +124,28 @@ TEST_F(orphans_test, segments_without_a_lock_file_are_removed) {
   EXPECT_EQ(names_of(pool), std::vector<std::string>{});
 }
 
+// systemd-logind, or somebody with rm, had removed the lock file, and the next pool took what the living one used.
+TEST_F(orphans_test, segments_without_a_lock_file_are_left_alone_while_a_process_has_them_open_or_mapped) {
+  const std::uint64_t pool = fake_pool();
+  const auto name = [&](std::uint64_t id) { return segment_name(pool, id); };
+  for (const std::uint64_t id : {1U, 2U, 3U, 4U}) make(name(id));
+  std::error_code error;
+  unique_fd opened = open_named(name(1), false, error);
+  unique_fd file = open_named(name(2), true, error);
+  mapping written = mapping::map(file.get(), 4096, true, error);
+  file = open_named(name(3), false, error);
+  mapping read = mapping::map(file.get(), 4096, false, error);
+  file.reset();
+  ASSERT_FALSE(error);
+  EXPECT_EQ(reap_orphans().segments, 1U);
+  EXPECT_EQ(names_of(pool), (std::vector{name(1), name(2), name(3)}));
+  opened.reset();
+  written = {};
+  EXPECT_EQ(reap_orphans().segments, 2U);
+  read = {};
+  EXPECT_EQ(reap_orphans().segments, 1U);
+}
+
 TEST_F(orphans_test, a_lock_file_that_nobody_holds_is_removed) {
   const std::uint64_t pool = fake_pool();
   make(lock_name(pool));

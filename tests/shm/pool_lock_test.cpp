@@ -116,5 +116,58 @@ TEST_F(pool_lock_test, a_forked_process_does_not_keep_the_lock_of_a_dead_pool) {
   EXPECT_TRUE(grandchild.at_end());  // it has left
 }
 
+// Between the two steps that make a lock file a reaper would have taken the pool, which has segments, for dead.
+TEST_F(pool_lock_test, a_removed_lock_file_is_made_again_and_is_locked_from_the_moment_that_it_is_there) {
+  const auto pool = open();
+  const std::uint64_t id = pool->pool_id();
+  const shm_handle held = pool->allocate(64 * KiB, 8);
+  pipe_pair stop;
+  child reaper{[&] {
+    stop.close_write();
+    std::error_code error;
+    while (!stop.ended()) {
+      const unique_fd found = open_named(lock_name(id), true, error);
+      if (found && ::flock(found.get(), LOCK_EX | LOCK_NB) == 0) {
+        struct stat info {};
+        if (::fstat(found.get(), &info) == 0 && info.st_nlink != 0) return 1;
+      }
+      reap_orphans();
+    }
+    return 0;
+  }};
+  for (int round = 0; round != 300; ++round) {
+    unlink_named(lock_name(id));
+    const shm_handle next = pool->lease(64 * KiB, 0);  // a name is handed out
+    ASSERT_TRUE(exists(lock_name(id)));
+  }
+  EXPECT_TRUE(is_locked(id));
+  EXPECT_TRUE(exists(held.name())) << "no reaper took it";
+  stop.close_write();
+  EXPECT_EQ(reaper.wait(), 0) << "the file could be locked by somebody else while it had its name";
+}
+
+TEST_F(pool_lock_test, a_pool_at_work_notices_that_the_lock_file_is_gone) {
+  const auto pool = open();
+  const std::uint64_t id = pool->pool_id();
+  auto now = std::chrono::steady_clock::now();
+  pool->trim(now);
+  unlink_named(lock_name(id));
+  pool->trim(now + std::chrono::milliseconds{1});
+  EXPECT_FALSE(exists(lock_name(id))) << "it does not look all the time";
+  pool->trim(now + std::chrono::seconds{1});
+  EXPECT_TRUE(is_locked(id));
+}
+
+TEST_F(pool_lock_test, another_file_of_its_name_is_no_lock_file) {
+  const auto pool = open();
+  const std::uint64_t id = pool->pool_id();
+  unlink_named(lock_name(id));
+  std::error_code error;
+  create_named(lock_name(id), 0, error);
+  ASSERT_FALSE(error);
+  const shm_handle next = pool->lease(64 * KiB, 0);
+  EXPECT_TRUE(is_locked(id));
+}
+
 }  // namespace
 }  // namespace shmpool::shm::test

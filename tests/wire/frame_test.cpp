@@ -3,8 +3,13 @@
 
 #include <gtest/gtest.h>
 
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <random>
 #include <string>
 #include <vector>
@@ -36,6 +41,66 @@ void feed(frame_reader& reader, std::span<const std::byte> bytes) {
     bytes = bytes.subspan(size);
     ASSERT_GT(size, 0U);
   }
+}
+
+// There was no memory for one large result, and the stream of its worker was given up.
+TEST(FrameReader, GivesUpABodyThatThereIsNoMemoryForAndGoesOn) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "sanitizers need address space without a limit";
+#endif
+  constexpr std::size_t large = std::size_t{64} << 20;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    std::vector<std::byte> start, next;
+    segment_ref segment;
+    segment.id = 5;
+    frame_header header = header_of(frame_type::value, 42);
+    append_frame(start, header, {&segment, 1}, std::vector<std::byte>(100));
+    header.segments = 1;
+    header.body = large;
+    std::memcpy(start.data(), &header, sizeof header);
+    append_frame(next, header_of(frame_type::error, 43), {}, bytes_of("what came next"));
+    const std::vector<std::byte> body(100'000, std::byte{7});
+    std::size_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlimit tight{pages * 4096 + (std::size_t{8} << 20), RLIM_INFINITY};
+    if (::setrlimit(RLIMIT_AS, &tight) != 0) ::_exit(1);
+    frame_reader reader;
+    frame in;
+    const auto put = [&](std::span<const std::byte> bytes) {
+      while (!bytes.empty()) {
+        const auto room = reader.prepare();
+        const std::size_t size = std::min(room.size(), bytes.size());
+        std::memcpy(room.data(), bytes.data(), size);
+        reader.commit(size);
+        bytes = bytes.subspan(size);
+        if (!bytes.empty() && reader.next(in) != frame_reader::status::incomplete) ::_exit(2);
+      }
+    };
+    put(start);
+    for (std::size_t left = large - 100; left != 0;) {
+      const std::size_t size = std::min(left, body.size());
+      left -= size;
+      std::vector<std::byte> piece(body.begin(), body.begin() + static_cast<std::ptrdiff_t>(size));
+      if (left == 0) piece.insert(piece.end(), next.begin(), next.end());  // the end and the next frame come in one
+      if (left == 0) {
+        const auto room = reader.prepare(piece.size());
+        std::memcpy(room.data(), piece.data(), piece.size());
+        reader.commit(piece.size());
+      } else {
+        put(piece);
+        if (reader.next(in) != frame_reader::status::incomplete) ::_exit(3);
+      }
+    }
+    if (reader.next(in) != frame_reader::status::frame || !in.is_cut() || !in.body.empty()) ::_exit(4);
+    if (in.header.task != 42 || in.segment_count() != 1 || in.segment(0).id != 5) ::_exit(5);
+    if (in.size() != sizeof(frame_header) + sizeof(segment_ref) + large) ::_exit(6);
+    if (reader.next(in) != frame_reader::status::frame || in.is_cut() || in.header.task != 43) ::_exit(7);
+    ::_exit(std::memcmp(in.body.data(), "what came next", in.body.size()) == 0 && reader.pending() == 0 ? 0 : 8);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0);
 }
 
 TEST(FrameReader, GivesBackWhatWasAppended) {
