@@ -177,6 +177,7 @@ shm_handle store::lease(std::size_t bytes, std::uint32_t worker, bool avoid_posi
       throw_memory_exhausted(bytes, true, {"statfs", {ENOSPC, std::system_category()}});
     }
   }
+  if (avoid_posix) return create(bytes, true);
   return grant(bytes, true);
 }
 

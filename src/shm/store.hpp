@@ -61,8 +61,9 @@ class store final : public detail::segment_source, public std::enable_shared_fro
   /// A segment for a worker to put a result in; prefers a cached one that `worker` has mapped already. Where it has to
   /// be new and named, only its name and its place in the budget are taken (created() is false, it is not mapped here):
   /// the worker creates the file and reserve()s at most reserved() bytes of it, so that this thread does not pay for
-  /// the pages. Every other segment comes with its pages: a memfd is created here, and mapped. `avoid_posix` asks for
-  /// memfd because /dev/shm was found full. Throws as allocate().
+  /// the pages. Every other segment comes with its pages: a memfd is created here, and mapped. `avoid_posix` says that
+  /// the worker could not create a file in /dev/shm, as it is full or out of its reach: it gets a memfd, or, where the
+  /// pool insists on names, one that is created here. Throws as allocate().
   shm_handle lease(std::size_t bytes, std::uint32_t worker, bool avoid_posix = false);
 
   /// A cached segment whose first `bytes` bytes exist, `worker`'s own if there is one; otherwise null, also when the

@@ -33,7 +33,7 @@ enum class frame_type : std::uint8_t {
   ready = 32,        ///< the initializer has run; task: the worker's pid
   value = 33,        ///< the task's result; segments: results first, then those marked kept or created; value: run time in ns
   error = 34,        ///< the task threw; body: the exception; value: run time in ns
-  need = 35,         ///< memory for a result: value bytes; slot 1 if /dev/shm was found full
+  need = 35,         ///< memory for a result: value bytes; slot 1 if no file could be made in /dev/shm
   released = 36,     ///< the worker dropped its last handle on kept segments (ids in the body)
   init_failed = 37,  ///< instead of ready: the initializer threw, or (value 1) the worker cannot be set up; task: pid; body: the exception
   progress = 38,     ///< the task says how far it has come; value: the bits of a double from 0 to 1

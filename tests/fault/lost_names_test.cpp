@@ -183,20 +183,23 @@ bool is_locked_in() {
 
 // A worker that gives up its right to open files could not be lent an array.
 TEST(lost_names, are_not_needed_by_a_worker_that_may_open_nothing) {
-  run([]() -> awaitable<void> {
-    auto chosen = named();
-    chosen.backing = shmpool::backing::automatic;
-    chosen.initializer = lock_itself_in;
-    process_pool pool(co_await asio::this_coro::executor, chosen);
-    auto lent = pool.make_array<double>(some, 1.0);
-    if (!co_await pool.submit(is_locked_in)) co_return;  // no filters here
-    EXPECT_EQ(co_await pool.submit(last_of, lent), 1.0);
-    co_await pool.submit(double_all, lent);
-    EXPECT_EQ(lent[some - 1], 2.0);
-    const array<double> made = co_await pool.submit(make, some, 3.0);
-    EXPECT_EQ(made[some - 1], 3.0);
-    EXPECT_EQ(pool.stats().workers_started, 1u);
-  }());
+  for (const auto backing : {shmpool::backing::automatic, shmpool::backing::posix}) {
+    run([&]() -> awaitable<void> {
+      auto chosen = with_workers(1);
+      chosen.backing = backing;
+      chosen.initializer = lock_itself_in;
+      process_pool pool(co_await asio::this_coro::executor, chosen);
+      auto lent = pool.make_array<double>(some, 1.0);
+      if (!co_await pool.submit(is_locked_in)) co_return;  // no filters here
+      EXPECT_EQ(co_await pool.submit(last_of, lent), 1.0);
+      co_await pool.submit(double_all, lent);
+      EXPECT_EQ(lent[some - 1], 2.0);
+      const array<double> made = co_await pool.submit(make, some, 3.0);
+      EXPECT_EQ(made[some - 1], 3.0);
+      EXPECT_EQ(made.handle().name().empty(), backing == shmpool::backing::automatic);
+      EXPECT_EQ(pool.stats().workers_started, 1u);
+    }());
+  }
 }
 
 }  // namespace

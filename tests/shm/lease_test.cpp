@@ -169,6 +169,13 @@ TEST_F(lease_test, a_memfd_comes_with_its_pages) {
   EXPECT_EQ(static_cast<std::size_t>(info.st_blocks) * 512, segment.reserved());
 }
 
+TEST_F(lease_test, comes_with_its_file_where_the_worker_cannot_make_it_and_the_pool_insists_on_names) {
+  const auto pool = open({.backing = backing::posix});
+  const shm_handle lease = pool->lease(64 * KiB, 0, true);
+  EXPECT_TRUE(segment_of(lease).created());
+  EXPECT_TRUE(exists(lease.name()));
+}
+
 TEST_F(lease_test, avoids_names_when_asked_to) {
   const auto pool = open();
   const shm_handle lease = pool->lease(64 * KiB, 0, true);
