@@ -77,6 +77,7 @@ sched::options scheduler_options_of(const pool_options& options) {
   result.cancel_grace = std::min<std::chrono::milliseconds>(options.cancel_grace, std::chrono::years{100});  // in ns from here
   result.max_pending = options.max_pending;
   result.max_pending_bytes = options.max_pending_bytes;
+  result.quarantine_after = options.quarantine_function_after;
   return result;
 }
 
@@ -116,6 +117,16 @@ std::vector<std::byte> hello_of(const pool_options& options, bool lasting) {
   return body;
 }
 
+pool_health health_of(sched::pool_health known) noexcept {
+  switch (known) {
+    case sched::pool_health::healthy: return pool_health::healthy;
+    case sched::pool_health::failing: return pool_health::failing;
+    case sched::pool_health::broken: return pool_health::broken;
+    case sched::pool_health::lost: break;
+  }
+  return pool_health::lost;
+}
+
 }  // namespace
 
 std::uint64_t next_cancel_key() noexcept {
@@ -130,7 +141,8 @@ std::shared_ptr<engine> make_engine(const pool_options& options) {
 pool_engine::pool_engine(const pool_options& options)
     : options_(options),
       no_memory_(std::make_exception_ptr(std::system_error(
-          errc::shm_exhausted, std::string(no_memory) + ", to hand the task over or to take its result in"))) {
+          errc::shm_exhausted, std::string(no_memory) + ", to hand the task over or to take its result in"))),
+      killers_(options.quarantine_call_after) {
   check(options);
   settings_ = settings_of(options);
   hello_ = hello_of(options, false);
@@ -288,6 +300,9 @@ pool_stats pool_engine::stats() const {
   result.workers_retired = workers_retired_;
   result.workers_killed = workers_killed_;
   result.worker_deaths = worker_deaths_;
+  result.health = health_of(tasks.health);
+  result.next_start = tasks.next_start;
+  result.quarantined_functions = tasks.quarantined_kinds;
   result.held = tasks.held;
   result.queued = tasks.queued;
   result.assigned = tasks.assigned;
@@ -297,7 +312,8 @@ pool_stats pool_engine::stats() const {
   result.completed = succeeded_;
   result.failures = failures_;
   result.failed = failures_.threw + failures_.aborted + failures_.deadline_exceeded + failures_.worker_lost +
-                  failures_.shm_exhausted + failures_.protocol_violation + failures_.worker_start_failed + failures_.pool_broken;
+                  failures_.shm_exhausted + failures_.protocol_violation + failures_.worker_start_failed + failures_.pool_broken +
+                  failures_.quarantined;
   result.live_segments = memory.live_segments;
   result.cached_segments = memory.cached_segments;
   result.live_bytes = memory.live_bytes;

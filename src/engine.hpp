@@ -9,6 +9,7 @@
 
 #include "clock.hpp"
 #include "functions.hpp"
+#include "killer_table.hpp"
 #include "loop/completion_queue.hpp"
 #include "process_mark.hpp"
 #include "sched/scheduler.hpp"
@@ -98,6 +99,8 @@ class pool_engine final : public engine, sched::claims {
   template <class Event>
   bool enter(task& made, std::uint64_t place, Event event);
   std::string bound_reached() const;
+  /// Throws errc::quarantined for a function, or a call, that has killed too often.
+  void check_quarantine(std::uint32_t function, std::span<const std::byte> arguments, bool with_arrays, clock::time_point now);
   urgency react();
 
   // ---- sched::claims
@@ -115,8 +118,11 @@ class pool_engine final : public engine, sched::claims {
   void unassign(task& what) noexcept;
   /// Takes all tasks off a worker that is dead or given up, and says which of them it had started. It never starts the others.
   std::vector<sched::task_id> strip(link& which);
-  void fail(task& what, sched::failure why, sched::worker_id worker);
-  std::exception_ptr failure_of(sched::failure why, sched::worker_id worker) const;
+  void fail(task& what, const sched::action& how);
+  std::exception_ptr failure_of(sched::failure why, sched::worker_id worker, bool begun = true) const;
+  std::exception_ptr loss_of(sched::worker_id worker, bool begun) const;
+  /// Why there is nobody to run tasks, and what is done about it.
+  std::string why_broken() const;
   void finish(task& what);
   void tell_unmapped();
   void submit_to_loop();
@@ -207,6 +213,8 @@ class pool_engine final : public engine, sched::claims {
   void check_exits(clock::time_point now);
   void check_unstarted(clock::time_point now);
   void exited(link& which, clock::time_point now);
+  /// Notes how a worker has ended that nobody had asked to, while it ran `started` or before it had a task.
+  void note_death(const link& which, const std::vector<sched::task_id>& started, clock::time_point now);
   /// Counts a worker that is gone, and tells whoever asked to be told.
   void account(const link& which);
 
@@ -219,6 +227,7 @@ class pool_engine final : public engine, sched::claims {
   std::unique_ptr<loop::completion_queue> queue_;
   std::optional<sched::scheduler> scheduler_;
   function_table functions_;
+  killer_table killers_;
   wire::worker_settings settings_{};
   std::vector<std::byte> hello_, lasting_hello_;  // the latter for workers that do not leave when they are idle
 
@@ -267,7 +276,9 @@ class pool_engine final : public engine, sched::claims {
   std::string broken_why_;
   std::exception_ptr broken_cause_;
   std::string start_failure_;
-  std::string last_death_;
+  // Why the last worker that had not come to a task did not: how it died, or what it said and threw.
+  std::string last_death_, last_problem_;
+  std::exception_ptr last_problem_cause_;
   std::uint64_t submitted_ = 0, succeeded_ = 0;
   failure_counts failures_;
   std::uint64_t workers_started_ = 0, workers_retired_ = 0, workers_killed_ = 0, worker_deaths_ = 0;

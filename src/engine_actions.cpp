@@ -51,7 +51,7 @@ void pool_engine::run_actions(clock::time_point now) {
           kill(*which, "a task was to end that did not heed it, or the worker was to leave and did not");
         }
         break;
-      case kind::complete: fail(*static_cast<task*>(next.context), next.why, next.worker); break;
+      case kind::complete: fail(*static_cast<task*>(next.context), next); break;
       case kind::drained: finish_shutdown(); break;
     }
   }
@@ -206,10 +206,11 @@ void pool_engine::finish(task& what) {
   spare_tasks_.push_back(&what);
 }
 
-void pool_engine::fail(task& what, sched::failure why, sched::worker_id worker) {
+void pool_engine::fail(task& what, const sched::action& how) {
+  const sched::failure why = how.why;
   operation& op = *what.op;
   if (why == sched::failure::cancelled || why == sched::failure::pool_stopped) op.result.aborted = true;
-  else op.result.error = failure_of(why, worker);
+  else op.result.error = failure_of(why, how.worker, how.begun);
   if (what.on && what.on->state != link::stage::gone) {
     auto& abandoned = what.on->abandoned;
     std::move(what.leases.begin(), what.leases.end(), std::back_inserter(abandoned));
@@ -222,42 +223,64 @@ void pool_engine::fail(task& what, sched::failure why, sched::worker_id worker) 
     case sched::failure::pool_stopped: ++failures_.aborted; break;
     case sched::failure::deadline_exceeded: ++failures_.deadline_exceeded; break;
     case sched::failure::worker_lost: {
-      const link* lost = find(worker);
+      const link* lost = find(how.worker);
       ++(lost && !lost->violation.empty() ? failures_.protocol_violation : failures_.worker_lost);
       break;
     }
     case sched::failure::worker_start_failed: ++failures_.worker_start_failed; break;
     case sched::failure::pool_broken: ++failures_.pool_broken; break;
+    case sched::failure::quarantined: ++failures_.quarantined; break;
   }
   completed_.push(op);
 }
 
-std::exception_ptr pool_engine::failure_of(sched::failure why, sched::worker_id worker) const {
+std::exception_ptr pool_engine::failure_of(sched::failure why, sched::worker_id worker, bool begun) const {
   switch (why) {
     case sched::failure::deadline_exceeded: return std::make_exception_ptr(std::system_error(errc::deadline_exceeded));
     case sched::failure::worker_start_failed:
       return std::make_exception_ptr(std::system_error(errc::worker_start_failed, start_failure_));
     case sched::failure::pool_broken:
       try {
-        const std::system_error error(errc::pool_broken,
-                                      broken_why_.empty() ? "workers keep dying; the last one: " + last_death_ : broken_why_);
-        if (!broken_cause_) throw error;
+        const std::system_error error(errc::pool_broken, why_broken());
+        const std::exception_ptr& cause = scheduler_->broken() ? broken_cause_ : last_problem_cause_;
+        if (!cause) throw error;
         try {
-          std::rethrow_exception(broken_cause_);
+          std::rethrow_exception(cause);
         } catch (...) {
           std::throw_with_nested(error);
         }
       } catch (...) {
         return std::current_exception();
       }
-    default: break;
+    case sched::failure::quarantined:
+      return std::make_exception_ptr(std::system_error(errc::quarantined, "its function has killed nearly every worker that ran it"));
+    default: return loss_of(worker, begun);
   }
-  const auto found = links_.find(worker);
-  if (found == links_.end()) return std::make_exception_ptr(worker_lost({}));
-  if (const std::string& violation = found->second->violation; !violation.empty()) {
-    return std::make_exception_ptr(std::system_error(errc::protocol_violation, violation));
+}
+
+std::string pool_engine::why_broken() const {
+  if (scheduler_->broken()) return broken_why_;
+  std::string why = last_problem_.empty() ? "workers die before they have run a task; the last one: " + last_death_ : last_problem_;
+  if (const auto next = scheduler_->count().next_start) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(*next - clock::now()).count();
+    why += "; it is tried again with the first submit";
+    if (left > 0) why += " after " + std::to_string(left) + " ms";
   }
-  return std::make_exception_ptr(worker_lost(end_of(*found->second)));
+  return why;
+}
+
+std::exception_ptr pool_engine::loss_of(sched::worker_id worker, bool begun) const {
+  worker_lost::details details;
+  details.started = begun;
+  if (const auto found = links_.find(worker); found != links_.end()) {
+    const link& dead = *found->second;
+    if (!dead.violation.empty()) {
+      return std::make_exception_ptr(std::system_error(errc::protocol_violation, dead.violation));
+    }
+    details = end_of(dead);
+    details.started = begun;
+  }
+  return std::make_exception_ptr(worker_lost(details));
 }
 
 worker_lost::details pool_engine::end_of(const link& which) const {

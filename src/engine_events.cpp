@@ -143,18 +143,23 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
       from.told_pid(in.header.task);
       if (!on_account(from, nullptr, in)) return violated(from, "it reported memory that it was not given", now), false;
       from.initializer_leases.clear();
+      scheduler_->worker_ready(from.id, now);
       return true;
     case wire::frame_type::init_failed: {
       if (from.ready) return violated(from, "it was ready and failed to start", now), false;
       from.told_pid(in.header.task);
-      const std::string what = in.header.value == 0 ? "pool_options::initializer threw" : "a worker cannot be set up";
+      last_problem_ = in.header.value == 0 ? "pool_options::initializer threw" : "a worker cannot be set up";
       try {
         std::rethrow_exception(decode_exception(in.body, from.pid));
       } catch (const std::exception& error) {
-        break_pool(what + ": " + error.what(), std::current_exception(), now);
+        last_problem_ += std::string(": ") + error.what();
+        last_problem_cause_ = std::current_exception();
       } catch (...) {
-        break_pool(what, std::current_exception(), now);
+        last_problem_cause_ = std::current_exception();
       }
+      from.unfit = true;
+      if (from.state != link::stage::gone) from.state = link::stage::leaving;
+      scheduler_->worker_unfit(from.id, now);
       return true;
     }
     case wire::frame_type::value:
@@ -263,6 +268,7 @@ bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point
     functions_[which->function].result_sizes = std::move(taken.used);
     ++succeeded_;
   }
+  if (which->attachments.empty()) killers_.ended(which->function, which->arguments);
   ++from.results;
   operation& op = *which->op;
   op.result = std::move(result);

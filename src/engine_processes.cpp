@@ -296,24 +296,32 @@ void pool_engine::check_unstarted(clock::time_point now) {
   }
 }
 
+void pool_engine::note_death(const link& which, const std::vector<sched::task_id>& started, clock::time_point now) {
+  if (which.why_it_left != worker_exit::reason::died || !which.violation.empty()) return;
+  if (started.size() == 1) {  // with several it is not certain which one it was
+    const auto* culprit = static_cast<const task*>(scheduler_->assigned_context(which.id, started.front()));
+    if (culprit && culprit->attachments.empty()) killers_.killed(culprit->function, culprit->arguments, now);
+  }
+  if (!started.empty() || which.results != 0 || which.unfit) return;
+  last_problem_.clear();
+  last_problem_cause_ = nullptr;
+  if (!which.wait_status) {
+    last_death_ = "nobody could learn how it ended";
+  } else if (WIFSIGNALED(*which.wait_status)) {
+    last_death_ = "killed by signal " + std::to_string(WTERMSIG(*which.wait_status));
+  } else {
+    last_death_ = "exit code " + std::to_string(WEXITSTATUS(*which.wait_status));
+  }
+  if (!which.ready) last_death_ += options_.initializer ? ", in pool_options::initializer" : ", while it started";
+}
+
 void pool_engine::exited(link& which, clock::time_point now) {
   if (which.violation.empty()) {
     which.collect_last_words();
     if (read_frames(which, now) && which.replies.take_from_ring()) read_frames(which, now);
   }
   const auto started = strip(which);
-  if (scheduler_->broken()) {
-    // It was killed for that; the death to tell of is the one before.
-  } else if (which.killed_because) {
-    last_death_ = std::string("killed by the pool: ") + which.killed_because;
-  } else if (which.wait_status) {
-    last_death_ = WIFSIGNALED(*which.wait_status)
-                      ? std::string("killed by signal ") + std::to_string(WTERMSIG(*which.wait_status))
-                      : "exit code " + std::to_string(WEXITSTATUS(*which.wait_status));
-  } else {
-    last_death_ = "nobody could learn how it ended";
-  }
-  if (!scheduler_->broken() && !which.ready) last_death_ += options_.initializer ? ", in pool_options::initializer" : ", while it started";
+  note_death(which, started, now);
   which.state = link::stage::gone;
   account(which);
   // First, as the end of the last worker may be that of the pool, which clears what nobody holds.

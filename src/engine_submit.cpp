@@ -71,9 +71,9 @@ urgency pool_engine::hold(operation& op, std::uint64_t& place) {
   if (made_here_.inherited()) throw std::system_error(errc::pool_closed, "this is a forked copy of the pool");
   std::lock_guard lock(mutex_);
   if (closing_ || closed_) throw std::system_error(errc::pool_closed);
-  if (scheduler_->broken()) std::rethrow_exception(failure_of(sched::failure::pool_broken, 0));
-  task& made = new_task(op);
   const auto now = clock::now();
+  if (scheduler_->refuses(now)) std::rethrow_exception(failure_of(sched::failure::pool_broken, 0));
+  task& made = new_task(op);
   enter(made, 0, [&] { return scheduler_->hold(&made, now); });
   op.result.place = 0;
   held_now_ = &op;
@@ -107,8 +107,10 @@ urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<s
   if (made_here_.inherited()) throw std::system_error(errc::pool_closed, "this is a forked copy of the pool");
   std::lock_guard lock(mutex_);
   if (closed_ || (closing_ && place == 0)) throw std::system_error(errc::pool_closed);
-  if (scheduler_->broken()) std::rethrow_exception(failure_of(sched::failure::pool_broken, 0));
+  const auto now = submit_time_ ? *submit_time_ : clock::now();
+  if (scheduler_->refuses(now)) std::rethrow_exception(failure_of(sched::failure::pool_broken, 0));
   const std::uint32_t function = functions_.number(fn);
+  check_quarantine(function, arguments, !attachments.empty(), now);
 
   std::function<void(double)> on_progress = options.on_progress;
   lent_ranges lent(attachments);
@@ -127,7 +129,6 @@ urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<s
   spec.attempts = options.attempts;
   spec.bytes = made.arguments.size();
   for (const attachment& each : made.attachments) spec.bytes += each.length;
-  const auto now = submit_time_ ? *submit_time_ : clock::now();
   const bool entered = enter(made, place, [&] {
     if (place == 0) return scheduler_->submit(spec, now);
     scheduler_->submit(place, spec, now);
@@ -141,6 +142,17 @@ urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<s
   if (next == urgency::none && made.on) next = urgency::later;
   if (next != urgency::none || polling_.load(std::memory_order_relaxed)) submit_time_ = now;  // the pool's next turn is near
   return next;
+}
+
+void pool_engine::check_quarantine(std::uint32_t function, std::span<const std::byte> arguments, bool with_arrays,
+                                   clock::time_point now) {
+  if (const unsigned kills = with_arrays ? 0 : killers_.refuses(function, arguments, now); kills != 0) {
+    throw std::system_error(errc::quarantined, "this call has killed " + std::to_string(kills) + " workers");
+  }
+  if (scheduler_->admits(function + 1, now)) return;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(scheduler_->admits_at(function + 1) - now).count();
+  throw std::system_error(errc::quarantined, "the function has killed nearly every worker that ran it; one call is let through in " +
+                                                 std::to_string(left) + " ms");
 }
 
 pool_engine::task& pool_engine::new_task(operation& op) {

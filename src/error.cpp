@@ -29,7 +29,7 @@ class category final : public std::error_category {
       case errc::pool_closed:
         return "the pool was shut down or stopped";
       case errc::pool_broken:
-        return "the pool has failed and accepts no more tasks";
+        return "the pool has failed and accepts no tasks";
       case errc::protocol_violation:
         return "a worker sent what makes no sense; a task probably overwrote its memory";
       case errc::function_not_found:
@@ -40,6 +40,8 @@ class category final : public std::error_category {
         return "more than one message takes: 1 GiB, for which arrays of the pool do not count, and 8,192 such arrays";
       case errc::fork_server:
         return "the fork server could not be started; call shmpool::init(argc, argv) on the first line of main";
+      case errc::quarantined:
+        return "the function, or this call of it, has killed too many workers and is not tried for now";
     }
     return "unknown shmpool error " + std::to_string(value);
   }

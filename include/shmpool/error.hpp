@@ -26,12 +26,13 @@ enum class errc {
   array_busy,           ///< an array overlaps another of the call or of a task in flight, and one of the two is written
   shm_exhausted,        ///< an array cannot be had: no room, a limit of a process, a removed name; the text says which
   pool_closed,          ///< shutdown() or stop() was called, or the executor's context is gone
-  pool_broken,          ///< workers cannot be kept alive; the text says why
+  pool_broken,          ///< workers cannot be kept alive; the text says why, and when that is tried again
   protocol_violation,   ///< a worker sent something that makes no sense and was killed
   function_not_found,   ///< the worker cannot find the function; the text says which module it looked for
   worker_start_failed,  ///< no worker could be started; the text names the system call and its error
   message_too_large,    ///< arguments or a result (without arrays) are larger than 1 GiB, or have more than 8,192 arrays
   fork_server,          ///< the fork server could not be started; the text says what to do
+  quarantined,          ///< the function, or this call of it, has killed too many workers: see pool_options::quarantine_*
 };
 
 const std::error_category& shmpool_category() noexcept;
@@ -46,7 +47,7 @@ class worker_lost : public std::system_error {
     int exit_code = 0;                ///< its exit code, if signal is 0
     bool status_known = false;        ///< false if nobody could learn how it ended
     std::uint64_t max_rss_bytes = 0;  ///< its peak resident memory, 0 if unknown
-    bool started = true;              ///< whether the task had begun to run
+    bool started = true;  ///< whether the task had begun to run; false: it was given up as workers died when they were to begin it
     const char* killed_because = nullptr;  ///< why the pool killed it, a literal; null if it did not
     std::chrono::milliseconds cpu_time{};  ///< the CPU time that it had used, 0 if unknown
     std::chrono::seconds cpu_limit{};      ///< its RLIMIT_CPU if it had used that up, or else 0

@@ -99,7 +99,16 @@ struct pool_options {
   /// For how long the pool and its idle workers may poll before they sleep, while there are CPUs to spare: to be woken takes
   /// longer than a short task. At most 1 s; zero: they sleep as soon as nothing is left to do.
   std::chrono::microseconds spin = std::chrono::microseconds{50};
-  /// Runs in each worker before its first task. If it throws, the pool is broken and says so.
+  /// A function that has killed this many workers, and has done so in more than nine of ten runs, is quarantined: its submits,
+  /// and those that wait, fail at once with errc::quarantined. One is let through after a second, then after two and so on up to
+  /// a minute; the first that does not kill its worker ends the quarantine. 0: never.
+  unsigned quarantine_function_after = 0;
+  /// A call (a function and the bytes of its arguments) that has killed this many workers, in the attempts of one task or over
+  /// several submits, fails at once with errc::quarantined for the next ten minutes. The last 64 are remembered, those with
+  /// arrays of the pool or with more than 64 KiB are not. 0: never.
+  unsigned quarantine_call_after = 0;
+  /// Runs in each worker before its first task. If it throws or crashes, tasks end with errc::pool_broken, which says so, until
+  /// it is tried again and succeeds.
   void (*initializer)() = nullptr;
   /// What tasks have started (programs, forks, and what those have started) is killed when its worker ends, however that
   /// ends. True leaves it running, for tasks that start daemons. See docs/guarantees.md for what is found and what is not.

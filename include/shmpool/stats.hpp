@@ -1,8 +1,10 @@
 // pool_stats: what process_pool::stats() tells.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 namespace shmpool {
@@ -17,6 +19,15 @@ struct failure_counts {
   std::uint64_t protocol_violation = 0;
   std::uint64_t worker_start_failed = 0;
   std::uint64_t pool_broken = 0;
+  std::uint64_t quarantined = 0;
+};
+
+/// Whether the pool can keep workers alive. Tasks that crash do not come into it.
+enum class pool_health : std::uint8_t {
+  healthy,  ///< as far as is known
+  failing,  ///< workers cannot be started, or end before they have a task: the next one is started after a pause
+  broken,   ///< and no other is left: submits fail with errc::pool_broken; the first after pool_stats::next_start tries again
+  lost,     ///< broken for good: without its fork server, its loop or its memory the pool cannot go on
 };
 
 /// A snapshot, consistent in itself. Taking it costs microseconds.
@@ -32,6 +43,11 @@ struct pool_stats {
   std::uint64_t workers_retired = 0;  ///< ended as they were asked to, or for being idle
   std::uint64_t workers_killed = 0;   ///< by the pool
   std::uint64_t worker_deaths = 0;    ///< ended without being asked to
+
+  pool_health health = pool_health::healthy;
+  /// While the pool is failing or broken: no worker is started before.
+  std::optional<std::chrono::steady_clock::time_point> next_start;
+  std::size_t quarantined_functions = 0;  ///< see pool_options::quarantine_function_after
 
   std::size_t held = 0;       ///< submits that wait for room (pool_options::max_pending)
   std::size_t queued = 0;     ///< tasks that wait in the pool

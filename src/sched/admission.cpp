@@ -21,10 +21,6 @@ void scheduler::impl::admit_held() {
   }
 }
 
-void scheduler::impl::know_kind(std::uint32_t kind) {
-  if (kind >= usual_runs_.size()) usual_runs_.resize(kind + std::size_t{1}, unknown);
-}
-
 void scheduler::impl::accept(index_type task, const task_spec& spec) {
   task_record& record = tasks_[task];
   record.context = spec.context;
@@ -37,6 +33,7 @@ void scheduler::impl::accept(index_type task, const task_spec& spec) {
   record.attempts_left = std::max(spec.attempts, 1U);
   record.state = task_state::queued;
   bytes_ += record.bytes;
+  if (staff() == 0) crashes_.forget_failed_starts();  // nobody else would run it: whether one can be started is tried at once
   queue_.push_back(tasks_, task);
 }
 

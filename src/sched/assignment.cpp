@@ -23,14 +23,7 @@ void scheduler::impl::dispatch(time_point now) {
 }
 
 void scheduler::impl::learn_cost(task_record& task) const noexcept {
-  if (task.cost == unknown && task.kind != 0) task.cost = usual_runs_[task.kind];
-}
-
-void scheduler::impl::learn_from(const task_record& task, duration run) noexcept {
-  if (task.kind == 0) return;
-  duration& usual = usual_runs_[task.kind];
-  run = std::max(run, duration::zero());
-  usual = usual == unknown ? run : (3 * usual + run) / 4;
+  if (task.cost == unknown) task.cost = kinds_.usual_run(task.kind);
 }
 
 index_type scheduler::impl::choose_worker(const task_record& task, time_point now) {

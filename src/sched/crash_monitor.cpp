@@ -1,37 +1,60 @@
-// Counts deaths on a clock that stops during pauses, and failed starts on the plain one.
+// Counts rounds of workers that died before they had a task, and failed starts.
 #include "sched/crash_monitor.hpp"
 
 #include "sched/deadline_heap.hpp"
 
 #include <chrono>
+#include <limits>
 
 namespace shmpool::sched {
 
-crash_monitor::crash_monitor(const options& settings)
-    : settings_(settings), next_crash_pause_(settings.backoff), next_start_pause_(settings.backoff) {
+namespace {
+
+duration longest_pause(const options& settings) noexcept {
+  return std::max<duration>(settings.backoff, std::chrono::seconds{2});
 }
 
-crash_monitor::verdict crash_monitor::died(time_point now) {
-  ++deaths_;
-  const time_point at = awake_time(now);
-  recent_.push_back(at);
-  std::erase_if(recent_, [&](time_point death) { return at - death > settings_.crash_window; });
-  // More than this no rule asks about; without the bound a limit of "never" would remember every death of a long storm.
-  const std::size_t asked = std::max<std::size_t>(std::size_t{settings_.crash_limit} + 1, settings_.broken_limit);
-  if (recent_.size() > asked) recent_.erase(recent_.begin());
+}  // namespace
 
-  if (settings_.broken_limit != 0 && recent_.size() >= settings_.broken_limit) return verdict::give_up;
-  if (recent_.size() <= settings_.crash_limit) {
-    next_crash_pause_ = settings_.backoff;
+crash_monitor::crash_monitor(const options& settings)
+    : settings_(settings), next_pause_(settings.backoff), next_start_pause_(settings.backoff) {
+  if (settings_.broken_limit == 0) settings_.broken_limit = std::numeric_limits<unsigned>::max();
+}
+
+crash_monitor::verdict crash_monitor::lost(const loss& what, time_point now) {
+  if (what.lived && *what.lived >= settings_.crash_window) {  // it could be kept alive; what ended it came from outside
+    served(what.worker);
     return verdict::carry_on;
   }
-  begin_crash_pause(now);
-  return verdict::back_off;
+  if (what.worker <= last_known_) return now < resume_ ? verdict::back_off : verdict::carry_on;
+  last_known_ = what.latest;
+  rounds_ = what.certain ? settings_.broken_limit : std::min(rounds_ + 1, settings_.broken_limit);
+  if (!on_probation() && rounds_ < settings_.broken_limit) return verdict::carry_on;
+  resume_ = later(now, next_pause_);
+  next_pause_ = std::min(2 * next_pause_, longest_pause(settings_));
+  if (rounds_ < settings_.broken_limit || what.others_up) return verdict::back_off;
+  broken_ = true;
+  probing_ = false;
+  return verdict::give_up;
+}
+
+void crash_monitor::came_up(worker_id worker) noexcept {
+  if (worker <= last_known_) return;
+  broken_ = probing_ = false;
+  rounds_ = std::min(rounds_, settings_.crash_limit);  // it has yet to live
+}
+
+void crash_monitor::served(worker_id worker) noexcept {
+  if (worker <= last_known_) return;
+  broken_ = probing_ = false;
+  rounds_ = 0;
+  resume_ = time_point::min();
+  next_pause_ = settings_.backoff;
 }
 
 void crash_monitor::start_failed(time_point now) {
   start_resume_ = std::max(start_resume_, later(now, next_start_pause_));
-  next_start_pause_ = std::min(2 * next_start_pause_, longest_pause());
+  next_start_pause_ = std::min(2 * next_start_pause_, longest_pause(settings_));
 }
 
 void crash_monitor::forget_failed_starts() noexcept {
@@ -39,22 +62,9 @@ void crash_monitor::forget_failed_starts() noexcept {
   next_start_pause_ = settings_.backoff;
 }
 
-time_point crash_monitor::awake_time(time_point now) const noexcept {
-  const duration in_pause =
-      now > crash_pause_.begin ? std::min(now, crash_pause_.end) - crash_pause_.begin : duration{};
-  return now - paused_before_ - in_pause;
-}
-
-void crash_monitor::begin_crash_pause(time_point now) {
-  // Workers that were alive already may die during a pause. The part of it that has passed is closed, the rest goes on.
-  if (now > crash_pause_.begin) paused_before_ += std::min(now, crash_pause_.end) - crash_pause_.begin;
-  crash_pause_.begin = now;
-  crash_pause_.end = std::max(crash_pause_.end, later(now, next_crash_pause_));
-  next_crash_pause_ = std::min(2 * next_crash_pause_, longest_pause());
-}
-
-duration crash_monitor::longest_pause() const noexcept {
-  return std::max<duration>(settings_.backoff, std::chrono::seconds{2});
+pool_health crash_monitor::health() const noexcept {
+  if (broken_) return pool_health::broken;
+  return on_probation() || start_resume_ != time_point::min() ? pool_health::failing : pool_health::healthy;
 }
 
 }  // namespace shmpool::sched

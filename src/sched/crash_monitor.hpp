@@ -1,4 +1,10 @@
-// Tells a worker that died once from workers that cannot live: when starting has to pause, and when to give up.
+// Tells an accident from a pool that cannot keep workers alive: when starting has to pause, when to refuse tasks, and when to
+// try again. It hears only of workers that ended before they had a task. One that dies with a task is that task's affair: else
+// whoever can make a task crash could stop the pool.
+//
+// Failures are counted in rounds. A worker that dies says something new only if it was started after the last round was
+// counted, that is, in spite of it. So one signal that ends 64 workers is one round, and so are 64 initializers that crash on
+// the same missing file, without any window of time.
 //
 // Thread safety: none.
 #pragma once
@@ -8,7 +14,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <vector>
+#include <optional>
 
 namespace shmpool::sched {
 
@@ -16,46 +22,59 @@ class crash_monitor {
  public:
   enum class verdict : std::uint8_t {
     carry_on,  ///< replace the worker at once
-    back_off,  ///< start nothing before resume_at()
-    give_up,   ///< broken_limit deaths within the window
+    back_off,  ///< start nothing before resume_at(), and one at a time then
+    give_up,   ///< nobody is left, and broken_limit rounds have failed: broken() from here
+  };
+
+  /// A worker that ended, unasked, before it had a task.
+  struct loss {
+    worker_id worker = 0;
+    worker_id latest = 0;           ///< the last worker that was started
+    std::optional<duration> lived;  ///< since it was up; nothing if it never was
+    bool certain = false;           ///< it said itself that it cannot work, and why: to ask again at once is useless
+    bool others_up = false;         ///< some worker is up and stays
   };
 
   explicit crash_monitor(const options& settings);
 
-  /// A worker ended that nobody had asked to end.
-  verdict died(time_point now);
-  /// A task completed: workers can live, so what deaths there were are the tasks' own. A pause that has begun goes on.
-  void completed() noexcept { recent_.clear(); }
+  verdict lost(const loss& what, time_point now);
+  /// The worker is up: it can be started, at least. A broken pool serves again from here.
+  void came_up(worker_id worker) noexcept;
+  /// The worker has begun a task: it was kept alive for long enough. Of old ones that says nothing.
+  void served(worker_id worker) noexcept;
 
-  /// A worker could not be started while others are alive.
+  /// A worker could not be started.
   void start_failed(time_point now);
-  /// A worker has started, or none is alive and the next submit is to try at once: forgets failed starts.
+  /// A worker has started, or the next submit is to try at once: forgets failed starts.
   void forget_failed_starts() noexcept;
 
   /// No worker may be started before this.
-  time_point resume_at() const noexcept { return std::max(crash_pause_.end, start_resume_); }
-  std::uint64_t deaths() const noexcept { return deaths_; }
+  time_point resume_at() const noexcept { return std::max(resume_, start_resume_); }
+  /// Rounds have failed in a row: workers are started one at a time, each when the one before has come up.
+  bool on_probation() const noexcept { return rounds_ > settings_.crash_limit; }
+
+  /// Nobody is up, and after all those rounds nobody is expected to come up.
+  bool broken() const noexcept { return broken_; }
+  /// No task may be taken in: it is broken, and nobody tries at the moment.
+  bool refuses() const noexcept { return broken_ && !probing_; }
+  bool probe_due(time_point now) const noexcept { return now >= resume_; }
+  /// One worker may be started to see whether the cause is gone.
+  void begin_probe() noexcept { probing_ = true; }
+  /// It could not even be started. That says nothing of what would have become of it.
+  void cancel_probe() noexcept { probing_ = false; }
+
+  pool_health health() const noexcept;
 
  private:
-  struct pause {
-    time_point begin = time_point::min();
-    time_point end = time_point::min();
-  };
-
-  /// `now` on a clock that stands still while a crash pause lasts. On the plain clock the pauses would carry a single
-  /// worker's deaths out of the window as fast as they come in, and a pool of one would never be found broken.
-  time_point awake_time(time_point now) const noexcept;
-  void begin_crash_pause(time_point now);
-  duration longest_pause() const noexcept;
-
   options settings_;
-  std::vector<time_point> recent_;  ///< deaths within the window that no completion followed, in awake_time, oldest first
-  std::uint64_t deaths_ = 0;
-  pause crash_pause_;
-  duration paused_before_{};  ///< length of all crash pauses before the last one
-  duration next_crash_pause_;
-  duration next_start_pause_;
+  unsigned rounds_ = 0;       ///< that failed in a row, at most broken_limit
+  worker_id last_known_ = 0;  ///< the last worker that had been started when the last round was counted
+  bool broken_ = false;
+  bool probing_ = false;
+  time_point resume_ = time_point::min();
+  duration next_pause_;
   time_point start_resume_ = time_point::min();
+  duration next_start_pause_;
 };
 
 }  // namespace shmpool::sched

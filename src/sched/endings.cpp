@@ -118,8 +118,10 @@ void scheduler::impl::bury(index_type worker, std::span<const task_id> started) 
     detach(task);
     if (record.doom != failure::none) {
       complete(task, record.doom);
-    } else if (was_started && --record.attempts_left == 0) {
+    } else if (was_started && (--record.attempts_left == 0 || kinds_.quarantined(record.kind))) {
       complete(task, failure::worker_lost, id);
+    } else if (!was_started && record.unbegun_deaths >= settings_.unbegun_limit) {
+      complete(task, failure::worker_lost, id, false);
     } else if (record.stop_requested) {
       complete(task, failure::cancelled);  // it would be queued again, and to cancel a queued task is to remove it
     } else {
@@ -129,10 +131,11 @@ void scheduler::impl::bury(index_type worker, std::span<const task_id> started) 
   workers_.release(worker);
 }
 
-void scheduler::impl::complete(index_type task, failure why, worker_id lost_with) {
+void scheduler::impl::complete(index_type task, failure why, worker_id lost_with, bool begun) {
   action& made = emit(action::kind::complete, no_index, task);
   made.why = why;
   made.worker = lost_with;
+  made.begun = begun;
   forget(task);
 }
 

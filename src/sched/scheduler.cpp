@@ -13,9 +13,9 @@ scheduler::~scheduler() = default;
 
 task_id scheduler::submit(const task_spec& task, time_point now) {
   impl& self = *impl_;
-  if (self.closing_ || self.broken_ || !self.has_room()) return 0;
+  if (!self.has_room() || !self.lets_in(now)) return 0;
   self.prepare();
-  self.know_kind(task.kind);
+  self.kinds_.know(task.kind);
   const index_type index = self.tasks_.acquire();
   self.accept(index, task);
   const task_id id = self.tasks_.id(index);
@@ -25,7 +25,7 @@ task_id scheduler::submit(const task_spec& task, time_point now) {
 
 task_id scheduler::hold(void* context, time_point now) {
   impl& self = *impl_;
-  if (self.closing_ || self.broken_) return 0;
+  if (!self.lets_in(now)) return 0;
   self.prepare();
   const index_type index = self.tasks_.acquire();
   self.tasks_[index].context = context;
@@ -42,7 +42,7 @@ void scheduler::submit(task_id admitted, const task_spec& task, time_point now) 
   const index_type index = self.tasks_.find(admitted);
   if (index == no_index || self.tasks_[index].state != task_state::admitted) return;
   self.prepare();
-  self.know_kind(task.kind);
+  self.kinds_.know(task.kind);
   --self.admitted_;
   if (self.tasks_[index].doom != failure::none) {
     self.tasks_[index].context = task.context;
@@ -83,6 +83,27 @@ void scheduler::worker_started(worker_id worker, time_point now) {
   self.settle(now);
 }
 
+void scheduler::worker_ready(worker_id worker, time_point now) {
+  impl& self = *impl_;
+  const index_type index = self.workers_.find(worker);
+  if (index == no_index || !self.workers_[index].working() || self.workers_[index].up) return;
+  self.prepare();
+  self.workers_[index].up = true;
+  self.workers_[index].up_since = now;
+  self.crashes_.came_up(worker);
+  self.settle(now);
+}
+
+void scheduler::worker_unfit(worker_id worker, time_point now) {
+  impl& self = *impl_;
+  const index_type index = self.workers_.find(worker);
+  if (index == no_index || !self.workers_[index].working()) return;
+  self.prepare();
+  self.retire_itself(index, now);
+  self.lose(index, true, now);
+  self.settle(now);
+}
+
 void scheduler::worker_start_failed(worker_id worker, time_point now) {
   impl& self = *impl_;
   const index_type index = self.workers_.find(worker);
@@ -95,11 +116,10 @@ void scheduler::worker_start_failed(worker_id worker, time_point now) {
     for (index_type other = 0; other < self.workers_.slots(); ++other) {
       others = others || self.workers_[other].working();
     }
-    if (others) {
-      self.crashes_.start_failed(now);
-    } else {
+    self.crashes_.start_failed(now);
+    if (!others) {
       while (!self.queue_.empty()) self.finish(self.queue_.front(), failure::worker_start_failed);
-      self.crashes_.forget_failed_starts();
+      self.crashes_.cancel_probe();
     }
   }
   self.settle(now);
@@ -111,10 +131,12 @@ bool scheduler::replied(worker_id worker, task_id task, duration run, time_point
   if (index == no_index) return false;
   self.prepare();
   self.hear(self.tasks_[index].worker, now);
-  self.learn_from(self.tasks_[index], run);
+  self.kinds_.ended(self.tasks_[index].kind, run);
+  worker_record& from = self.workers_[self.tasks_[index].worker];
+  from.up = from.begun = true;
+  self.crashes_.served(worker);
   self.detach(index);
   self.forget(index);
-  self.crashes_.completed();
   self.settle(now);
   return true;
 }
@@ -126,8 +148,9 @@ void scheduler::worker_exited(worker_id worker, std::span<const task_id> started
   self.prepare();
   const worker_state state = self.workers_[index].state;
   const bool asked = state == worker_state::retiring || state == worker_state::killed;
+  const std::uint32_t quarantined = asked ? 0 : self.blame(index, started, now);
   self.bury(index, started);
-  if (!asked && self.crashes_.died(now) == crash_monitor::verdict::give_up) self.break_pool();
+  if (quarantined != 0) self.turn_away(quarantined);
   self.settle(now);
 }
 
@@ -146,9 +169,7 @@ void scheduler::worker_leaves(worker_id worker, time_point now) {
   const index_type index = self.workers_.find(worker);
   if (index == no_index || !self.workers_[index].working()) return;
   self.prepare();
-  self.workers_.set_state(index, worker_state::retiring);
-  self.workers_[index].leave_by = later(now, self.settings_.leave_grace);
-  self.recall(index);
+  self.retire_itself(index, now);
   self.settle(now);
 }
 
@@ -223,6 +244,18 @@ bool scheduler::broken() const noexcept {
   return impl_->broken_;
 }
 
+bool scheduler::refuses(time_point now) const noexcept {
+  return impl_->broken_ || (impl_->crashes_.refuses() && !impl_->crashes_.probe_due(now));
+}
+
+bool scheduler::admits(std::uint32_t kind, time_point now) noexcept {
+  return impl_->kinds_.admits(kind, now);
+}
+
+time_point scheduler::admits_at(std::uint32_t kind) const noexcept {
+  return impl_->kinds_.admits_at(kind);
+}
+
 counts scheduler::count() const noexcept {
   counts out;
   out.held = impl_->held_.size();
@@ -233,7 +266,10 @@ counts scheduler::count() const noexcept {
   out.starting_workers = static_cast<unsigned>(impl_->workers_.starting());
   out.idle_workers = static_cast<unsigned>(impl_->workers_.idle_count());
   out.leaving_workers = static_cast<unsigned>(impl_->workers_.leaving());
-  out.deaths = impl_->crashes_.deaths();
+  out.deaths = impl_->deaths_;
+  out.quarantined_kinds = impl_->kinds_.quarantined();
+  out.health = impl_->broken_ ? pool_health::lost : impl_->crashes_.health();
+  if (out.health == pool_health::failing || out.health == pool_health::broken) out.next_start = impl_->crashes_.resume_at();
   return out;
 }
 
@@ -263,6 +299,7 @@ void scheduler::impl::make_room(std::size_t tasks, std::size_t workers) {
 
 void scheduler::impl::settle(time_point now) {
   start_wanted_at_.reset();
+  if (crashes_.refuses()) turn_away();
   if (!held_.empty()) admit_held();
   dispatch(now);
   if (workers_.spent() != 0) replace_spent(now);

@@ -46,14 +46,20 @@ struct options {
   std::size_t max_pending = 0;
   /// No further task is taken in while those that are have at least this many bytes; 0: no bound.
   std::uint64_t max_pending_bytes = 0;
-  /// With more deaths than crash_limit within crash_window, and no completion between, starting workers pauses ...
-  unsigned crash_limit = 5;
-  /// ... where the time of such pauses does not count: they would carry the deaths out of the window.
-  duration crash_window = std::chrono::seconds{10};
-  /// With this many deaths in the window and no completion between, the pool is broken; 0: never.
-  unsigned broken_limit = 20;
+  /// After more rounds than this of workers that died before they had a task (see crash_monitor.hpp), starting pauses.
+  unsigned crash_limit = 3;
+  /// A worker that was up for so long could be kept alive, whatever has ended it.
+  duration crash_window = std::chrono::seconds{1};
+  /// After this many rounds, and with no worker up, the pool is broken until a worker comes up again; 0: never.
+  unsigned broken_limit = 7;
   /// The first pause; doubles up to 2 s.
   duration backoff = std::chrono::milliseconds{100};
+  /// So many workers may die in a row with the same task at their head and nothing begun, before it is lost with the last.
+  unsigned unbegun_limit = 5;
+  /// A kind of tasks that has killed this many workers, and nearly always did, is quarantined; 0: never ...
+  unsigned quarantine_after = 0;
+  /// ... and one is let through after this time, which doubles up to a minute each time that one kills its worker, too.
+  duration quarantine_time = std::chrono::seconds{1};
 };
 
 struct task_spec {
@@ -73,9 +79,10 @@ enum class failure : std::uint8_t {
   none,
   cancelled,            ///< operation_aborted
   deadline_exceeded,    ///< it ran longer than its timeout
-  worker_lost,          ///< its worker died while it ran; action.worker says which
+  worker_lost,          ///< its worker died while it ran; action.worker says which. Or with action.begun false, see unbegun_limit
   worker_start_failed,  ///< no worker is alive and none could be started
-  pool_broken,          ///< workers die faster than they complete anything, or break_pool() was called
+  pool_broken,          ///< workers cannot be kept alive until they have a task, or break_pool() was called
+  quarantined,          ///< its kind was quarantined while it waited
   pool_stopped,         ///< stop() was called; operation_aborted
 };
 
@@ -96,6 +103,7 @@ struct action {
   void* context = nullptr;  ///< task_spec::context, where the action names a task
   failure why = failure::none;
   bool lasting = false;  ///< start_worker: it is one of min_workers, so it must not leave for being idle
+  bool begun = true;     ///< complete with worker_lost: the task had begun
 };
 
 /// What the scheduler may ask of the slots in a worker's control page, about tasks whose assignment next_action() has
@@ -111,6 +119,13 @@ class claims {
   ~claims() = default;
 };
 
+enum class pool_health : std::uint8_t {
+  healthy,
+  failing,  ///< workers cannot be started, or die before they have a task; starting pauses
+  broken,   ///< and nobody is left: tasks are refused until it is time to try again
+  lost,     ///< break_pool() was called: for good
+};
+
 struct counts {
   std::size_t held = 0;           ///< waiting for room
   std::size_t queued = 0;         ///< waiting in the scheduler, those included that were admitted and are not submitted yet
@@ -121,6 +136,9 @@ struct counts {
   unsigned idle_workers = 0;      ///< of these, without a task and to be given one
   unsigned leaving_workers = 0;   ///< of these, told to leave, or killed
   std::uint64_t deaths = 0;       ///< workers that ended without being asked to
+  std::size_t quarantined_kinds = 0;
+  pool_health health = pool_health::healthy;
+  std::optional<time_point> next_start;  ///< unless healthy: no worker is started before
 };
 
 class scheduler {
@@ -134,11 +152,11 @@ class scheduler {
   // events. What a later event of the batch has undone (an assignment to a worker that is dead by then) is not
   // returned.
 
-  /// A new task; 0 if there is no room (max_pending, max_pending_bytes), or after shutdown(), stop() or when broken():
-  /// nothing is remembered then.
+  /// A new task; 0 if there is no room (max_pending, max_pending_bytes), after shutdown() or stop(), or when refuses():
+  /// nothing is remembered then. The first after a pause of a broken pool has a worker started to see whether it lives.
   task_id submit(const task_spec& task, time_point now);
   /// A new task that waits for room in the order of these calls, before anything is known of it but its context; 0 after
-  /// shutdown(), stop() or when broken(). `admit` follows, perhaps at once, unless it ends before.
+  /// shutdown(), stop() or when refuses(). `admit` follows, perhaps at once, unless it ends before.
   task_id hold(void* context, time_point now);
   /// The task that was admitted, as it is now. If it was cancelled or stopped since, it completes with that.
   void submit(task_id admitted, const task_spec& task, time_point now);
@@ -146,6 +164,11 @@ class scheduler {
   void withdraw(task_id admitted, time_point now);
   /// `worker` exists; it may have been assigned tasks before this.
   void worker_started(worker_id worker, time_point now);
+  /// `worker` is up: it has set itself up and can run tasks. May come before worker_started().
+  void worker_ready(worker_id worker, time_point now);
+  /// `worker` says that it cannot be set up, and leaves without having begun a task: its tasks go back to the queue. If no
+  /// other worker is up, everything that waits completes with pool_broken.
+  void worker_unfit(worker_id worker, time_point now);
   /// `worker` could not be started: its tasks go back to the queue; if no other worker is alive, everything queued
   /// completes with worker_start_failed, otherwise starting is tried again after a pause.
   void worker_start_failed(worker_id worker, time_point now);
@@ -177,7 +200,7 @@ class scheduler {
   void shutdown(time_point now);
   /// Every task completes with pool_stopped and every worker is killed, now. `drained` follows.
   void stop(time_point now);
-  /// Gives up: every task completes with pool_broken, workers are killed. broken() is true from here.
+  /// Gives up: every task completes with pool_broken, workers are killed. broken() is true from here, for good.
   void break_pool(time_point now);
 
   /// Takes the next action; false if there is none.
@@ -187,6 +210,12 @@ class scheduler {
   /// `now`.
   std::optional<time_point> next_deadline() const;
   bool broken() const noexcept;
+  /// Whether a task that comes now is refused as the pool is broken: for good, or until it is time to try again.
+  bool refuses(time_point now) const noexcept;
+  /// Whether a task of this kind may be submitted: not while it is quarantined, but for one now and then, which is this one.
+  bool admits(std::uint32_t kind, time_point now) noexcept;
+  /// When the next one of a quarantined kind may be.
+  time_point admits_at(std::uint32_t kind) const noexcept;
   /// Whether the task was admitted and neither submitted nor withdrawn yet.
   bool awaits_submit(task_id task) const noexcept;
   counts count() const noexcept;

@@ -1,6 +1,6 @@
 // The scheduler's state and the steps that its events are made of. scheduler.cpp has the events, admission.cpp what waits
 // for room, assignment.cpp decides which worker gets which task, staffing.cpp when workers are started and retired,
-// endings.cpp how tasks and workers end.
+// endings.cpp how tasks and workers end, blame.cpp what a death says.
 //
 // Thread safety: none.
 #pragma once
@@ -9,6 +9,7 @@
 #include "sched/deadline_heap.hpp"
 #include "sched/index_set.hpp"
 #include "sched/indexed_heap.hpp"
+#include "sched/kind_table.hpp"
 #include "sched/scheduler.hpp"
 #include "sched/task_table.hpp"
 #include "sched/worker_table.hpp"
@@ -23,11 +24,11 @@
 namespace shmpool::sched {
 
 struct scheduler::impl {
-  impl(const options& settings, claims& slots) : settings_(settings), slots_(slots), crashes_(settings) {
+  impl(const options& settings, claims& slots) : settings_(settings), slots_(slots), crashes_(settings), kinds_(settings) {
     settings_.max_workers = std::max(settings_.max_workers, 1U);
   }
 
-  static constexpr duration unknown = duration::max();
+  static constexpr duration unknown = kind_table::unknown;
 
   /// Every event begins with it: takes the memory that it may need, so that for want of it nothing is half done.
   void prepare() {
@@ -44,8 +45,8 @@ struct scheduler::impl {
   bool has_room() const noexcept;
   /// Lets held tasks in, oldest first, as long as there is room.
   void admit_held();
-  /// Makes room for what there is to know of a kind.
-  void know_kind(std::uint32_t kind);
+  /// Whether a task may come in at all, in whatever order its turn comes. What comes to a broken pool when it is time is its probe.
+  bool lets_in(time_point now) noexcept;
   /// A task with room gets into the queue.
   void accept(index_type task, const task_spec& spec);
   /// The record is vacant from here; the task must be in no list.
@@ -58,7 +59,6 @@ struct scheduler::impl {
   /// As late as possible: of a thousand tasks that came together before anything was known of their kind, all but the first are
   /// known to be short by now.
   void learn_cost(task_record& task) const noexcept;
-  void learn_from(const task_record& task, duration run) noexcept;
   /// The worker that `task` goes to, perhaps a new one; no_index if it has to wait.
   index_type choose_worker(const task_record& task, time_point now);
   index_type choose_idle(std::uint64_t warm_workers) const noexcept;
@@ -106,10 +106,26 @@ struct scheduler::impl {
   /// Replaces workers that get no more tasks, and retires those of them that have none left.
   void replace_spent(time_point now);
   void retire(index_type worker, time_point now);
+  /// The worker leaves of its own accord: what it has not begun is queued.
+  void retire_itself(index_type worker, time_point now);
   /// Kills workers that were to leave and have not.
   void kill_stragglers(time_point now);
   /// When kill_stragglers() is due.
   std::optional<time_point> next_straggler() const noexcept;
+
+  // ---- Blame.
+
+  /// A worker that nobody had asked to end, and that had `started` these, is dead and not buried yet: notes what that says of
+  /// its tasks or of the pool. Returns the kind of tasks that is quarantined for it, or 0.
+  std::uint32_t blame(index_type worker, std::span<const task_id> started, time_point now);
+  /// The worker ends before it had a task; `certain`: it says that it could not do otherwise. If that was the last hope, all
+  /// others go, too, and what waits is turned away.
+  void lose(index_type worker, bool certain, time_point now);
+  /// Ends everything that waits, as the pool is broken; or, as their kind is quarantined, what is queued of it.
+  void turn_away();
+  void turn_away(std::uint32_t kind);
+  /// Whether some worker has yet to come up.
+  bool awaits_proof() const noexcept;
 
   // ---- Endings.
 
@@ -133,7 +149,7 @@ struct scheduler::impl {
   /// The worker is gone. What it had `started` is lost, or tried again; the others are queued, or end as was asked.
   void bury(index_type worker, std::span<const task_id> started);
   /// Emits `complete` and forgets the task, which must be in no list.
-  void complete(index_type task, failure why, worker_id lost_with = 0);
+  void complete(index_type task, failure why, worker_id lost_with = 0, bool begun = true);
   /// Takes the task out of the queue or off its worker, and completes it.
   void finish(index_type task, failure why);
   void finish_all(failure why);
@@ -168,7 +184,8 @@ struct scheduler::impl {
   crash_monitor crashes_;
   std::vector<action> actions_;
   std::size_t next_action_ = 0;                ///< actions before this one have been fetched
-  std::vector<duration> usual_runs_;           ///< by kind: a moving average
+  kind_table kinds_;
+  std::uint64_t deaths_ = 0;                   ///< of workers that nobody had asked to end
   std::vector<index_type> scratch_;            ///< kept for its capacity
   std::optional<time_point> start_wanted_at_;  ///< a worker is needed, and a pause ends then
   std::uint64_t submits_ = 0;

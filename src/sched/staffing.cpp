@@ -6,9 +6,11 @@
 namespace shmpool::sched {
 
 bool scheduler::impl::may_start(time_point now) noexcept {
+  if (crashes_.refuses()) return false;
   // Those that leave are not counted, so that their replacements can be there before they are gone; but their number is
   // bounded, too, or a pool whose workers leave slowly would grow.
   if (staff() >= settings_.max_workers || workers_.size() >= std::size_t{2} * settings_.max_workers) return false;
+  if (crashes_.on_probation() && awaits_proof()) return false;
   if (now >= crashes_.resume_at()) return true;
   start_wanted_at_ = crashes_.resume_at();
   return false;
@@ -23,7 +25,7 @@ index_type scheduler::impl::start_worker() {
 }
 
 void scheduler::impl::keep_minimum(time_point now) {
-  if (closing_ || broken_) return;
+  if (closing_ || broken_ || crashes_.broken()) return;
   while (staff() < settings_.min_workers && may_start(now)) workers_.set_idle(start_worker());
 }
 
@@ -42,6 +44,12 @@ void scheduler::impl::retire(index_type worker, time_point now) {
   workers_.set_state(worker, worker_state::retiring);
   workers_[worker].leave_by = later(now, settings_.leave_grace);
   emit(action::kind::retire_worker, worker);
+}
+
+void scheduler::impl::retire_itself(index_type worker, time_point now) {
+  workers_.set_state(worker, worker_state::retiring);
+  workers_[worker].leave_by = later(now, settings_.leave_grace);
+  recall(worker);
 }
 
 void scheduler::impl::kill_stragglers(time_point now) {

@@ -38,6 +38,7 @@ struct task_record {
   index_type next = no_index;
   index_type worker = no_index;  ///< while assigned: where the worker's record is
   unsigned attempts_left = 1;
+  unsigned unbegun_deaths = 0;  ///< of workers that were to begin it next, and had begun nothing
   task_state state = task_state::vacant;
   failure doom = failure::none;  ///< how it ends unless its result comes first: its worker is about to be killed for it
   bool sent = false;  ///< while assigned: the engine has fetched the assignment, so the worker may know of it

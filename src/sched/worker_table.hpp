@@ -28,6 +28,8 @@ struct worker_record {
   bool idle = false;        ///< in the idle list
   bool outgrown = false;    ///< it is not to be given tasks any more
   bool replaced = false;    ///< a worker was started in its place
+  bool up = false;          ///< it has set itself up: it said so, or has begun a task
+  bool begun = false;       ///< it has begun a task
   bool stuck = false;       ///< nothing has been heard of it for too long: nothing more is to wait there until something is
   unsigned tasks_left = no_limit;  ///< how many more it may be given
   unsigned long_tasks = 0;  ///< tasks that nothing may wait behind
@@ -35,6 +37,7 @@ struct worker_record {
   duration short_work{};    ///< expected run time of all its other tasks
   duration behind{};        ///< the same without the first task: what a newcomer would wait for, once that has ended
   task_list tasks;          ///< in the order of assignment, which is the order in which it runs them
+  time_point up_since{};
   time_point heard{};       ///< when it replied last, or was given a task when it had none
   time_point leave_by{};    ///< while retiring: when it is killed
   index_type more_recently_idle = no_index;
@@ -101,6 +104,8 @@ class worker_table {
   worker_record& operator[](index_type index) noexcept { return records_[index]; }
   const worker_record& operator[](index_type index) const noexcept { return records_[index]; }
   std::size_t size() const noexcept { return size_; }
+  /// The worker that was added last, gone or not; 0 if there was none.
+  worker_id latest() const noexcept { return last_id_; }
   index_type slots() const noexcept { return static_cast<index_type>(records_.size()); }
 
   /// Counts a task that the worker is given, or that it was given and did not get to.

@@ -111,6 +111,7 @@ class link {
   std::vector<shm_handle> initializer_leases;
   std::vector<shm_handle> abandoned;  ///< of tasks that were ended while it may still have been at them: in use until it is dead
   bool ready = false;
+  bool unfit = false;  ///< it has said that it cannot be set up
   std::unordered_set<std::uint64_t> known_segments;
   std::vector<bool> known_functions;
 

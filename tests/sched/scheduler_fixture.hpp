@@ -94,6 +94,10 @@ class scheduler_test : public ::testing::Test {
     return sched().replied(worker, ids.at(name), run, now);
   }
   void started(worker_id worker) { sched().worker_started(worker, now); }
+  void up(worker_id worker) {
+    started(worker);
+    sched().worker_ready(worker, now);
+  }
   void run(const std::string& name) { slots.start(ids.at(name), now); }
   void cancel(const std::string& name, cancel_kind kind) { sched().cancel(ids.at(name), kind, now); }
   /// The worker dies; `running` is the task that it had started, if any.
@@ -139,7 +143,7 @@ class scheduler_test : public ::testing::Test {
       case action::kind::kill_worker:
         return "kill " + worker;
       case action::kind::complete:
-        return task + " " + text(what.why) + (what.worker ? " " + worker : "");
+        return task + " " + text(what.why) + (what.worker ? " " + worker : "") + (what.begun ? "" : " unbegun");
       case action::kind::drained:
         return "drained";
     }
@@ -159,6 +163,8 @@ class scheduler_test : public ::testing::Test {
         return "worker_start_failed";
       case failure::pool_broken:
         return "pool_broken";
+      case failure::quarantined:
+        return "quarantined";
       case failure::pool_stopped:
         return "pool_stopped";
     }

@@ -125,7 +125,7 @@ class engine {
   /// Gives a place back. `cancel_key` is that of the operation that it was for.
   virtual urgency withdraw(std::uint64_t place, std::uint64_t cancel_key) noexcept = 0;
   /// Queues a task; takes over `op`. Throws std::system_error (queue_full, array_busy, pool_closed, pool_broken,
-  /// function_not_found, message_too_large); then `op` and the place are still the caller's.
+  /// function_not_found, message_too_large, quarantined); then `op` and the place are still the caller's.
   virtual urgency submit(operation& op, const callable_ref& fn, std::vector<std::byte> arguments,
                          std::vector<attachment> attachments, const task_options& options, std::uint64_t place) = 0;
   virtual urgency cancel(std::uint64_t cancel_key, cancel_kind kind) = 0;

@@ -1,0 +1,81 @@
+// What a death says, and of whom. A worker that dies in a task speaks of the task and of its kind; one that dies with tasks
+// that it has not begun, of the first of them; only one that dies without any, before it had one, speaks of the pool.
+#include "sched/scheduler_state.hpp"
+
+#include <algorithm>
+
+namespace shmpool::sched {
+
+std::uint32_t scheduler::impl::blame(index_type worker, std::span<const task_id> started, time_point now) {
+  ++deaths_;
+  worker_record& dead = workers_[worker];
+  index_type running = no_index;
+  for (index_type task = dead.tasks.front(); task != no_index; task = tasks_[task].next) {
+    const bool begun = tasks_[task].sent && std::find(started.begin(), started.end(), tasks_.id(task)) != started.end();
+    if (begun) running = task;  // those before it were done, and their results have gone with the worker
+  }
+  if (running != no_index) {
+    crashes_.served(dead.id);
+    const std::uint32_t kind = tasks_[running].kind;
+    return kinds_.killed(kind, now) ? kind : 0;
+  }
+  if (dead.begun) crashes_.served(dead.id);
+  if (dead.up && !dead.tasks.empty()) {
+    ++tasks_[dead.tasks.front()].unbegun_deaths;
+  } else if (!dead.begun) {
+    lose(worker, false, now);
+  }
+  return 0;
+}
+
+void scheduler::impl::lose(index_type worker, bool certain, time_point now) {
+  const worker_record& dead = workers_[worker];
+  crash_monitor::loss what;
+  what.worker = dead.id;
+  what.latest = workers_.latest();
+  if (dead.up) what.lived = now - dead.up_since;
+  what.certain = certain;
+  bool others_up = false;
+  for (index_type other = 0; other < workers_.slots(); ++other) {
+    others_up = others_up || (other != worker && workers_[other].working() && workers_[other].up);
+  }
+  what.others_up = others_up;
+  if (crashes_.lost(what, now) != crash_monitor::verdict::give_up) return;
+  // None of them is up, and to wait for each would be to wait for the same end.
+  for (index_type other = 0; other < workers_.slots(); ++other) {
+    if (other != worker && workers_[other].working()) kill(other);
+  }
+}
+
+bool scheduler::impl::lets_in(time_point now) noexcept {
+  if (closing_ || broken_) return false;
+  if (!crashes_.refuses()) return true;
+  if (!crashes_.probe_due(now)) return false;
+  crashes_.begin_probe();
+  return true;
+}
+
+void scheduler::impl::turn_away() {
+  while (!queue_.empty()) finish(queue_.front(), failure::pool_broken);
+  while (!held_.empty()) finish(held_.front(), failure::pool_broken);
+  for (index_type task = 0; task < tasks_.slots() && admitted_ != 0; ++task) {
+    if (tasks_[task].state == task_state::admitted) finish(task, failure::pool_broken);
+  }
+}
+
+void scheduler::impl::turn_away(std::uint32_t kind) {
+  for (index_type task = queue_.front(); task != no_index;) {
+    const index_type behind = tasks_[task].next;
+    if (tasks_[task].kind == kind) finish(task, failure::quarantined);
+    task = behind;
+  }
+}
+
+bool scheduler::impl::awaits_proof() const noexcept {
+  for (index_type worker = 0; worker < workers_.slots(); ++worker) {
+    if (workers_[worker].working() && !workers_[worker].up) return true;
+  }
+  return false;
+}
+
+}  // namespace shmpool::sched

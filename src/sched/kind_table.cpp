@@ -1,0 +1,67 @@
+#include "sched/kind_table.hpp"
+
+#include "sched/deadline_heap.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+namespace shmpool::sched {
+
+namespace {
+
+/// One death in a while says nothing, and three in a row are too many: of them the average is 84.
+constexpr std::uint32_t risky = 64;
+constexpr std::uint32_t kills_forgiven = 9;
+constexpr duration longest_quarantine = std::chrono::minutes{1};
+
+}  // namespace
+
+duration kind_table::usual_run(std::uint32_t kind) const noexcept {
+  return kind == 0 || kinds_[kind].risk > risky ? unknown : kinds_[kind].usual;
+}
+
+void kind_table::ended(std::uint32_t kind, duration run) noexcept {
+  if (kind == 0) return;
+  record& known = kinds_[kind];
+  run = std::max(run, duration::zero());
+  known.usual = known.usual == unknown ? run : (3 * known.usual + run) / 4;
+  if (known.risk == 0) return;  // as of most
+  known.risk -= (known.risk + 7) / 8;
+  known.kills -= std::min(known.kills, kills_forgiven);
+  if (!known.quarantined) return;
+  known.quarantined = known.probing = false;
+  known.kills = 0;
+  known.pause = first_pause_;
+  --quarantined_;
+}
+
+bool kind_table::killed(std::uint32_t kind, time_point now) noexcept {
+  if (kind == 0) return false;
+  record& known = kinds_[kind];
+  known.risk += (256 - known.risk) / 8;
+  if (settings_.quarantine_after == 0) return false;
+  if (known.quarantined) {
+    // Those that were under way when it began say nothing new; one that was let through does.
+    if (!std::exchange(known.probing, false)) return false;
+    known.pause = std::min(2 * known.pause, std::max(longest_quarantine, first_pause_));
+    known.until = later(now, known.pause);
+    return false;
+  }
+  if (++known.kills < settings_.quarantine_after) return false;
+  known.quarantined = true;
+  known.until = later(now, known.pause);
+  ++quarantined_;
+  return true;
+}
+
+bool kind_table::admits(std::uint32_t kind, time_point now) noexcept {
+  if (!quarantined(kind)) return true;
+  record& known = kinds_[kind];
+  if (now < known.until) return false;
+  known.until = later(now, known.pause);  // should nothing be heard of it
+  known.probing = true;
+  return true;
+}
+
+}  // namespace shmpool::sched
