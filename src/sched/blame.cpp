@@ -20,8 +20,9 @@ std::uint32_t scheduler::impl::blame(index_type worker, std::span<const task_id>
     return kinds_.killed(kind, now) ? kind : 0;
   }
   if (dead.begun) crashes_.served(dead.id);
-  if (dead.up && !dead.tasks.empty()) {
-    ++tasks_[dead.tasks.front()].unbegun_deaths;
+  const index_type next = dead.tasks.front();
+  if (dead.up && next != no_index && tasks_[next].sent) {
+    ++tasks_[next].unbegun_deaths;
   } else if (!dead.begun) {
     lose(worker, false, now);
   }
@@ -58,9 +59,6 @@ bool scheduler::impl::lets_in(time_point now) noexcept {
 void scheduler::impl::turn_away() {
   while (!queue_.empty()) finish(queue_.front(), failure::pool_broken);
   while (!held_.empty()) finish(held_.front(), failure::pool_broken);
-  for (index_type task = 0; task < tasks_.slots() && admitted_ != 0; ++task) {
-    if (tasks_[task].state == task_state::admitted) finish(task, failure::pool_broken);
-  }
 }
 
 void scheduler::impl::turn_away(std::uint32_t kind) {

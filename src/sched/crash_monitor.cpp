@@ -29,7 +29,7 @@ crash_monitor::verdict crash_monitor::lost(const loss& what, time_point now) {
   if (what.worker <= last_known_) return now < resume_ ? verdict::back_off : verdict::carry_on;
   last_known_ = what.latest;
   rounds_ = what.certain ? settings_.broken_limit : std::min(rounds_ + 1, settings_.broken_limit);
-  if (!on_probation() && rounds_ < settings_.broken_limit) return verdict::carry_on;
+  if (!on_probation()) return verdict::carry_on;
   resume_ = later(now, next_pause_);
   next_pause_ = std::min(2 * next_pause_, longest_pause(settings_));
   if (rounds_ < settings_.broken_limit || what.others_up) return verdict::back_off;
@@ -41,7 +41,7 @@ crash_monitor::verdict crash_monitor::lost(const loss& what, time_point now) {
 void crash_monitor::came_up(worker_id worker) noexcept {
   if (worker <= last_known_) return;
   broken_ = probing_ = false;
-  rounds_ = std::min(rounds_, settings_.crash_limit);  // it has yet to live
+  rounds_ = std::min({rounds_, settings_.crash_limit, settings_.broken_limit - 1});  // it has yet to live
 }
 
 void crash_monitor::served(worker_id worker) noexcept {

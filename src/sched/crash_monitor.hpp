@@ -51,7 +51,7 @@ class crash_monitor {
   /// No worker may be started before this.
   time_point resume_at() const noexcept { return std::max(resume_, start_resume_); }
   /// Rounds have failed in a row: workers are started one at a time, each when the one before has come up.
-  bool on_probation() const noexcept { return rounds_ > settings_.crash_limit; }
+  bool on_probation() const noexcept { return rounds_ > settings_.crash_limit || rounds_ >= settings_.broken_limit; }
 
   /// Nobody is up, and after all those rounds nobody is expected to come up.
   bool broken() const noexcept { return broken_; }

@@ -48,6 +48,7 @@ void scheduler::submit(task_id admitted, const task_spec& task, time_point now) 
     self.tasks_[index].context = task.context;
     self.complete(index, self.tasks_[index].doom);
   } else {
+    (void)self.lets_in(now);  // if not, it is turned away with all that waits
     self.accept(index, task);
   }
   self.settle(now);

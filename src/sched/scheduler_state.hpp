@@ -121,7 +121,7 @@ struct scheduler::impl {
   /// The worker ends before it had a task; `certain`: it says that it could not do otherwise. If that was the last hope, all
   /// others go, too, and what waits is turned away.
   void lose(index_type worker, bool certain, time_point now);
-  /// Ends everything that waits, as the pool is broken; or, as their kind is quarantined, what is queued of it.
+  /// Ends everything that waits, as the pool is broken (what was admitted is yet to come and sees for itself); or, as their kind is quarantined, what is queued of it.
   void turn_away();
   void turn_away(std::uint32_t kind);
   /// Whether some worker has yet to come up.

@@ -20,6 +20,7 @@ class checks {
       if (task.done || task.place == sim_place::admitted) continue;
       require(!task.must_be_done, "what is cancelled before it started, or cannot start, ends at once");
       require(!model_.stopped && !model_.broken, "nothing outlives stop and break");
+      require(!model_.suspended || model_.probing || task.at || model_.batched, "nothing waits for workers that do not come up");
       if (task.place == sim_place::held) continue;
       if (!task.at) {
         ++queued;
@@ -52,18 +53,21 @@ class checks {
     }
     if (!model_.batched && !model_.closing && !model_.broken) {
       require(model_.staff() >= std::min(model_.settings.min_workers, model_.settings.max_workers) ||
-                  !model_.may_grow() || deadline,
+                  !model_.may_grow() || model_.may_hold_back(),
               "keeps the minimum of workers");
     }
     require(model_.batched || counted.deaths == model_.deaths, "counts deaths right");
     require(!(model_.closing && model_.pending == 0 && model_.alive == 0) || model_.drained, "drains when all is gone");
     if (!model_.batched) {
+      check_health(counted);
       check_shares();
       check_stranded();
     }
     if (!head) return;
     const bool wide = model_.busy() >= model_.settings.max_workers;
-    require(wide || !model_.may_grow() || deadline, "waits for a worker or for a time");
+    require(wide || !model_.may_grow() || deadline || (model_.on_probation() && model_.awaits_proof()) || model_.batched,
+            "waits for a worker or for a time");
+    require(wide || !model_.may_grow() || model_.may_hold_back(), "tasks that crash delay nobody by more than a replacement takes");
     for (const auto& [id, worker] : model_.workers) {
       if (!worker.working() || model_.spent(worker)) continue;
       require(worker.load() != 0 || wide, "no task waits while a worker is idle");
@@ -72,6 +76,19 @@ class checks {
   }
 
  private:
+  /// The pool is broken exactly when workers cannot be kept alive before they have a task.
+  void check_health(const counts& counted) {
+    if (model_.broken) return require(counted.health == pool_health::lost, "is lost when it was broken for good");
+    require((counted.health == pool_health::broken) == model_.suspended, "is broken only when nobody comes up");
+    require(counted.health == pool_health::healthy || model_.pause_likely, "tasks that crash do not make a pool fail");
+    require(counted.health != pool_health::broken || counted.next_start, "says when it tries again");
+    const bool refuses = sched_.refuses(model_.told);
+    require(!refuses || (model_.suspended && !model_.probing), "refuses tasks only while it is broken and nobody tries");
+    require(!refuses || (*counted.next_start > model_.told &&
+                         *counted.next_start - model_.told <= std::max<duration>(model_.settings.backoff, std::chrono::seconds{2})),
+            "tries again soon");
+  }
+
   /// Nothing waits behind another task at one worker while somebody else could run it.
   void check_shares() {
     bool idle = false;
@@ -87,7 +104,7 @@ class checks {
     }
     const bool wide = model_.busy() >= model_.settings.max_workers;
     require(!idle_and_ready || !to_be_shared || wide, "an idle worker takes its share");
-    require(idle || !crowded || wide || !model_.may_grow() || sched_.next_deadline(),
+    require(idle || !crowded || wide || !model_.may_grow() || model_.may_hold_back(),
             "a worker is started for what waits behind others");
   }
 

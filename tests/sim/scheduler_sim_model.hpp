@@ -99,6 +99,7 @@ class model final : public claims {
             "a worker runs no more tasks than it may");
     worker.inbox.pop_front();
     worker.running = &task;
+    worker.begun = true;
     task.started = true;
     task.started_at = now;
     require(++task.starts <= task.spec.attempts, "a task starts no more often than its attempts allow");
@@ -109,9 +110,21 @@ class model final : public claims {
     worker.dead = true;
     if (!worker.killed && !worker.retiring) {
       ++deaths;
-      ++fruitless;
-      death_times.push_back(now);
-      pause_likely = true;
+      if (worker.running) {
+        served(worker);
+        if (const auto kind = worker.running->spec.kind; kind != 0) {
+          ++kills[kind];
+          risk[kind] += (256 - risk[kind]) / 8;
+        }
+      } else if (worker.up && !worker.inbox.empty()) {
+        ++worker.inbox.front()->unbegun_deaths;
+        worker.inbox.front()->lost_with = worker.id;
+        if (worker.begun) served(worker);
+      } else if (worker.begun) {
+        served(worker);
+      } else {
+        lost(worker, false, now);
+      }
     }
     if (worker.running) worker.running->lost_with = worker.id;
     worker.each([](sim_task& task) {
@@ -157,7 +170,7 @@ class model final : public claims {
         require((closing && pending == 0) || spent(*worker) || batched,
                 "retires workers when all is done, or they have done all");
         if (!closing && !batched) {
-          require(staff() != 0 || workers.rbegin()->first > worker->id || !may_grow() || looping(now),
+          require(staff() != 0 || workers.rbegin()->first > worker->id || !may_grow() || may_hold_back(),
                   "starts a replacement before it retires a worker");
         }
         worker->retiring = true;
@@ -178,24 +191,52 @@ class model final : public claims {
   }
 
   void replied(sim_task& task) {
+    served(*task.at);
+    if (const auto kind = task.spec.kind; kind != 0) {
+      kills[kind] = 0;
+      risk[kind] -= (risk[kind] + 7) / 8;
+    }
     task.at = nullptr;
     ended(task);
-    fruitless = 0;
-    death_times.clear();
   }
+
+  // ---- What there is to say of the pool: workers that end before they had a task, in rounds of those that were started in
+  // spite of the one before.
+
+  void lost(const sim_worker& worker, bool certain, time_point now) {
+    pause_likely = true;
+    if (worker.up && now - worker.up_since >= settings.crash_window) return served(worker);
+    if (worker.id <= last_of_round) return;
+    last_of_round = workers.rbegin()->first;
+    round_at = now;
+    rounds = certain ? settings.broken_limit : std::min(rounds + 1, settings.broken_limit);
+    const bool somebody = count([&](const sim_worker& each) { return each.id != worker.id && each.working() && each.up; }) != 0;
+    if (rounds < settings.broken_limit || somebody) return;
+    suspended = true;
+    probing = false;
+  }
+  void came_up(const sim_worker& worker) {
+    if (worker.id <= last_of_round) return;
+    suspended = probing = false;
+    rounds = std::min({rounds, settings.crash_limit, settings.broken_limit - 1});
+  }
+  void served(const sim_worker& worker) {
+    if (worker.id <= last_of_round) return;
+    suspended = probing = false;
+    rounds = 0;
+  }
+  bool on_probation() const { return rounds > settings.crash_limit || rounds >= settings.broken_limit; }
+  bool awaits_proof() const {
+    return count([](const sim_worker& each) { return each.working() && !each.up; }) != 0;
+  }
+  /// Whether there is a reason not to start a worker now although one is wanted. That tasks crash is none.
+  bool may_hold_back() const { return pause_likely && (suspended || start_paused || on_probation() || batched); }
 
   void ended(sim_task& task) {
     task.done = true;
     --pending;
     if (task.place == sim_place::held) --held;
     if (task.place == sim_place::inside) bytes -= task.spec.bytes;
-  }
-
-  /// Starting workers may be paused for what has died lately.
-  bool looping(time_point now) const {
-    return std::count_if(death_times.begin(), death_times.end(), [&](time_point at) {
-             return now - at <= settings.crash_window;
-           }) > static_cast<std::ptrdiff_t>(settings.crash_limit) || pause_likely;
   }
 
   options settings;
@@ -207,17 +248,22 @@ class model final : public claims {
   bool broken = false;
   bool drained = false;
   bool start_failed = false;  ///< in this batch
-  bool pause_likely = false;  ///< something died, or could not be started, of late: a pause may go on
+  bool pause_likely = false;  ///< some worker died before it had a task, or could not be started
+  bool start_paused = false;  ///< one could not be started, and none has been since
+  unsigned rounds = 0;
+  worker_id last_of_round = 0;
+  time_point round_at{};
+  bool suspended = false;  ///< nobody is up, and what comes is refused ...
+  bool probing = false;    ///< ... unless one worker is being tried
   std::size_t pending = 0;
   std::size_t held = 0;      ///< of these
   std::size_t admitted = 0;  ///< of these
   std::uint64_t bytes = 0;
   std::size_t alive = 0;
   std::uint64_t deaths = 0;
-  std::size_t fruitless = 0;
-  std::vector<time_point> death_times;
   std::deque<sim_task> tasks;
   std::map<std::uint32_t, duration> last_runs;  // by kind
+  std::map<std::uint32_t, unsigned> risk, kills;  // by kind; kills since one has ended well
   std::map<worker_id, sim_worker> workers;
   const char* broken_promise = nullptr;
 
@@ -233,12 +279,10 @@ class model final : public claims {
       require(pending != 0 || missing || leaving, "starts workers only for tasks, or in the place of others");
     }
     require(++alive <= std::size_t{2} * settings.max_workers, "never more than twice max_workers at once");
-    if (!batched && !death_times.empty()) {
-      const time_point last = death_times.back();
-      const auto recent = std::count_if(death_times.begin(), death_times.end(),
-                                        [&](time_point at) { return last - at <= settings.crash_window; });
-      const bool looping = static_cast<std::size_t>(recent) > settings.crash_limit;
-      require(!looping || now >= last + settings.backoff, "backs off in a crash loop");
+    if (!batched && on_probation()) {
+      require(now >= round_at + settings.backoff, "backs off while no worker comes up");
+      require(!awaits_proof(), "tries with one worker at a time then");
+      require(!suspended || probing, "tries only for a task once it is broken");
     }
     workers[id].id = id;
     workers[id].lasting = what.lasting;
@@ -265,7 +309,7 @@ class model final : public claims {
     require(worker.load() != 0 || busy() < settings.max_workers, "no more than max_workers run tasks at once");
     require(worker.load() < std::max(settings.window, 1U), "no more than window tasks at one worker");
     // In a batch it may have been learnt since this was decided.
-    if (const auto known = last_runs.find(task.spec.kind); known != last_runs.end() && !task.spec.expected && !batched) {
+    if (const auto known = last_runs.find(task.spec.kind); known != last_runs.end() && !task.spec.expected && !batched && risk[task.spec.kind] <= 64) {
       task.spec.expected = known->second;
     }
     const auto is_short = [&](const sim_task& which) {
@@ -303,7 +347,7 @@ class model final : public claims {
       });
       require(worker.running->doomed() || worker.running->overdue(now) || waited, "does not kill a task for one that is done");
     }
-    bool reason = stopped || broken || batched;
+    bool reason = stopped || broken || batched || (suspended && !worker.up);
     reason = reason || (worker.retiring && worker.leave_since + settings.leave_grace <= now);
     worker.each([&](const sim_task& task) {
       reason = reason || (task.terminal_at && *task.terminal_at + settings.cancel_grace <= now);
@@ -316,6 +360,8 @@ class model final : public claims {
 
   void complete(sim_task& task, const action& what) {
     const bool all_end = stopped || broken;
+    task.why = what.why;
+    const bool banned = settings.quarantine_after != 0 && kills[task.spec.kind] >= settings.quarantine_after;
     require(!task.at || all_end, "a task that its worker may still run is not completed");
     switch (what.why) {
       case failure::none:
@@ -330,14 +376,19 @@ class model final : public claims {
                 "overdue tasks only");
         break;
       case failure::worker_lost:
-        require(task.starts == task.spec.attempts, "lost only when no attempt is left");
+        require(what.begun ? task.starts == task.spec.attempts || banned || batched
+                           : task.unbegun_deaths >= settings.unbegun_limit || batched,
+                "lost only when no attempt is left, or too many workers have died that were to begin it");
         require(what.worker != 0 && what.worker == task.lost_with, "says which worker died");
         break;
       case failure::worker_start_failed:
         require(start_failed, "a start has failed");
         break;
       case failure::pool_broken:
-        require(broken, "the pool is broken");
+        require(broken || suspended || batched, "the pool is broken");
+        break;
+      case failure::quarantined:
+        require(banned || batched, "its kind has killed often");
         break;
       case failure::pool_stopped:
         require(stopped, "the pool was stopped");

@@ -37,7 +37,9 @@ struct sim_task {
   bool started = false;  ///< at this worker
   time_point started_at{};
   unsigned starts = 0;
-  worker_id lost_with = 0;  ///< the last worker that died running it
+  worker_id lost_with = 0;  ///< the last worker that died running it, or about to
+  unsigned unbegun_deaths = 0;  ///< of workers that were to begin it next
+  failure why = failure::none;  ///< how it was completed, if its result was not
   bool heeds_stop = false;
   bool endless = false;                   ///< ends only if it heeds a stop
   bool cancelled = false;                 ///< by any kind
@@ -59,6 +61,9 @@ struct sim_task {
 struct sim_worker {
   worker_id id = 0;
   bool ready = false;
+  bool up = false;        ///< it has set itself up, and said so
+  bool begun = false;     ///< a task
+  time_point up_since{};
   bool retiring = false;  ///< told to leave, or leaves of its own accord
   bool killed = false;
   bool dead = false;

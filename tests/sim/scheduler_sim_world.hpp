@@ -22,6 +22,10 @@ class world {
   world(std::uint64_t seed, std::string* trace)
       : random_(seed), trace_(trace), model_{choose_options(), chance(50)}, sched_(model_.settings, model_) {
     start_failures_ = chance(30) ? 30 : 0;
+    only_tasks_kill_ = chance(30);
+    unfit_ = chance(20) ? 20 : 0;
+    if (only_tasks_kill_) start_failures_ = unfit_ = 0;
+    crashers_ = chance(30) ? 50 : 0;
     deaths_ = chance(70) ? below(6) : 0;
     closes_ = chance(50);
     holds_ = chance(50);
@@ -60,7 +64,10 @@ class world {
     out.max_pending_bytes = chance(30) ? 1 + below(5000) : 0;
     out.crash_limit = below(7);
     out.crash_window = milliseconds{10 + below(500)};
-    out.broken_limit = chance(30) ? 3 + below(10) : 1000;
+    out.broken_limit = chance(50) ? 1 + below(10) : 1000;
+    out.unbegun_limit = 1 + below(4);
+    out.quarantine_after = chance(20) ? 1 + below(4) : 0;
+    out.quarantine_time = milliseconds{1 + below(50)};
     out.backoff = milliseconds{1 + below(50)};
     return out;
   }
@@ -86,7 +93,8 @@ class world {
     if (dice < 443 && closes_) return close();
     if (dice < 500) return proceed();
     if (sim_worker* worker = any_worker()) {
-      if (chance(deaths_)) return die(*worker);
+      if (chance(deaths_) && (!only_tasks_kill_ || worker->begun)) return die(*worker);
+      if (worker->running && chance(crashers_)) return die(*worker);
       if (chance(leavers_)) return leave(*worker);
       if (chance(leavers_ / 4)) return outgrow(*worker);
       progress(*worker);
@@ -106,14 +114,22 @@ class world {
     task.heeds_stop = chance(60);
     task.endless = chance(5);
     task.spec.bytes = below(2000);
+    enter(task);
+  }
+
+  void enter(sim_task& task) {
     note((holds_ ? "hold " : "submit ") + std::to_string(task.order));
-    if (holds_) return model_.entered(task, sched_.hold(&task, told()), sim_place::held);
-    const bool full = !model_.has_room();
-    const task_id id = sched_.submit(task.spec, now_);
-    if (!model_.batched) require((id == 0) == full, "refuses exactly what there is no room for");
+    const bool full = !holds_ && !model_.has_room();
+    const bool refused = sched_.refuses(now_);
+    require(!refused || model_.batched || (model_.suspended && !model_.probing), "refuses only while it is broken");
+    const bool banned = !holds_ && !full && !refused && !sched_.admits(task.spec.kind, now_);
+    require(!banned || model_.settings.quarantine_after != 0, "bans no kind unless it is asked to");
+    const task_id id = banned ? 0 : holds_ ? sched_.hold(&task, now_) : sched_.submit(task.spec, now_);
+    if (!model_.batched) require((id == 0) == (full || refused || banned), "refuses exactly what there is no room for, and what is banned");
     if (id != 0) {
       told();
-      model_.entered(task, id, sim_place::inside);
+      model_.probing = model_.suspended;
+      model_.entered(task, id, holds_ ? sim_place::held : sim_place::inside);
     } else {
       model_.tasks.pop_back();
     }
@@ -125,7 +141,7 @@ class world {
       if (task.done || task.place != sim_place::admitted || chance(30)) continue;
       --model_.admitted;
       task.order = ++orders_;
-      if (chance(15)) {
+      if (chance(15) || !sched_.admits(task.spec.kind, now_)) {
         note("withdraw " + std::to_string(task.order));
         task.done = true;
         --model_.pending;
@@ -135,6 +151,7 @@ class world {
         task.place = sim_place::inside;
         model_.bytes += task.spec.bytes;
         task.must_be_done = task.must_be_done || task.ends_at_submit;
+        if (!task.ends_at_submit && !model_.closing && !sched_.refuses(now_)) model_.probing = model_.suspended;
         sched_.submit(task.id, task.spec, told());
       }
       if (!model_.batched) settle();
@@ -143,7 +160,7 @@ class world {
 
   /// A worker has been idle for long. What was sent to it meanwhile it does not read.
   void leave(sim_worker& worker) {
-    if (!worker.ready || !worker.working() || worker.running || !worker.outbox.empty() || worker.lasting) return;
+    if (!worker.up || !worker.working() || worker.running || !worker.outbox.empty() || worker.lasting) return;
     note("leaves " + std::to_string(worker.id));
     worker.retiring = true;
     worker.leave_since = now_;
@@ -152,7 +169,7 @@ class world {
   }
 
   void outgrow(sim_worker& worker) {
-    if (!worker.ready || !worker.working()) return;
+    if (!worker.up || !worker.working()) return;
     note("outgrows " + std::to_string(worker.id));
     worker.outgrown = true;
     sched_.recycle(worker.id, told());
@@ -228,10 +245,13 @@ class world {
       note("started " + std::to_string(worker.id));
       worker.ready = true;
       worker.stubborn = chance(10);
+      model_.start_paused = false;
       sched_.worker_started(worker.id, told());
       worker.heard = now_;
     } else if ((worker.killed && chance(50)) || (worker.retiring && !worker.stubborn && chance(70))) {
       die(worker);
+    } else if (!worker.up) {
+      come_up(worker);
     } else if (!worker.outbox.empty() && chance(60)) {
       reply(worker);
     } else if (worker.running) {
@@ -246,6 +266,22 @@ class world {
     } else if (!worker.outbox.empty()) {
       reply(worker);
     }
+  }
+
+  void come_up(sim_worker& worker) {
+    if (worker.working() && chance(unfit_)) {
+      note("unfit " + std::to_string(worker.id));
+      model_.lost(worker, true, now_);
+      worker.retiring = true;
+      worker.leave_since = now_;
+      sched_.worker_unfit(worker.id, told());
+      return;
+    }
+    note("up " + std::to_string(worker.id));
+    if (worker.working()) model_.came_up(worker);
+    worker.up = true;
+    worker.up_since = now_;
+    sched_.worker_ready(worker.id, told());
   }
 
   void reply(sim_worker& worker) {
@@ -275,33 +311,23 @@ class world {
     note("die " + std::to_string(worker.id) + (worker.running ? " running" : ""));
     model_.buried(worker, now_);
     sched_.worker_exited(worker.id, running, told());
-    note_broken();
   }
 
   void fail_to_start(sim_worker& worker) {
     note("start failed " + std::to_string(worker.id));
-    const std::uint64_t deaths = model_.deaths;
-    const std::size_t fruitless = model_.fruitless;
-    const std::vector<time_point> times = model_.death_times;
+    const bool wanted = worker.working();
+    worker.retiring = true;  // it never lived, so that its end is no death
     model_.buried(worker, now_);
-    model_.deaths = deaths;  // it never lived
-    model_.fruitless = fruitless;
-    model_.death_times = times;
-    model_.start_failed = model_.pause_likely = true;
+    model_.start_failed = true;
     const auto alive = [](const auto& entry) { return entry.second.working(); };
-    if (!worker.retiring && !worker.killed && !model_.batched &&
-        std::none_of(model_.workers.begin(), model_.workers.end(), alive)) {
+    if (wanted) model_.pause_likely = model_.start_paused = true;
+    if (wanted && !model_.batched && std::none_of(model_.workers.begin(), model_.workers.end(), alive)) {
+      model_.probing = false;
       for (sim_task& task : model_.tasks) {
         task.must_be_done = task.must_be_done || (!task.at && task.place == sim_place::inside);
       }
     }
     sched_.worker_start_failed(worker.id, told());
-  }
-
-  void note_broken() {
-    if (!sched_.broken() || model_.broken) return;
-    require(model_.fruitless >= model_.settings.broken_limit, "breaks only after broken_limit deaths in a row");
-    model_.broken = true;
   }
 
   void settle() {
@@ -321,10 +347,19 @@ class world {
 
   // ---- The end: nothing fails any more, and everything has to come to one.
   void let_everything_run() {
-    start_failures_ = deaths_ = leavers_ = 0;
+    start_failures_ = deaths_ = leavers_ = unfit_ = crashers_ = 0;
+    sim_task* last = nullptr;
     for (unsigned rounds = 0; !model_.drained; ++rounds) {
       require(rounds < 5000, "everything comes to an end");
-      if (model_.pending == 0 && !model_.closing) {
+      if (model_.pending == 0 && !model_.closing && !model_.broken && !last) {
+        // The cause of all deaths is gone: whatever was, the pool serves.
+        if (sched_.refuses(now_)) now_ = sched_.count().next_start.value();
+        last = &model_.tasks.emplace_back();
+        last->order = ++orders_;
+        last->spec.context = last;
+        enter(*last);
+        settle();
+      } else if (model_.pending == 0 && !model_.closing) {
         model_.closing = true;
         sched_.shutdown(told());
         settle();
@@ -347,6 +382,7 @@ class world {
       }
     }
     for (const sim_task& task : model_.tasks) require(task.done, "every task completes");
+    require(!last || last->why == failure::none, "a pool recovers when the cause is gone");
     require(!sched_.next_deadline(), "a drained pool waits for nothing");
   }
 
@@ -362,6 +398,9 @@ class world {
   checks checks_{model_, sched_};
   unsigned start_failures_ = 0;  ///< percent
   unsigned deaths_ = 0;          ///< percent of a worker's steps
+  bool only_tasks_kill_ = false;  ///< workers die only in tasks, or after some
+  unsigned crashers_ = 0;        ///< percent of a worker's steps in a task at which it dies
+  unsigned unfit_ = 0;           ///< percent of workers that say that they cannot be set up
   bool closes_ = false;
   bool holds_ = false;           ///< submits wait for room
   unsigned leavers_ = 0;         ///< percent of a worker's steps at which it leaves, if it is idle
