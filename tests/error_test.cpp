@@ -14,7 +14,7 @@ namespace {
 using shmpool::errc;
 using shmpool::worker_lost;
 
-constexpr int last_code = static_cast<int>(errc::fork_server);
+constexpr int last_code = static_cast<int>(errc::quarantined);
 
 TEST(error_category, has_a_distinct_sentence_for_every_code) {
   std::set<std::string> texts;

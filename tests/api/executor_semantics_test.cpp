@@ -90,7 +90,7 @@ class initializer_that_ends_the_worker : public ::testing::TestWithParam<bad_sta
 
 TEST_P(initializer_that_ends_the_worker, breaks_the_pool_for_what_waits_and_for_what_comes) {
   run([]() -> asio::awaitable<void> {
-    auto chosen = workers(24);  // all at once: no pause between deaths holds the test up
+    auto chosen = workers(24);
     chosen.initializer = GetParam().initializer;
     shmpool::process_pool pool(co_await asio::this_coro::executor, chosen);
     std::deque<pending_result<pid_t>> waiting(30);

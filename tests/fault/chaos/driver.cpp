@@ -71,7 +71,7 @@ driver::~driver() {
 
 std::uint64_t driver::worker_kills() const noexcept {
   std::uint64_t all = 0;
-  for (const count each : {count::kills, count::faults, count::crashes}) all += totals_[static_cast<std::size_t>(each)];
+  for (const count each : {count::kills, count::faults}) all += totals_[static_cast<std::size_t>(each)];
   for (const auto& [point, times] : faults_) all += point.starts_with("worker") ? times : 0;
   return all;
 }
@@ -104,6 +104,7 @@ std::vector<std::string> driver::common_arguments(std::uint64_t seed) {
                                   std::string("--backing=") + (memory == backing::memfd   ? "memfd"
                                                                : memory == backing::posix ? "posix"
                                                                                           : "automatic")};
+  if (options_.group_signals) result.emplace_back("--group-signals");
   if (dice(5) == 0) result.emplace_back(no_init);
   return result;
 }
@@ -215,14 +216,14 @@ void driver::summary() const {
   }
   std::printf(
       "chaos: seed %llu, %.0f s, %llu pools, %llu worker kills (SIGKILL %llu, SIGSEGV and SIGABRT %llu, at points "
-      "%llu, "
-      "own crashes %llu), %llu stops, %llu fork server kills, %llu parent kills (cleaned up within %lld ms); %llu "
+      "%llu), "
+      "%llu own crashes (%llu bursts), %llu signals to all workers, %llu stops, %llu fork server kills, %llu parent kills (cleaned up within %lld ms); %llu "
       "tasks, "
       "%.0f/s (values %llu, thrown %llu, lost %llu of which %llu before their first line, aborted %llu, deadline %llu, "
       "busy %llu, retried %llu)%s\n",
       static_cast<unsigned long long>(options_.seed), seconds, of(count::pools),
       static_cast<unsigned long long>(worker_kills()), of(count::kills), of(count::faults), at_points,
-      of(count::crashes), of(count::stops), of(count::server_kills) + servers_at_points,
+      of(count::crashes), of(count::bursts), of(count::group_signals), of(count::stops), of(count::server_kills) + servers_at_points,
       static_cast<unsigned long long>(parent_kills_), static_cast<long long>(longest_cleanup_.count()), tasks,
       static_cast<double>(tasks) / seconds, of(count::values), of(count::thrown), of(count::lost),
       of(count::lost_unstarted), of(count::aborted), of(count::expired), of(count::refused), of(count::retried),

@@ -84,6 +84,8 @@ void killer::work() {
     const auto deed = dice(10);
     if (deed < 2 && left_.stop) {
       stop_worker();
+    } else if (deed == 3 && left_.group_signals) {
+      signal_group();
     } else if (deed == 2 && left_.server_kills != 0) {
       strike_server();
     } else if (left_.kills != 0) {
@@ -117,6 +119,17 @@ void killer::strike_server() {
   if (!send_signal(server, ::getpid(), dice(3) == 0 ? SIGSEGV : SIGKILL)) return;
   figures_.add(count::server_kills);
   --left_.server_kills;
+}
+
+/// Not in the book: nobody may die of it.
+void killer::signal_group() {
+  constexpr int signals[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT};
+  const int signal = signals[dice(4)];
+  for (const pid_t each : controlled_workers()) {
+    process facts;
+    if (look_at(each, facts)) send_signal(each, facts.parent, signal);
+  }
+  figures_.add(count::group_signals);
 }
 
 void killer::stop_worker() {

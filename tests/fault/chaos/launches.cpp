@@ -249,11 +249,26 @@ void workload::launch_refuse() {
 }
 
 void workload::launch_crash() {
-  if (crashes_left_ == 0) return launch_mix();
-  --crashes_left_;
+  submit_crash(true);
+}
+
+/// More than anybody would call an accident, with healthy tasks between them: of those each has its result.
+void workload::launch_burst() {
+  if (bursts_left_ == 0) return launch_mix();
+  --bursts_left_;
+  figures_.add(count::bursts);
+  for (auto left = 20 + dice(40); left != 0; --left) {
+    submit_crash(false);
+    if (dice(3) == 0) touch();
+  }
+  launch_mix();
+}
+
+void workload::submit_crash(bool chained) {
   const auto op = begin("crash");
+  op->chained = chained;
   op->crash = static_cast<int>(dice(crash_ways));
-  pool->submit(crash, op->first, op->crash, handler(op, [] { return false; }));
+  pool->submit(perhaps_again(*op), crash, op->first, op->crash, handler(op, [] { return false; }));
 }
 
 void workload::launch_map() {

@@ -39,6 +39,8 @@ enum class count : std::uint8_t {
   stops,           ///< SIGSTOP of a worker, SIGCONT later
   server_kills,    ///< SIGKILL or SIGSEGV of the fork server
   crashes,         ///< tasks that crashed by themselves
+  bursts,          ///< of them
+  group_signals,   ///< SIGTERM, SIGHUP, SIGINT or SIGQUIT to all workers at once
   pools,
   last = pools,
 };

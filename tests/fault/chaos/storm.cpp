@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <optional>
 #include <random>
 #include <string>
@@ -92,6 +93,12 @@ class storm {
     result.cancel_grace = std::chrono::milliseconds(dice(20));
     if (dice(3) != 0) result.cache_bytes = dice(2) == 0 ? 0 : 8 << 20;
     if (dice(3) == 0) result.inline_bytes = dice(1024);
+    result.on_worker_exit = [](const worker_exit& how) {
+      for (const int each : {SIGTERM, SIGHUP, SIGINT, SIGQUIT}) {
+        if (how.signal == each) end_with("worker " + std::to_string(how.pid) + " died of signal " + std::to_string(each) +
+                                         ", which is sent to whole groups of processes");
+      }
+    };
     return result;
   }
 
@@ -130,7 +137,7 @@ class storm {
     const bool forever = options_.pools == 0;
     const auto most = forever ? std::chrono::milliseconds(dice(60)) : 2000ms;
     {
-      const killer strikes({.seed = random_(), .kills = options_.kills, .server_kills = options_.server_kills}, book,
+      const killer strikes({.seed = random_(), .kills = options_.kills, .server_kills = options_.server_kills, .group_signals = options_.group_signals}, book,
                            figures_);
       const bool by_faults = std::getenv("SHMPOOL_FAULT") != nullptr && !forever;
       co_await until([&] { return strikes.done() && (!by_faults || figures_.fault_budget <= 0); }, most);

@@ -120,6 +120,8 @@ class workload {
   void launch_report();
   void launch_refuse();
   void launch_crash();
+  void launch_burst();
+  void submit_crash(bool chained);
   void launch_map();
   void increment_part(const operation_ptr& op, words part, std::uint64_t seed);
 
@@ -135,7 +137,7 @@ class workload {
   std::uint64_t shared_seed_ = 0;
   bool running_ = true, aborting_ = false;
   int in_flight_ = 0;
-  int crashes_left_ = 1;
+  int bursts_left_ = 1;
   std::set<pid_t> lost_with_;                ///< workers that cost a task: none costs two
   std::set<pid_t> doomed_;                   ///< workers that the pool may have killed itself
   std::map<run_id, std::uint32_t> settled_;  ///< runs of the tasks that have ended
