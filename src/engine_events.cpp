@@ -148,6 +148,7 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
     case wire::frame_type::init_failed: {
       if (from.ready) return violated(from, "it was ready and failed to start", now), false;
       from.told_pid(in.header.task);
+      if (from.started_tasks() != 0) return violated(from, "it began a task and failed to start", now), false;
       last_problem_ = in.header.value == 0 ? "pool_options::initializer threw" : "a worker cannot be set up";
       try {
         std::rethrow_exception(decode_exception(in.body, from.pid));

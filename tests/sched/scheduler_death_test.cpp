@@ -373,6 +373,19 @@ TEST_F(scheduler_death, failed_start_with_others_alive_is_tried_again_after_a_pa
   EXPECT_EQ(sched().count().deaths, 0U);
 }
 
+// It was tried again at once, and again, with the engine's lock held, for as long as the system could start none.
+TEST_F(scheduler_death, minimum_of_workers_that_cannot_be_started_is_tried_again_after_a_pause) {
+  settings.min_workers = 1;
+  sched().tick(now);
+  EXPECT_EQ(actions(), "start W1");
+  sched().worker_start_failed(1, now);
+  EXPECT_EQ(actions(), "");
+  EXPECT_EQ(sched().count().health, pool_health::failing);
+  EXPECT_EQ(sched().next_deadline(), now + settings.backoff);
+  pass(settings.backoff);
+  EXPECT_EQ(actions(), "start W2");
+}
+
 TEST_F(scheduler_death, task_of_a_failed_start_goes_to_a_worker_that_has_room) {
   settings.max_workers = 2;
   submit("a", quick());
