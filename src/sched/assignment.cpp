@@ -8,18 +8,59 @@ namespace shmpool::sched {
 void scheduler::impl::dispatch(time_point now) {
   if (looks_.due(now) != no_index) find_stuck(now);
   if (!stuck_.empty()) recall_stranded(now);
-  while (!queue_.empty()) {
-    const index_type task = queue_.front();
-    learn_cost(tasks_[task]);
-    const index_type worker = choose_worker(tasks_[task], now);
-    if (worker == no_index) return;
-    queue_.remove(tasks_, task);
-    assign(task, worker, now);
+  while (!queue_.empty() || !aside_.empty()) {
+    if (!dispatch_one(now)) return;
   }
   rebalance(now);
   // Workers have died or a pause has held them back since these tasks were handed out: the newcomer will take its
   // share.
   if (workers_.idle_count() == 0 && may_widen() && crowded() && may_start(now)) workers_.set_idle(start_worker());
+}
+
+bool scheduler::impl::dispatch_one(time_point now) {
+  put_aside();
+  if (!aside_.empty() && (queue_.empty() || now >= aside_turn_) && hand_out(aside_, now)) {
+    aside_turn_ = later(now, settings_.patience_aside);
+    return true;
+  }
+  return !queue_.empty() && hand_out(queue_, now);
+}
+
+bool scheduler::impl::hand_out(task_list& from, time_point now) {
+  const index_type task = from.front();
+  const duration told = tasks_[task].cost;
+  learn_cost(tasks_[task]);
+  const index_type worker = choose_worker(tasks_[task], now);
+  if (worker == no_index) {
+    tasks_[task].cost = told;  // more may be known when its turn comes
+    return false;
+  }
+  from.remove(tasks_, task);
+  assign(task, worker, now);
+  return true;
+}
+
+void scheduler::impl::put_aside() noexcept {
+  while (!queue_.empty() && kinds_.risky(tasks_[queue_.front()].kind)) {
+    const index_type task = queue_.front();
+    queue_.remove(tasks_, task);
+    aside_.insert_by_order(tasks_, task, aside_.back());
+    tasks_[task].aside = true;
+  }
+}
+
+void scheduler::impl::bring_back(std::uint32_t kind) noexcept {
+  index_type last = no_index;  // or each would look for its place from the front
+  for (index_type task = aside_.front(); task != no_index;) {
+    const index_type behind = tasks_[task].next;
+    if (tasks_[task].kind == kind) {
+      aside_.remove(tasks_, task);
+      queue_.insert_by_order(tasks_, task, last);
+      tasks_[task].aside = false;
+      last = task;
+    }
+    task = behind;
+  }
 }
 
 void scheduler::impl::learn_cost(task_record& task) const noexcept {
@@ -102,9 +143,8 @@ void scheduler::impl::recall_waiting(index_type worker) noexcept {
     const index_type ahead = tasks_[task].previous;
     if (!take_back(task)) return;  // it runs them in this order, so what is ahead has been started as well
     detach(task);
-    tasks_[task].state = task_state::queued;
-    queue_.insert_by_order(tasks_, task, last);
-    last = task;
+    enqueue(task, last);
+    if (!tasks_[task].aside) last = task;
     task = ahead;
   }
 }
@@ -162,6 +202,7 @@ void scheduler::impl::assign(index_type task, index_type worker, time_point now)
   workers_.set_busy(worker);
   learn_cost(record);
   record.state = task_state::assigned;
+  record.aside = false;
   record.worker = worker;
   record.sent = false;
   if (target.tasks.empty()) {
@@ -208,9 +249,12 @@ void scheduler::impl::note_load(index_type index) noexcept {
   open_.set(index, {worker.behind, std::uint64_t{tasks} << 32 | index});
 }
 
-void scheduler::impl::enqueue(index_type task) noexcept {
-  tasks_[task].state = task_state::queued;
-  queue_.insert_by_order(tasks_, task);
+void scheduler::impl::enqueue(index_type task, index_type near) noexcept {
+  task_record& record = tasks_[task];
+  record.state = task_state::queued;
+  record.aside = kinds_.risky(record.kind);
+  if (record.aside) aside_.insert_by_order(tasks_, task);
+  else queue_.insert_by_order(tasks_, task, near);
 }
 
 }  // namespace shmpool::sched

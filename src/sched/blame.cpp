@@ -57,16 +57,23 @@ bool scheduler::impl::lets_in(time_point now) noexcept {
 }
 
 void scheduler::impl::turn_away() {
-  while (!queue_.empty()) finish(queue_.front(), failure::pool_broken);
+  end_queued(failure::pool_broken);
   while (!held_.empty()) finish(held_.front(), failure::pool_broken);
 }
 
 void scheduler::impl::turn_away(std::uint32_t kind) {
-  for (index_type task = queue_.front(); task != no_index;) {
-    const index_type behind = tasks_[task].next;
-    if (tasks_[task].kind == kind) finish(task, failure::quarantined);
-    task = behind;
+  for (const task_list* each : {&queue_, &aside_}) {
+    for (index_type task = each->front(); task != no_index;) {
+      const index_type behind = tasks_[task].next;
+      if (tasks_[task].kind == kind) finish(task, failure::quarantined);
+      task = behind;
+    }
   }
+}
+
+void scheduler::impl::end_queued(failure why) {
+  while (!queue_.empty()) finish(queue_.front(), why);
+  while (!aside_.empty()) finish(aside_.front(), why);
 }
 
 bool scheduler::impl::awaits_proof() const noexcept {

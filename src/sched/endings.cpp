@@ -142,7 +142,7 @@ void scheduler::impl::complete(index_type task, failure why, worker_id lost_with
 void scheduler::impl::finish(index_type task, failure why) {
   switch (tasks_[task].state) {
     case task_state::held: held_.remove(tasks_, task); break;
-    case task_state::queued: queue_.remove(tasks_, task); break;
+    case task_state::queued: (tasks_[task].aside ? aside_ : queue_).remove(tasks_, task); break;
     case task_state::assigned: detach(task); break;
     case task_state::admitted:
       // The engine is about to submit it, and completes it then.

@@ -11,29 +11,36 @@ namespace shmpool::sched {
 namespace {
 
 /// One death in a while says nothing, and three in a row are too many: of them the average is 84.
-constexpr std::uint32_t risky = 64;
+constexpr std::uint32_t tolerable = 64;
 constexpr std::uint32_t kills_forgiven = 9;
 constexpr duration longest_quarantine = std::chrono::minutes{1};
 
 }  // namespace
 
-duration kind_table::usual_run(std::uint32_t kind) const noexcept {
-  return kind == 0 || kinds_[kind].risk > risky ? unknown : kinds_[kind].usual;
+bool kind_table::risky(std::uint32_t kind) const noexcept {
+  return kind != 0 && kinds_[kind].risk > tolerable;
 }
 
-void kind_table::ended(std::uint32_t kind, duration run) noexcept {
-  if (kind == 0) return;
+duration kind_table::usual_run(std::uint32_t kind) const noexcept {
+  return kind == 0 || risky(kind) ? unknown : kinds_[kind].usual;
+}
+
+bool kind_table::ended(std::uint32_t kind, duration run) noexcept {
+  if (kind == 0) return false;
   record& known = kinds_[kind];
   run = std::max(run, duration::zero());
   known.usual = known.usual == unknown ? run : (3 * known.usual + run) / 4;
-  if (known.risk == 0) return;  // as of most
+  if (known.risk == 0) return false;  // as of most
+  const bool was_risky = known.risk > tolerable;
   known.risk -= (known.risk + 7) / 8;
   known.kills -= std::min(known.kills, kills_forgiven);
-  if (!known.quarantined) return;
-  known.quarantined = known.probing = false;
-  known.kills = 0;
-  known.pause = first_pause_;
-  --quarantined_;
+  if (known.quarantined) {
+    known.quarantined = known.probing = false;
+    known.kills = 0;
+    known.pause = first_pause_;
+    --quarantined_;
+  }
+  return was_risky && known.risk <= tolerable;
 }
 
 bool kind_table::killed(std::uint32_t kind, time_point now) noexcept {

@@ -22,12 +22,14 @@ class kind_table {
     if (kind >= kinds_.size()) kinds_.resize(kind + std::size_t{1}, record{first_pause_});
   }
 
+  /// Whether it kills so often that others should not have to wait for it.
+  bool risky(std::uint32_t kind) const noexcept;
   /// How long one is expected to run: as a moving average says, or unknown. Also of those that kill often: what waits behind
   /// one has to be handed out again, and to wait for a replacement perhaps.
   duration usual_run(std::uint32_t kind) const noexcept;
 
-  /// One has ended and its worker lives.
-  void ended(std::uint32_t kind, duration run) noexcept;
+  /// One has ended and its worker lives. True if the kind was risky, and is not any more.
+  bool ended(std::uint32_t kind, duration run) noexcept;
   /// One has killed its worker. True if the kind is quarantined for that, and was not before.
   bool killed(std::uint32_t kind, time_point now) noexcept;
 

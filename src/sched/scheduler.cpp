@@ -119,7 +119,7 @@ void scheduler::worker_start_failed(worker_id worker, time_point now) {
     }
     self.crashes_.start_failed(now);
     if (!others) {
-      while (!self.queue_.empty()) self.finish(self.queue_.front(), failure::worker_start_failed);
+      self.end_queued(failure::worker_start_failed);
       self.crashes_.cancel_probe();
     }
   }
@@ -132,7 +132,8 @@ bool scheduler::replied(worker_id worker, task_id task, duration run, time_point
   if (index == no_index) return false;
   self.prepare();
   self.hear(self.tasks_[index].worker, now);
-  self.kinds_.ended(self.tasks_[index].kind, run);
+  const std::uint32_t kind = self.tasks_[index].kind;
+  if (self.kinds_.ended(kind, run)) self.bring_back(kind);
   worker_record& from = self.workers_[self.tasks_[index].worker];
   from.up = from.begun = true;
   self.crashes_.served(worker);
@@ -260,7 +261,7 @@ time_point scheduler::admits_at(std::uint32_t kind) const noexcept {
 counts scheduler::count() const noexcept {
   counts out;
   out.held = impl_->held_.size();
-  out.queued = impl_->queue_.size() + impl_->admitted_;
+  out.queued = impl_->queue_.size() + impl_->aside_.size() + impl_->admitted_;
   out.assigned = impl_->assigned_;
   out.bytes = impl_->bytes_;
   out.workers = static_cast<unsigned>(impl_->workers_.size());

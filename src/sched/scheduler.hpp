@@ -56,6 +56,8 @@ struct options {
   duration backoff = std::chrono::milliseconds{100};
   /// So many workers may die in a row with the same task at their head and nothing begun, before it is lost with the last.
   unsigned unbegun_limit = 5;
+  /// Tasks of kinds that kill often wait until no others do; but if those never end, one has its turn after this time.
+  duration patience_aside = std::chrono::milliseconds{20};
   /// A kind of tasks that has killed this many workers, and nearly always did, is quarantined; 0: never ...
   unsigned quarantine_after = 0;
   /// ... and one is let through after this time, which doubles up to a minute each time that one kills its worker, too.

@@ -56,6 +56,13 @@ struct scheduler::impl {
 
   /// Hands queued tasks out, then shares out what waits behind others.
   void dispatch(time_point now);
+  /// Hands out the first task in line, if a worker can be found for it.
+  bool dispatch_one(time_point now);
+  bool hand_out(task_list& from, time_point now);
+  /// Puts aside what is first in line, as long as its kind kills often.
+  void put_aside() noexcept;
+  /// Puts what is aside of a kind that does so no more in line again.
+  void bring_back(std::uint32_t kind) noexcept;
   /// As late as possible: of a thousand tasks that came together before anything was known of their kind, all but the first are
   /// known to be short by now.
   void learn_cost(task_record& task) const noexcept;
@@ -91,7 +98,8 @@ struct scheduler::impl {
   void detach(index_type task) noexcept;
   /// Brings up to date what is known of the worker's load, and so whether it is chosen next.
   void note_load(index_type worker) noexcept;
-  void enqueue(index_type task) noexcept;
+  /// Gives it back its place in line, which is looked for from `near`, a task in the queue, or from the front.
+  void enqueue(index_type task, index_type near = no_index) noexcept;
   bool is_long(const task_record& task) const noexcept { return task.cost > settings_.lookahead; }
 
   // ---- Staffing.
@@ -123,6 +131,7 @@ struct scheduler::impl {
   void lose(index_type worker, bool certain, time_point now);
   /// Ends everything that waits, as the pool is broken (what was admitted is yet to come and sees for itself); or, as their kind is quarantined, what is queued of it.
   void turn_away();
+  void end_queued(failure why);
   void turn_away(std::uint32_t kind);
   /// Whether some worker has yet to come up.
   bool awaits_proof() const noexcept;
@@ -176,6 +185,8 @@ struct scheduler::impl {
   worker_table workers_;
   task_list held_;   ///< waits for room
   task_list queue_;
+  task_list aside_;  ///< queued, too, but of kinds that kill often
+  time_point aside_turn_ = time_point::min();  ///< when one of those is due although others wait
   deadline_heap deadlines_;     ///< of tasks
   deadline_heap looks_;         ///< when to look whether a worker with tasks has been silent for too long. May be early
   indexed_heap<load> open_;     ///< workers with tasks to which more may be handed over; some may have become unusable

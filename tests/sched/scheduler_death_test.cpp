@@ -96,6 +96,50 @@ TEST_F(scheduler_death, tasks_that_crash_delay_nobody_by_more_than_a_replacement
   EXPECT_EQ(sched().count().deaths, 1000U);
 }
 
+TEST_F(scheduler_death, healthy_task_does_not_wait_behind_a_queue_of_those_that_crash) {
+  for (int i = 0; i != 100; ++i) submit("crash " + std::to_string(i), of_kind(7));
+  submit("healthy", of_kind(8));
+  actions();
+  worker_id worker = 1;
+  for (int i = 0; i != 3; ++i) {  // until it is known
+    const std::string name = "crash " + std::to_string(i);
+    run(name);
+    die(worker++, name);
+    if (i != 2) actions();
+  }
+  const std::string name = "W" + std::to_string(worker);
+  EXPECT_EQ(actions(), "crash 2 worker_lost W3, start W4, assign crash 3 W4") << "one has its turn";
+  run("crash 3");
+  die(4, "crash 3");
+  EXPECT_EQ(actions(), "crash 3 worker_lost W4, start W5, assign healthy W5");
+  up(5);
+  submit("next");
+  EXPECT_TRUE(reply(5, "healthy"));
+  EXPECT_EQ(actions(), "assign next W5");
+  submit("one more");
+  now += settings.patience_aside;
+  EXPECT_TRUE(reply(5, "next"));
+  EXPECT_EQ(actions(), "assign crash 4 W5") << "they do not wait for ever";
+  EXPECT_EQ(sched().count().queued, 96U);
+}
+
+TEST_F(scheduler_death, tasks_that_crash_and_are_put_aside_can_be_cancelled_and_end_with_the_pool) {
+  for (int i = 0; i != 10; ++i) submit("crash " + std::to_string(i), of_kind(7));
+  submit("healthy", of_kind(8));
+  actions();
+  for (worker_id worker = 1; worker <= 4; ++worker) {
+    const std::string name = "crash " + std::to_string(worker - 1);
+    run(name);
+    die(worker, name);
+    actions();
+  }
+  cancel("crash 5", cancel_kind::total);
+  EXPECT_EQ(actions(), "crash 5 cancelled");
+  sched().break_pool(now);
+  EXPECT_EQ(actions(), "crash 4 pool_broken, crash 6 pool_broken, crash 7 pool_broken, crash 8 pool_broken, crash 9 pool_broken, "
+                       "healthy pool_broken, kill W5");
+}
+
 // What a task has left behind (a thread, a damaged heap) may end the worker when the task has long been answered.
 TEST_F(scheduler_death, worker_that_dies_idle_after_a_task_says_nothing_of_the_pool) {
   settings.broken_limit = 1;

@@ -156,7 +156,7 @@ class model final : public claims {
         admit(*task);
         break;
       case action::kind::assign:
-        assign(*task, *worker);
+        assign(*task, *worker, now);
         break;
       case action::kind::request_stop:
         require(task->at == worker, "stops a task where it is");
@@ -225,6 +225,11 @@ class model final : public claims {
     suspended = probing = false;
     rounds = 0;
   }
+  /// Whether others go first.
+  bool risky(const sim_task& task) const {
+    const auto known = risk.find(task.spec.kind);
+    return known != risk.end() && known->second > 64;
+  }
   bool on_probation() const { return rounds > settings.crash_limit || rounds >= settings.broken_limit; }
   bool awaits_proof() const {
     return count([](const sim_worker& each) { return each.working() && !each.up; }) != 0;
@@ -241,7 +246,6 @@ class model final : public claims {
 
   options settings;
   time_point told{};     ///< the time of the last event
-  time_point settled{};  ///< the time of the last event whose actions were all fetched: those of now are no older
   bool batched;  ///< several events before the actions are fetched: some checks of one event's effect do not apply
   bool closing = false;
   bool stopped = false;
@@ -263,6 +267,7 @@ class model final : public claims {
   std::uint64_t deaths = 0;
   std::deque<sim_task> tasks;
   std::map<std::uint32_t, duration> last_runs;  // by kind
+  time_point last_aside{};  ///< when a task of a kind that kills often was handed out
   std::map<std::uint32_t, unsigned> risk, kills;  // by kind; kills since one has ended well
   std::map<worker_id, sim_worker> workers;
   const char* broken_promise = nullptr;
@@ -299,7 +304,7 @@ class model final : public claims {
     ++admitted;
   }
 
-  void assign(sim_task& task, sim_worker& worker) {
+  void assign(sim_task& task, sim_worker& worker, time_point now) {
     require(!task.at, "a task is at one worker at a time");
     require(task.starts < task.spec.attempts, "no more attempts than allowed");
     require(!task.cancelled || task.starts == 0 || !task.stop_sent, "a task that was told to stop is not tried again");
@@ -309,7 +314,7 @@ class model final : public claims {
     require(worker.load() != 0 || busy() < settings.max_workers, "no more than max_workers run tasks at once");
     require(worker.load() < std::max(settings.window, 1U), "no more than window tasks at one worker");
     // In a batch it may have been learnt since this was decided.
-    if (const auto known = last_runs.find(task.spec.kind); known != last_runs.end() && !task.spec.expected && !batched && risk[task.spec.kind] <= 64) {
+    if (const auto known = last_runs.find(task.spec.kind); known != last_runs.end() && !task.spec.expected && !batched && !risky(task)) {
       task.spec.expected = known->second;
     }
     const auto is_short = [&](const sim_task& which) {
@@ -323,13 +328,20 @@ class model final : public claims {
       worker.each([&](const sim_task& other) { require(is_short(other), "nothing waits behind long tasks"); });
     }
     if (!batched && !task.just_taken_back) {
+      bool others_wait = false;
       for (const sim_task& other : tasks) {
-        if (other.order >= task.order) continue;
-        require(other.done || other.at || other.id == 0 || other.just_taken_back || other.place != sim_place::inside,
-                "first come, first served");
+        if (other.done || other.at || other.id == 0 || other.just_taken_back || other.place != sim_place::inside) continue;
+        others_wait = others_wait || (!risky(other) && other.id != task.id);
+        const bool in_line = risky(task) ? task.spec.kind == other.spec.kind : !risky(other);
+        require(other.order >= task.order || !in_line, "first come, first served, and of those that kill often for each kind");
+      }
+      if (risky(task)) {
+        require(!others_wait || now >= last_aside + settings.patience_aside, "others need not wait for tasks that kill often");
+        last_aside = now;
       }
     }
-    if (worker.load() == 0) worker.heard = batched ? settled : told;
+    // In a batch it may have had another one when this was decided, which was taken back since.
+    if (worker.load() == 0 && !batched) worker.heard = told;
     require(batched || !stuck(worker), "hands nothing over behind a task that takes longer than expected");
     task.at = &worker;
     task.started = false;

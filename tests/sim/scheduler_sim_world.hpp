@@ -66,6 +66,7 @@ class world {
     out.crash_window = milliseconds{10 + below(500)};
     out.broken_limit = chance(50) ? 1 + below(10) : 1000;
     out.unbegun_limit = 1 + below(4);
+    out.patience_aside = milliseconds{1 + below(20)};
     out.quarantine_after = chance(20) ? 1 + below(4) : 0;
     out.quarantine_time = milliseconds{1 + below(50)};
     out.backoff = milliseconds{1 + below(50)};
@@ -340,7 +341,6 @@ class world {
     }
     if (model_.broken_promise) throw violation(model_.broken_promise);
     checks_.all();
-    model_.settled = model_.told;
     model_.start_failed = false;
     for (sim_task& task : model_.tasks) task.just_taken_back = false;
   }
