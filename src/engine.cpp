@@ -140,9 +140,9 @@ std::shared_ptr<engine> make_engine(const pool_options& options) {
 
 pool_engine::pool_engine(const pool_options& options)
     : options_(options),
+      killers_(options.quarantine_call_after),
       no_memory_(std::make_exception_ptr(std::system_error(
-          errc::shm_exhausted, std::string(no_memory) + ", to hand the task over or to take its result in"))),
-      killers_(options.quarantine_call_after) {
+          errc::shm_exhausted, std::string(no_memory) + ", to hand the task over or to take its result in"))) {
   check(options);
   settings_ = settings_of(options);
   hello_ = hello_of(options, false);
