@@ -21,7 +21,7 @@ void scheduler::impl::admit_held() {
   }
 }
 
-void scheduler::impl::accept(index_type task, const task_spec& spec) {
+void scheduler::impl::accept(index_type task, const task_spec& spec, time_point now) {
   task_record& record = tasks_[task];
   record.context = spec.context;
   record.order = ++submits_;
@@ -30,14 +30,19 @@ void scheduler::impl::accept(index_type task, const task_spec& spec) {
   record.kind = spec.kind;
   record.cost = spec.expected ? std::max(*spec.expected, duration::zero()) : unknown;
   record.timeout = std::max(spec.timeout, duration::zero());
+  record.deadline = spec.deadline;
+  record.cancel_grace = std::max(spec.cancel_grace.value_or(settings_.cancel_grace), duration::zero());
   record.attempts_left = std::max(spec.attempts, 1U);
   record.state = task_state::queued;
   bytes_ += record.bytes;
   if (staff() == 0) crashes_.forget_failed_starts();  // nobody else would run it: whether one can be started is tried at once
   queue_.push_back(tasks_, task);
+  await_deadline(task);
+  if (record.deadline <= now) finish(task, failure::deadline_exceeded);
 }
 
 void scheduler::impl::forget(index_type task) noexcept {
+  deadlines_.clear(task);
   bytes_ -= tasks_[task].bytes;
   tasks_.release(task);
 }

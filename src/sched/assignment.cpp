@@ -219,7 +219,8 @@ void scheduler::impl::assign(index_type task, index_type worker, time_point now)
   }
   note_load(worker);
   ++assigned_;
-  if (record.timeout != duration::zero()) deadlines_.set(task, later(now, record.timeout));
+  if (record.timeout != duration::zero()) deadlines_.set(task, std::min(record.deadline, later(now, record.timeout)));
+  else await_deadline(task);
   emit(action::kind::assign, worker, task);
 }
 
@@ -255,6 +256,7 @@ void scheduler::impl::enqueue(index_type task, index_type near) noexcept {
   record.aside = kinds_.risky(record.kind);
   if (record.aside) aside_.insert_by_order(tasks_, task);
   else queue_.insert_by_order(tasks_, task, near);
+  await_deadline(task);
 }
 
 }  // namespace shmpool::sched

@@ -49,8 +49,8 @@ void scheduler::impl::doom(index_type task, failure why, time_point now) {
     return;
   }
   recall(worker);
-  if (settings_.cancel_grace > duration::zero()) {
-    deadlines_.set(task, later(now, settings_.cancel_grace));
+  if (tasks_[task].cancel_grace > duration::zero()) {
+    deadlines_.set(task, later(now, tasks_[task].cancel_grace));
   } else {
     kill_for(task, now);
   }
@@ -76,10 +76,20 @@ bool scheduler::impl::overtaken(index_type task) const noexcept {
   return false;
 }
 
+void scheduler::impl::await_deadline(index_type task) {
+  // A vacant record has none in the heap, so there is nothing to clear where the task has no deadline.
+  if (tasks_[task].deadline != time_point::max()) deadlines_.set(task, tasks_[task].deadline);
+}
+
 void scheduler::impl::expire(index_type task, time_point now) {
   deadlines_.clear(task);
   const task_record& record = tasks_[task];
+  if (record.state != task_state::assigned) return finish(task, failure::deadline_exceeded);
   if (record.doom != failure::none) return kill_for(task, now);
+  if (record.deadline <= now) {
+    if (!record.stop_requested && take_back(task)) return finish(task, failure::deadline_exceeded);
+    return doom(task, failure::deadline_exceeded, now);
+  }
   std::optional<time_point> started;
   if (record.sent) started = slots_.started(workers_[record.worker].id, tasks_.id(task));
   // The worker wrote that time. One from the future must not put the deadline off for ever.
@@ -87,7 +97,7 @@ void scheduler::impl::expire(index_type task, time_point now) {
   if (due <= now) {
     doom(task, failure::deadline_exceeded, now);
   } else {
-    deadlines_.set(task, due);
+    deadlines_.set(task, std::min(due, record.deadline));
   }
 }
 

@@ -17,13 +17,13 @@ task_id scheduler::submit(const task_spec& task, time_point now) {
   self.prepare();
   self.kinds_.know(task.kind);
   const index_type index = self.tasks_.acquire();
-  self.accept(index, task);
+  self.accept(index, task, now);
   const task_id id = self.tasks_.id(index);
   self.settle(now);
   return id;
 }
 
-task_id scheduler::hold(void* context, time_point now) {
+task_id scheduler::hold(void* context, time_point deadline, time_point now) {
   impl& self = *impl_;
   if (!self.lets_in(now)) return 0;
   self.prepare();
@@ -31,7 +31,9 @@ task_id scheduler::hold(void* context, time_point now) {
   self.tasks_[index].context = context;
   self.tasks_[index].order = ++self.submits_;
   self.tasks_[index].state = task_state::held;
+  self.tasks_[index].deadline = deadline;
   self.held_.push_back(self.tasks_, index);
+  self.await_deadline(index);
   const task_id id = self.tasks_.id(index);
   self.settle(now);
   return id;
@@ -48,8 +50,8 @@ void scheduler::submit(task_id admitted, const task_spec& task, time_point now) 
     self.tasks_[index].context = task.context;
     self.complete(index, self.tasks_[index].doom);
   } else {
-    (void)self.lets_in(now);  // if not, it is turned away with all that waits
-    self.accept(index, task);
+    if (task.deadline > now) (void)self.lets_in(now);  // if not, it is turned away with all that waits
+    self.accept(index, task, now);
   }
   self.settle(now);
 }

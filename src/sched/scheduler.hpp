@@ -68,7 +68,9 @@ struct task_spec {
   void* context = nullptr;              ///< the engine's record of the task; handed back in every action that names it
   std::optional<duration> expected;     ///< expected run time, if the caller knows; else what others of its kind took, or long
   std::uint32_t kind = 0;               ///< small number of those that run alike; 0: like no other
-  duration timeout = duration::zero();  ///< zero: none
+  duration timeout = duration::zero();  ///< most time of one run; zero: none
+  time_point deadline = time_point::max();  ///< when it has to have ended, wherever it is and in whichever run
+  std::optional<duration> cancel_grace;     ///< instead of options::cancel_grace
   unsigned attempts = 1;                ///< how often it may start; more than 1 only for idempotent tasks
   std::uint64_t warm_workers = 0;  ///< hint: bit (worker id modulo 64) is set where its segments are mapped already
   std::uint64_t bytes = 0;         ///< what it counts for max_pending_bytes
@@ -80,7 +82,7 @@ enum class cancel_kind : std::uint8_t { total, partial, terminal };
 enum class failure : std::uint8_t {
   none,
   cancelled,            ///< operation_aborted
-  deadline_exceeded,    ///< it ran longer than its timeout
+  deadline_exceeded,    ///< it ran longer than its timeout, or its deadline has passed
   worker_lost,          ///< its worker died while it ran; action.worker says which. Or with action.begun false, see unbegun_limit
   worker_start_failed,  ///< no worker is alive and none could be started
   pool_broken,          ///< workers cannot be kept alive until they have a task, or break_pool() was called
@@ -158,9 +160,10 @@ class scheduler {
   /// nothing is remembered then. The first after a pause of a broken pool has a worker started to see whether it lives.
   task_id submit(const task_spec& task, time_point now);
   /// A new task that waits for room in the order of these calls, before anything is known of it but its context; 0 after
-  /// shutdown(), stop() or when refuses(). `admit` follows, perhaps at once, unless it ends before.
-  task_id hold(void* context, time_point now);
-  /// The task that was admitted, as it is now. If it was cancelled or stopped since, it completes with that.
+  /// shutdown(), stop() or when refuses(). `admit` follows, perhaps at once, unless it ends before: by its deadline, say.
+  task_id hold(void* context, time_point deadline, time_point now);
+  task_id hold(void* context, time_point now) { return hold(context, time_point::max(), now); }
+  /// The task that was admitted, as it is now. If it was cancelled or stopped since, or is overdue, it completes with that.
   void submit(task_id admitted, const task_spec& task, time_point now);
   /// Forgets a task that was admitted and cannot be submitted; the engine completes it itself.
   void withdraw(task_id admitted, time_point now);
@@ -182,7 +185,7 @@ class scheduler {
   /// The worker is dead and everything it sent has been processed. `started`: the task that it was running, if any; more
   /// than one if it took finished results with it (its stream was given up, say).
   /// Started tasks are lost (or tried again, if attempts are left); those it had not started go back to the head of the
-  /// queue, in order. With a deadline or a terminal cancellation under way, the started task completes with that
+  /// queue, in order. With an end for its lateness or a terminal cancellation under way, the started task completes with that
   /// instead of worker_lost. A task that was asked to stop is not tried again: it completes as cancelled.
   void worker_exited(worker_id worker, std::span<const task_id> started, time_point now);
   /// The same with one task, or 0.

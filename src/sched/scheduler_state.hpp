@@ -47,8 +47,8 @@ struct scheduler::impl {
   void admit_held();
   /// Whether a task may come in at all, in whatever order its turn comes. What comes to a broken pool when it is time is its probe.
   bool lets_in(time_point now) noexcept;
-  /// A task with room gets into the queue.
-  void accept(index_type task, const task_spec& spec);
+  /// A task with room gets into the queue, unless its deadline has passed.
+  void accept(index_type task, const task_spec& spec, time_point now);
   /// The record is vacant from here; the task must be in no list.
   void forget(index_type task) noexcept;
 
@@ -147,7 +147,9 @@ struct scheduler::impl {
   void request_stop(index_type task);
   /// The task has to end now: its worker is killed unless the result comes within cancel_grace.
   void doom(index_type task, failure why, time_point now);
-  /// A deadline of the task has passed.
+  /// Looks again at a task that no worker has when its deadline comes.
+  void await_deadline(index_type task);
+  /// The task was to be looked at by now: its deadline has come, or its run may have taken too long, or a grace is over.
   void expire(index_type task, time_point now);
   /// Kills the worker of a doomed task, unless the task must be done already.
   void kill_for(index_type task, time_point now);
@@ -159,7 +161,7 @@ struct scheduler::impl {
   void bury(index_type worker, std::span<const task_id> started);
   /// Emits `complete` and forgets the task, which must be in no list.
   void complete(index_type task, failure why, worker_id lost_with = 0, bool begun = true);
-  /// Takes the task out of the queue or off its worker, and completes it.
+  /// Ends a task that was not started and never will be, or one that was admitted; or, where all end, any.
   void finish(index_type task, failure why);
   void finish_all(failure why);
   void break_pool();
@@ -187,7 +189,7 @@ struct scheduler::impl {
   task_list queue_;
   task_list aside_;  ///< queued, too, but of kinds that kill often
   time_point aside_turn_ = time_point::min();  ///< when one of those is due although others wait
-  deadline_heap deadlines_;     ///< of tasks
+  deadline_heap deadlines_;     ///< when to look at a task: its deadline, the end of its time to run, that of a grace
   deadline_heap looks_;         ///< when to look whether a worker with tasks has been silent for too long. May be early
   indexed_heap<load> open_;     ///< workers with tasks to which more may be handed over; some may have become unusable
   index_set stuck_;             ///< workers that were found stuck, and at which tasks may still wait

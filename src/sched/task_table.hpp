@@ -32,6 +32,8 @@ struct task_record {
   std::uint64_t bytes = 0;
   duration cost{};     ///< expected run time; duration::max() if unknown
   duration timeout{};  ///< zero: none
+  time_point deadline = time_point::max();
+  duration cancel_grace{};
   std::uint32_t kind = 0;
   std::uint32_t generation = 0;
   index_type previous = no_index;

@@ -22,6 +22,9 @@ class checks {
       require(!task.must_be_done, "what is cancelled before it started, or cannot start, ends at once");
       require(!model_.stopped && !model_.broken, "nothing outlives stop and break");
       require(!model_.suspended || model_.probing || task.at || model_.batched, "nothing waits for workers that do not come up");
+      if (!task.started && task.spec.deadline != time_point::max()) {
+        require(deadline && *deadline <= task.spec.deadline, "looks at a task that waits when its deadline comes");
+      }
       if (task.place == sim_place::held) continue;
       if (!task.at) {
         ++queued;
@@ -29,11 +32,11 @@ class checks {
         if (!head || place(task) < place(*head)) head = &task;
       } else if (!task.at->killed && task.started) {
         // One that was asked to stop may be overdue by now, and the world cannot tell.
-        if (task.spec.timeout > duration::zero() && !task.stop_sent && !task.terminal_at) {
-          require(deadline && *deadline <= task.started_at + task.spec.timeout, "looks at an overdue task in time");
+        if (task.due() != time_point::max() && !task.stop_sent && !task.terminal_at) {
+          require(deadline && *deadline <= task.due(), "looks at an overdue task in time");
         }
         if (task.terminal_at && task.at->running == &task) {
-          require(deadline && *deadline <= *task.terminal_at + model_.settings.cancel_grace, "kills in time");
+          require(deadline && *deadline <= *task.terminal_at + model_.grace(task), "kills in time");
         }
         if (task.doomed()) require(deadline.has_value(), "a doomed task has a deadline");
       }
@@ -135,7 +138,7 @@ class checks {
     duration longest{};
     worker.each([&](const sim_task& other) {
       plain = plain && other.spec.expected && *other.spec.expected <= lookahead &&
-              other.spec.timeout == duration::zero();  // partial, then overdue: doomed, and the model cannot tell
+              other.due() == time_point::max();  // partial, then overdue: doomed, and the model cannot tell
       if (!plain) return;
       all += *other.spec.expected;
       longest = std::max(longest, *other.spec.expected);

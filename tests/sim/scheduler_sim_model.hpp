@@ -66,6 +66,17 @@ class model final : public claims {
     return for_tasks && (settings.max_pending_bytes == 0 || (bytes < settings.max_pending_bytes && admitted == 0));
   }
 
+  duration grace(const sim_task& task) const { return task.spec.cancel_grace.value_or(settings.cancel_grace); }
+
+  /// The scheduler was told of a time, and has to have acted on what was due by then.
+  void time_told(time_point at) {
+    for (sim_task& task : tasks) {
+      if (task.done || task.id == 0 || task.spec.deadline > at) continue;
+      if (task.place == sim_place::admitted) task.ends_at_submit = true;
+      else if (!task.started) task.must_be_done = true;
+    }
+  }
+
   bool spent(const sim_worker& worker) const {
     const unsigned limit = settings.max_tasks_per_worker;
     return worker.working() && (worker.outgrown || (limit != 0 && worker.given >= limit));
@@ -180,7 +191,7 @@ class model final : public claims {
         kill(*worker, now);
         break;
       case action::kind::complete:
-        complete(*task, what);
+        complete(*task, what, now);
         break;
       case action::kind::drained:
         require(!drained, "drains once");
@@ -353,24 +364,22 @@ class model final : public claims {
     require(!worker.killed, "kills a worker once");
     if (!stopped && !broken && !batched && !worker.retiring && worker.running) {
       const bool waited = std::any_of(worker.outbox.begin(), worker.outbox.end(), [&](const sim_task* task) {
-        const time_point doomed_at = task->terminal_at ? *task->terminal_at : task->started_at + task->spec.timeout;
-        return (task->terminal_at || task->spec.timeout > duration::zero()) &&
-               doomed_at + settings.cancel_grace + settings.result_grace <= now;
+        const time_point doomed_at = task->terminal_at ? *task->terminal_at : task->due();
+        return doomed_at != time_point::max() && doomed_at + grace(*task) + settings.result_grace <= now;
       });
       require(worker.running->doomed() || worker.running->overdue(now) || waited, "does not kill a task for one that is done");
     }
     bool reason = stopped || broken || batched || (suspended && !worker.up);
     reason = reason || (worker.retiring && worker.leave_since + settings.leave_grace <= now);
     worker.each([&](const sim_task& task) {
-      reason = reason || (task.terminal_at && *task.terminal_at + settings.cancel_grace <= now);
-      reason = reason || (task.stop_sent && task.started_at + task.spec.timeout + settings.cancel_grace <= now &&
-                          task.spec.timeout > duration::zero());
+      reason = reason || (task.terminal_at && *task.terminal_at + grace(task) <= now);
+      reason = reason || (task.stop_sent && task.due() != time_point::max() && task.due() + grace(task) <= now);
     });
     require(reason, "kills for a reason, and not before the grace is over");
     worker.killed = true;
   }
 
-  void complete(sim_task& task, const action& what) {
+  void complete(sim_task& task, const action& what, time_point now) {
     const bool all_end = stopped || broken;
     task.why = what.why;
     const bool banned = settings.quarantine_after != 0 && kills[task.spec.kind] >= settings.quarantine_after;
@@ -384,7 +393,8 @@ class model final : public claims {
         require(task.starts == 0 || task.asked_to_stop || task.must_be_done, "total does not end a running task");
         break;
       case failure::deadline_exceeded:
-        require(task.spec.timeout > duration::zero() && task.starts != 0 && (task.stop_sent || batched),
+        require(task.spec.deadline <= now ||
+                    (task.spec.timeout > duration::zero() && task.starts != 0 && (task.stop_sent || batched)),
                 "overdue tasks only");
         break;
       case failure::worker_lost:

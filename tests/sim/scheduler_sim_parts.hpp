@@ -3,6 +3,7 @@
 
 #include "sched/scheduler.hpp"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -52,7 +53,11 @@ struct sim_task {
   bool ends_at_submit = false;  ///< the same, when it was admitted
 
   bool overdue(time_point now) const {
-    return started && spec.timeout > duration::zero() && started_at + spec.timeout <= now;
+    return spec.deadline <= now || (started && spec.timeout > duration::zero() && started_at + spec.timeout <= now);
+  }
+  /// When a run that has begun is overdue; the end of time if never.
+  time_point due() const {
+    return spec.timeout > duration::zero() ? std::min(spec.deadline, started_at + spec.timeout) : spec.deadline;
   }
   /// Its worker is to be killed for it: by the user's wish, or since it was told to stop without one.
   bool doomed() const { return terminal_at || (stop_sent && !asked_to_stop); }

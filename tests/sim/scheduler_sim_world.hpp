@@ -110,6 +110,8 @@ class world {
     if (chance(75)) task.spec.expected = microseconds{below(8) * 25};
     if (chance(50)) task.spec.kind = static_cast<std::uint32_t>(1 + below(3));
     if (chance(20)) task.spec.timeout = microseconds{1 + below(20'000)};
+    if (chance(20)) task.spec.deadline = now_ + microseconds{1 + below(20'000)};
+    if (chance(20)) task.spec.cancel_grace = milliseconds{below(4) * 5};
     if (chance(30)) task.spec.attempts = 1 + below(3);
     if (chance(20)) task.spec.warm_workers = random_();
     task.heeds_stop = chance(60);
@@ -125,7 +127,9 @@ class world {
     require(!refused || model_.batched || (model_.suspended && !model_.probing), "refuses only while it is broken");
     const bool banned = !holds_ && !full && !refused && !sched_.admits(task.spec.kind, now_);
     require(!banned || model_.settings.quarantine_after != 0, "bans no kind unless it is asked to");
-    const task_id id = banned ? 0 : holds_ ? sched_.hold(&task, now_) : sched_.submit(task.spec, now_);
+    const task_id id = banned   ? 0
+                       : holds_ ? sched_.hold(&task, task.spec.deadline, now_)
+                                : sched_.submit(task.spec, now_);
     if (!model_.batched) require((id == 0) == (full || refused || banned), "refuses exactly what there is no room for, and what is banned");
     if (id != 0) {
       told();
@@ -151,8 +155,9 @@ class world {
         note("submit admitted " + std::to_string(task.order));
         task.place = sim_place::inside;
         model_.bytes += task.spec.bytes;
-        task.must_be_done = task.must_be_done || task.ends_at_submit;
-        if (!task.ends_at_submit && !model_.closing && !sched_.refuses(now_)) model_.probing = model_.suspended;
+        const bool overdue = task.spec.deadline <= now_;
+        task.must_be_done = task.must_be_done || task.ends_at_submit || overdue;
+        if (!task.ends_at_submit && !overdue && !model_.closing && !sched_.refuses(now_)) model_.probing = model_.suspended;
         sched_.submit(task.id, task.spec, told());
       }
       if (!model_.batched) settle();
@@ -207,6 +212,7 @@ class world {
   void tick(time_point at) {
     note("tick " + std::to_string(at.time_since_epoch().count()));
     model_.told = at;
+    model_.time_told(at);
     sched_.tick(at);
     const auto next = sched_.next_deadline();
     require(!next || *next > at, "what is due at a tick is done by it");
