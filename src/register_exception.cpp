@@ -8,6 +8,9 @@
 #include <future>
 #include <ios>
 #include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "immortal.hpp"
 
@@ -18,23 +21,29 @@ namespace {
 constinit std::mutex registry_mutex;
 constinit detail::exception_registration* first_registration = nullptr;
 
-std::vector<const std::error_category*>& registered_categories() {
-  static detail::immortal<std::vector<const std::error_category*>> categories;
+/// With its name as it was when it was registered: name() is code of the user's, which must not run under the lock.
+struct registered_category {
+  std::string name;
+  const std::error_category* category;
+};
+
+std::vector<registered_category>& registered_categories() {
+  static detail::immortal<std::vector<registered_category>> categories;
   return categories.value;
 }
 
 }  // namespace
 
 void register_error_category(const std::error_category& category) {
+  registered_category added{category.name(), &category};
   const std::lock_guard lock(registry_mutex);
   auto& categories = registered_categories();
-  const std::string_view name = category.name();
   const auto same =
-      std::find_if(categories.begin(), categories.end(), [&](const auto* known) { return known->name() == name; });
+      std::find_if(categories.begin(), categories.end(), [&](const auto& known) { return known.name == added.name; });
   if (same == categories.end()) {
-    categories.push_back(&category);
+    categories.push_back(std::move(added));
   } else {
-    *same = &category;
+    same->category = &category;
   }
 }
 
@@ -48,8 +57,8 @@ const std::error_category* find_error_category(std::string_view name) {
     if (category->name() == name) return category;
   }
   const std::lock_guard lock(registry_mutex);
-  for (const auto* category : registered_categories()) {
-    if (category->name() == name) return category;
+  for (const auto& known : registered_categories()) {
+    if (known.name == name) return known.category;
   }
   return nullptr;
 }
