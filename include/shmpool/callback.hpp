@@ -1,0 +1,186 @@
+// callback: a function of the user's that a pool may call, as a member of options that are written where they are used. Why
+// it is not std::function: docs/adr/0012-option-types.md.
+//
+// Thread safety: distinct objects: safe, also those that share a function.
+#pragma once
+
+#include <atomic>
+#include <concepts>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <new>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+// g++ before 13 makes what an aggregate is initialised with twice where the expression contains a co_await: the bytes of a
+// temporary become the member, and both are destroyed. The captures of a lambda are such members, too.
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+#define SHMPOOL_MEMBERS_MAY_BE_BYTES 1
+#else
+#define SHMPOOL_MEMBERS_MAY_BE_BYTES 0
+#endif
+
+namespace shmpool {
+namespace detail {
+
+#if SHMPOOL_MEMBERS_MAY_BE_BYTES
+/// Whether F is the type of a lambda: GCC writes such a type as `scope::<lambda(parameters)>`.
+template <class F>
+consteval bool is_closure() {
+  std::string_view text = __PRETTY_FUNCTION__;
+  text = text.substr(0, text.find_last_of('>'));
+  std::size_t at = text.size();
+  for (int open = 1; open != 0 && at != 0;) {
+    --at;
+    if (text[at] == '>') ++open;
+    if (text[at] == '<') --open;
+  }
+  return text.substr(at).starts_with("<lambda");
+}
+#endif
+
+/// A function with a count of those that share it; the last one to release it destroys it.
+template <class... Args>
+class shared_function {
+ public:
+  /// `first`: the callback that it is made for.
+  explicit shared_function(const void* first) noexcept : first_(first) {}
+  shared_function(const shared_function&) = delete;
+  shared_function& operator=(const shared_function&) = delete;
+
+  virtual void call(Args... args) = 0;
+
+  void acquire() noexcept { shares_.fetch_add(1, std::memory_order_relaxed); }
+  void release(const void* by) noexcept {
+    if (first_.load(std::memory_order_relaxed) == by) first_.store(nullptr, std::memory_order_relaxed);
+    if (shares_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  }
+
+  /// A share was taken from bytes that are those of `owner`, which lives: the expression that made both goes on.
+  void taken_from_bytes_of(const void* owner) noexcept {
+    if (first_.load(std::memory_order_relaxed) != owner) return;
+    first_.store(nullptr, std::memory_order_relaxed);
+    mend_origin();
+  }
+
+ protected:
+  virtual ~shared_function() = default;
+  /// Sees to it that the lambda that this is a copy of can be destroyed, where its captures are bytes of temporaries.
+  virtual void mend_origin() noexcept {}
+
+ private:
+  std::atomic<std::size_t> shares_{1};
+  std::atomic<const void*> first_;
+};
+
+template <class F, class... Args>
+class function_holder final : public shared_function<Args...> {
+ public:
+  template <class From>
+  function_holder(const void* first, From&& from) : shared_function<Args...>(first), function_(readable<From>(from)) {
+#if SHMPOOL_MEMBERS_MAY_BE_BYTES
+    if constexpr (!std::is_trivially_copyable_v<F> && is_closure<F>() && std::is_same_v<From, F>) origin_ = std::addressof(from);
+#endif
+  }
+
+  void call(Args... args) override { std::invoke(function_, std::forward<Args>(args)...); }
+
+#if SHMPOOL_MEMBERS_MAY_BE_BYTES
+  void mend_origin() noexcept override {
+    // Its captures belong to temporaries, which destroy them: so they are not destroyed here, but forgotten, and what is
+    // destroyed in their place is a copy.
+    if (origin_) ::new (static_cast<void*>(origin_)) F(std::as_const(function_));
+  }
+#endif
+
+ private:
+  /// Bytes can be copied from as long as the temporary lives that they are of. To move from them would be to take what the
+  /// temporary destroys.
+  template <class From>
+  static decltype(auto) readable(std::remove_reference_t<From>& from) noexcept {
+#if SHMPOOL_MEMBERS_MAY_BE_BYTES
+    if constexpr (!std::is_trivially_copyable_v<F> && is_closure<F>()) return std::as_const(from);
+    else return static_cast<From&&>(from);
+#else
+    return static_cast<From&&>(from);
+#endif
+  }
+
+  F function_;
+#if SHMPOOL_MEMBERS_MAY_BE_BYTES
+  F* origin_ = nullptr;
+#endif
+};
+
+template <class F>
+bool is_null(const F& function) noexcept {
+  if constexpr (std::is_pointer_v<F> || std::is_member_pointer_v<F>) return function == nullptr;
+  else return false;
+}
+template <class Signature>
+bool is_null(const std::function<Signature>& function) noexcept {
+  return !function;
+}
+
+}  // namespace detail
+
+template <class Signature>
+class callback;
+
+/// Owns a function object, or none. Copies share it, so that to copy a callback runs no code of yours, takes no memory and
+/// does not throw; the function object is destroyed with the last of them. Made from whatever std::function<void(Args...)>
+/// can be made from.
+///
+/// It knows its own address, so that the bytes of one that lie elsewhere (see above) are told from an owner.
+template <class... Args>
+class callback<void(Args...)> {
+ public:
+  callback() noexcept = default;
+  callback(std::nullptr_t) noexcept {}
+
+  /// Empty if `function` is a null pointer or an empty std::function.
+  template <class F>
+  requires(!std::same_as<std::remove_cvref_t<F>, callback> && std::copy_constructible<std::decay_t<F>> &&
+           std::invocable<std::decay_t<F>&, Args...>)
+  callback(F&& function) {
+    if (detail::is_null(static_cast<const std::decay_t<F>&>(function))) return;
+    function_ = new detail::function_holder<std::decay_t<F>, Args...>(this, std::forward<F>(function));
+  }
+
+  callback(const callback& other) noexcept : function_(other.function_) {
+    if (!function_) return;
+    function_->acquire();
+    if (!other.owns()) function_->taken_from_bytes_of(other.self_);
+  }
+  callback(callback&& other) noexcept : callback(std::as_const(other)) { other.reset(); }
+  callback& operator=(const callback& other) noexcept {
+    callback copy(other);
+    std::swap(function_, copy.function_);
+    return *this;
+  }
+  callback& operator=(callback&& other) noexcept {
+    callback moved(std::move(other));
+    std::swap(function_, moved.function_);
+    return *this;
+  }
+  ~callback() { reset(); }
+
+  explicit operator bool() const noexcept { return function_ != nullptr; }
+  /// Calls the function, which there must be.
+  void operator()(Args... args) const { function_->call(std::forward<Args>(args)...); }
+
+ private:
+  bool owns() const noexcept { return self_ == this; }
+
+  void reset() noexcept {
+    detail::shared_function<Args...>* const given_up = std::exchange(function_, nullptr);
+    if (given_up && owns()) given_up->release(this);
+  }
+
+  detail::shared_function<Args...>* function_ = nullptr;
+  const callback* self_ = this;
+};
+
+}  // namespace shmpool
