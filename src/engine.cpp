@@ -1,6 +1,7 @@
 #include "engine.hpp"
 
 #include "fault_point.hpp"
+#include "sched/deadline_heap.hpp"
 #include "unmap_list.hpp"
 #include "worker/code_ref.hpp"
 #include "worker/fork_server.hpp"
@@ -51,9 +52,8 @@ void check(const pool_options& options) {
   for (const auto& [resource, value] : options.rlimits) {
     require(resource >= 0 && resource < static_cast<int>(RLIM_NLIMITS), "pool_options::rlimits names a resource that does not exist");
   }
-  for (const int cpu : options.cpu_affinity) {
-    require(cpu >= 0 && cpu < CPU_SETSIZE, "pool_options::cpu_affinity names a CPU that cannot exist");
-  }
+  static_assert(cpu_set::capacity == CPU_SETSIZE && resource_limits::capacity == wire::max_rlimits);
+  require(!options.cpu_affinity.invalid(), "pool_options::cpu_affinity names a CPU that cannot exist");
 }
 
 std::size_t default_cache_bytes() noexcept {
@@ -128,6 +128,11 @@ pool_health health_of(sched::pool_health known) noexcept {
 }
 
 }  // namespace
+
+std::chrono::steady_clock::time_point deadline_after(std::chrono::nanoseconds span) {
+  if (span < span.zero()) throw std::invalid_argument("task_options::deadline must not be negative");
+  return span == span.zero() ? std::chrono::steady_clock::time_point::max() : sched::later(std::chrono::steady_clock::now(), span);
+}
 
 std::uint64_t next_cancel_key() noexcept {
   static std::atomic<std::uint64_t> last{0};
@@ -264,15 +269,10 @@ void pool_engine::drain() {
   });
 }
 
-std::vector<notice> pool_engine::take_notices() {
-  if (made_here_.inherited()) return {};
-  std::lock_guard lock(mutex_);
-  return std::exchange(notices_, {});
-}
-
-completion_list pool_engine::take_completed() noexcept {
+completion_list pool_engine::take_completed(std::vector<notice>& notices) noexcept {
   if (made_here_.inherited()) return {};  // they are for the handlers of the process that made the pool
   std::lock_guard lock(mutex_);
+  notices.swap(notices_);
   return std::move(completed_);
 }
 

@@ -7,6 +7,7 @@
 // Thread safety: public members may be called from any thread; one mutex guards everything below.
 #pragma once
 
+#include "breakage.hpp"
 #include "clock.hpp"
 #include "functions.hpp"
 #include "killer_table.hpp"
@@ -26,7 +27,6 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -62,8 +62,7 @@ class pool_engine final : public engine, sched::claims {
   bool poll() override;
   void stop_polling() override;
   std::chrono::milliseconds retry_after() const noexcept override;
-  completion_list take_completed() noexcept override;
-  std::vector<notice> take_notices() override;
+  completion_list take_completed(std::vector<notice>& notices) noexcept override;
   clear_result clear_shm() override;
   pool_stats stats() const override;
   unsigned max_workers() const noexcept override { return options_.workers; }
@@ -86,7 +85,6 @@ class pool_engine final : public engine, sched::claims {
     std::uint16_t slot = 0;
     clock::time_point assigned;
     clock::time_point seen_started = clock::time_point::max();  // when it was first seen to have begun
-    std::function<void(double)> on_progress;
   };
 
   /// Hears which segments were freed, so that workers can be told to unmap them.
@@ -101,6 +99,8 @@ class pool_engine final : public engine, sched::claims {
   std::string bound_reached() const;
   /// Throws errc::quarantined for a function, or a call, that has killed too often.
   void check_quarantine(std::uint32_t function, std::span<const std::byte> arguments, bool with_arrays, clock::time_point now);
+  /// Throws pool_broken, when it has given the lock up.
+  [[noreturn]] void refuse_broken(std::unique_lock<std::mutex> lock);
   urgency react();
 
   // ---- sched::claims
@@ -119,10 +119,11 @@ class pool_engine final : public engine, sched::claims {
   /// Takes all tasks off a worker that is dead or given up, and says which of them it had started. It never starts the others.
   std::vector<sched::task_id> strip(link& which);
   void fail(task& what, const sched::action& how);
-  std::exception_ptr failure_of(sched::failure why, sched::worker_id worker, bool begun = true) const;
-  std::exception_ptr loss_of(sched::worker_id worker, bool begun) const;
+  /// Says in an outcome why there is no result.
+  void note_failure(outcome& of, const sched::action& how);
+  void note_loss(outcome& of, const sched::action& how) const;
   /// Why there is nobody to run tasks, and what is done about it.
-  std::string why_broken() const;
+  std::shared_ptr<const breakage> why_broken() const;
   void finish(task& what);
   void tell_unmapped();
   void submit_to_loop();
@@ -149,7 +150,6 @@ class pool_engine final : public engine, sched::claims {
   struct intake {
     outcome result;
     std::vector<std::size_t> used;  // sizes of the leases in it
-    std::exception_ptr thrown;      // by the task
     std::exception_ptr lack;        // of what it takes to take it in
   };
   /// False if it makes no sense. Throws std::bad_alloc.
@@ -163,7 +163,7 @@ class pool_engine final : public engine, sched::claims {
   static worker::link::kept_segment given(const link& to, const task* of, std::uint64_t segment);
   bool on_account(link& from, task* of, const wire::frame& in);
   void violated(link& from, const char* what, clock::time_point now);
-  void break_pool(std::string why, std::exception_ptr cause, clock::time_point now);
+  void break_pool(breakage why, clock::time_point now) noexcept;
 
   // ---- engine_polling.cpp
   /// Decides whether rings are polled from here on.
@@ -273,12 +273,12 @@ class pool_engine final : public engine, sched::claims {
   // One time for all submits until the pool's next turn of the loop, when what they assign is sent together: to read the
   // clock for each would be a good part of what a task costs.
   std::optional<clock::time_point> submit_time_;
-  std::string broken_why_;
-  std::exception_ptr broken_cause_;
+  // Filled when the pool is broken or when that is told first, and not changed after that. Made before: memory may have run out.
+  const std::shared_ptr<breakage> broken_ = std::make_shared<breakage>();
   std::string start_failure_;
   // Why the last worker that had not come to a task did not: how it died, or what it said and threw.
-  std::string last_death_, last_problem_;
-  std::exception_ptr last_problem_cause_;
+  std::string last_death_;
+  breakage last_problem_;
   std::uint64_t submitted_ = 0, succeeded_ = 0;
   failure_counts failures_;
   std::uint64_t workers_started_ = 0, workers_retired_ = 0, workers_killed_ = 0, worker_deaths_ = 0;

@@ -202,15 +202,13 @@ void pool_engine::finish(task& what) {
   if (what.op && what.op->cancel_key != 0) cancel_keys_.erase(what.op->cancel_key);
   what.op = nullptr;
   what.id = 0;
-  what.on_progress = nullptr;
   spare_tasks_.push_back(&what);
 }
 
 void pool_engine::fail(task& what, const sched::action& how) {
   const sched::failure why = how.why;
   operation& op = *what.op;
-  if (why == sched::failure::cancelled || why == sched::failure::pool_stopped) op.result.aborted = true;
-  else op.result.error = failure_of(why, how.worker, how.begun);
+  note_failure(op.result, how);
   if (what.on && what.on->state != link::stage::gone) {
     auto& abandoned = what.on->abandoned;
     std::move(what.leases.begin(), what.leases.end(), std::back_inserter(abandoned));
@@ -234,53 +232,48 @@ void pool_engine::fail(task& what, const sched::action& how) {
   completed_.push(op);
 }
 
-std::exception_ptr pool_engine::failure_of(sched::failure why, sched::worker_id worker, bool begun) const {
-  switch (why) {
-    case sched::failure::deadline_exceeded: return std::make_exception_ptr(std::system_error(errc::deadline_exceeded));
+void pool_engine::note_failure(outcome& of, const sched::action& how) {
+  switch (how.why) {
+    case sched::failure::cancelled:
+    case sched::failure::pool_stopped: of.aborted = true; return;
+    case sched::failure::deadline_exceeded: of.error = std::make_exception_ptr(std::system_error(errc::deadline_exceeded)); return;
     case sched::failure::worker_start_failed:
-      return std::make_exception_ptr(std::system_error(errc::worker_start_failed, start_failure_));
-    case sched::failure::pool_broken:
-      try {
-        const std::system_error error(errc::pool_broken, why_broken());
-        const std::exception_ptr& cause = scheduler_->broken() ? broken_cause_ : last_problem_cause_;
-        if (!cause) throw error;
-        try {
-          std::rethrow_exception(cause);
-        } catch (...) {
-          std::throw_with_nested(error);
-        }
-      } catch (...) {
-        return std::current_exception();
-      }
+      of.error = std::make_exception_ptr(std::system_error(errc::worker_start_failed, start_failure_));
+      return;
+    case sched::failure::pool_broken: of.broken = why_broken(); return;
     case sched::failure::quarantined:
-      return std::make_exception_ptr(std::system_error(errc::quarantined, "its function has killed nearly every worker that ran it"));
-    default: return loss_of(worker, begun);
+      of.error = std::make_exception_ptr(std::system_error(errc::quarantined, "its function has killed nearly every worker that ran it"));
+      return;
+    case sched::failure::none:
+    case sched::failure::worker_lost: return note_loss(of, how);
   }
 }
 
-std::string pool_engine::why_broken() const {
-  if (scheduler_->broken()) return broken_why_;
-  std::string why = last_problem_.empty() ? "workers die before they have run a task; the last one: " + last_death_ : last_problem_;
+std::shared_ptr<const breakage> pool_engine::why_broken() const {
+  if (scheduler_->broken()) return broken_;
+  auto result = std::make_shared<breakage>(last_problem_);
+  if (result->why.empty()) result->why = "workers die before they have run a task; the last one: " + last_death_;
   if (const auto next = scheduler_->count().next_start) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(*next - clock::now()).count();
-    why += "; it is tried again with the first submit";
-    if (left > 0) why += " after " + std::to_string(left) + " ms";
+    result->outlook = "; it is tried again with the first submit";
+    if (left > 0) result->outlook += " after " + std::to_string(left) + " ms";
   }
-  return why;
+  return result;
 }
 
-std::exception_ptr pool_engine::loss_of(sched::worker_id worker, bool begun) const {
+void pool_engine::note_loss(outcome& of, const sched::action& how) const {
   worker_lost::details details;
-  details.started = begun;
-  if (const auto found = links_.find(worker); found != links_.end()) {
+  details.started = how.begun;
+  if (const auto found = links_.find(how.worker); found != links_.end()) {
     const link& dead = *found->second;
     if (!dead.violation.empty()) {
-      return std::make_exception_ptr(std::system_error(errc::protocol_violation, dead.violation));
+      of.error = std::make_exception_ptr(std::system_error(errc::protocol_violation, dead.violation));
+      return;
     }
     details = end_of(dead);
-    details.started = begun;
+    details.started = how.begun;
   }
-  return std::make_exception_ptr(worker_lost(details));
+  of.error = std::make_exception_ptr(worker_lost(details));
 }
 
 worker_lost::details pool_engine::end_of(const link& which) const {

@@ -149,15 +149,10 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
       if (from.ready) return violated(from, "it was ready and failed to start", now), false;
       from.told_pid(in.header.task);
       if (from.started_tasks() != 0) return violated(from, "it began a task and failed to start", now), false;
-      last_problem_ = in.header.value == 0 ? "pool_options::initializer threw" : "a worker cannot be set up";
-      try {
-        std::rethrow_exception(decode_exception(in.body, from.pid));
-      } catch (const std::exception& error) {
-        last_problem_ += std::string(": ") + error.what();
-        last_problem_cause_ = std::current_exception();
-      } catch (...) {
-        last_problem_cause_ = std::current_exception();
-      }
+      last_problem_ = {};
+      last_problem_.why = in.header.value == 0 ? "pool_options::initializer threw" : "a worker cannot be set up";
+      last_problem_.thrown.emplace(in.body.begin(), in.body.end());
+      last_problem_.worker_pid = from.pid;
       from.unfit = true;
       if (from.state != link::stage::gone) from.state = link::stage::leaving;
       scheduler_->worker_unfit(from.id, now);
@@ -179,8 +174,8 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
       const auto* which = static_cast<task*>(scheduler_->assigned_context(from.id, from.task_of(in.header.task)));
       const auto fraction = std::bit_cast<double>(in.header.value);
       // Of a task that has ended meanwhile, or a number that is none: nothing to tell.
-      if (which && which->on_progress && fraction >= 0 && fraction <= 1) {
-        notices_.push_back([call = which->on_progress, fraction] { call(fraction); });
+      if (which && which->op->on_progress && fraction >= 0 && fraction <= 1) {
+        notices_.emplace_back(which->op->on_progress, fraction);
       }
       return true;
     }
@@ -261,10 +256,10 @@ bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point
   outcome& result = taken.result;
   result.run = run;
   result.worker_pid = from.pid;
-  if (taken.thrown || taken.lack) {
+  if (result.threw || taken.lack) {
     result.attachments.clear();
-    ++(taken.thrown ? failures_.threw : failures_.shm_exhausted);
-    result.error = std::move(taken.thrown ? taken.thrown : taken.lack);
+    ++(result.threw ? failures_.threw : failures_.shm_exhausted);
+    if (!result.threw) result.error = std::move(taken.lack);
   } else {
     functions_[which->function].result_sizes = std::move(taken.used);
     ++succeeded_;
@@ -317,16 +312,17 @@ bool pool_engine::take_result(link& from, task& which, const wire::frame& in, in
     const access mode = found.mode == access::read ? access::read : access::own;
     to.result.attachments.push_back({found.handle, ref.offset, ref.length, mode});
   }
-  if (in.header.type == wire::frame_type::error) {
+  to.result.threw = in.header.type == wire::frame_type::error;
+  if (to.result.threw) {
     try {
-      to.thrown = decode_exception(in.body, from.pid);
+      check_exception(in.body);
     } catch (const std::bad_alloc&) {
       throw;
     } catch (...) {
       return false;
     }
   }
-  if (!to.thrown && !to.lack) to.result.bytes.assign(in.body.begin(), in.body.end());
+  if (to.result.threw || !to.lack) to.result.bytes.assign(in.body.begin(), in.body.end());
   return true;
 }
 
@@ -414,10 +410,9 @@ void pool_engine::violated(link& from, const char* what, clock::time_point) {
   queue_->cancel(from.receive);
 }
 
-void pool_engine::break_pool(std::string why, std::exception_ptr cause, clock::time_point now) {
+void pool_engine::break_pool(breakage why, clock::time_point now) noexcept {
   if (scheduler_->broken()) return;
-  broken_why_ = std::move(why);
-  broken_cause_ = std::move(cause);
+  *broken_ = std::move(why);
   scheduler_->break_pool(now);
 }
 

@@ -41,7 +41,7 @@ void pool_engine::collapse(const std::exception_ptr& cause) noexcept {
   } catch (...) {
     // Not even memory for the text.
   }
-  if (!scheduler_->broken()) break_pool(std::move(why), cause, now);
+  if (!scheduler_->broken()) break_pool({std::move(why), cause, std::nullopt, 0}, now);
   // An action that fails for want of memory is off the list: the others are still to be done.
   for (bool done = false; !done;) {
     try {
@@ -61,8 +61,8 @@ void pool_engine::heed_refusal(clock::time_point now) {
   if (!refused_since_ || now - *refused_since_ < patience) return;
   refused_since_.reset();
   loop_lost_ = true;
-  break_pool(std::string("the system does not take what is to be waited for (") + queue_->name() + "): " + refusal_.message(),
-             nullptr, now);
+  break_pool({std::string("the system does not take what is to be waited for (") + queue_->name() + "): " + refusal_.message()},
+             now);
   run_actions(now);
   // The end of the workers cannot be waited for through the loop, so it is seen to here.
   const auto deadline = clock::now() + patience;
@@ -90,7 +90,7 @@ void pool_engine::retry_transfers(clock::time_point now) {
     if (!each->receive.pending && each->violation.empty()) each->start_receiving(*queue_);
     if (each->process && !each->process_ended && !each->exit_watch.pending) queue_->start(each->exit_watch);
   }
-  if (!why.empty()) break_pool("a worker cannot be talked to: " + why, nullptr, now);
+  if (!why.empty()) break_pool({"a worker cannot be talked to: " + why}, now);
   if (server_due_ && now >= *server_due_) {
     server_due_.reset();
     connect_server(now);
@@ -123,7 +123,7 @@ void pool_engine::connect_server(clock::time_point now) {
       }
     }
     if (why.empty()) why = worker::how_server_ended();
-    break_pool("the fork server died and cannot be started again: " + why, nullptr, now);
+    break_pool({"the fork server died and cannot be started again: " + why}, now);
     run_actions(now);
   }
   // Workers that no server was told of are not there, and never will be.

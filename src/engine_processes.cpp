@@ -271,7 +271,7 @@ void pool_engine::account(const link& which) {
     case worker_exit::reason::retired:
     case worker_exit::reason::idle: ++workers_retired_; break;
   }
-  if (options_.on_worker_exit) notices_.push_back([call = options_.on_worker_exit, how] { call(how); });
+  if (options_.on_worker_exit) notices_.emplace_back(options_.on_worker_exit, how);
 }
 
 /// A worker begins a task as soon as it has it and is done with the one before. One that has its tasks and begins none is
@@ -303,8 +303,7 @@ void pool_engine::note_death(const link& which, const std::vector<sched::task_id
     if (culprit && culprit->attachments.empty()) killers_.killed(culprit->function, culprit->arguments, now);
   }
   if (!started.empty() || which.results != 0 || which.unfit) return;
-  last_problem_.clear();
-  last_problem_cause_ = nullptr;
+  last_problem_ = {};
   if (!which.wait_status) {
     last_death_ = "nobody could learn how it ended";
   } else if (WIFSIGNALED(*which.wait_status)) {

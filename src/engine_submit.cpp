@@ -52,8 +52,16 @@ class lent_ranges {
   std::size_t count_ = 0;
 };
 
+/// A span that is counted in nanoseconds from here, where the longest that can be written would not fit.
+std::chrono::nanoseconds in_nanoseconds(std::chrono::milliseconds span) {
+  return std::min<std::chrono::milliseconds>(span, std::chrono::years{100});
+}
+
 void check(const task_options& options) {
   if (options.timeout < std::chrono::nanoseconds::zero()) throw std::invalid_argument("task_options::timeout must not be negative");
+  if (options.cancel_grace && *options.cancel_grace < std::chrono::milliseconds::zero()) {
+    throw std::invalid_argument("task_options::cancel_grace must not be negative");
+  }
   if (options.attempts == 0) throw std::invalid_argument("task_options::attempts must be at least 1");
   if (options.attempts > 1 && !options.idempotent) {
     throw std::invalid_argument("task_options::attempts above 1 needs idempotent = true: the task may run more than once");
@@ -69,17 +77,23 @@ bool pool_engine::holds() const noexcept {
 urgency pool_engine::hold(operation& op, std::uint64_t& place) {
   place = 0;
   if (made_here_.inherited()) throw std::system_error(errc::pool_closed, "this is a forked copy of the pool");
-  std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (closing_ || closed_) throw std::system_error(errc::pool_closed);
   const auto now = clock::now();
-  if (scheduler_->refuses(now)) std::rethrow_exception(failure_of(sched::failure::pool_broken, 0));
+  if (scheduler_->refuses(now)) refuse_broken(std::move(lock));
   task& made = new_task(op);
-  enter(made, 0, [&] { return scheduler_->hold(&made, now); });
+  enter(made, 0, [&] { return scheduler_->hold(&made, op.deadline, now); });
   op.result.place = 0;
   held_now_ = &op;
   guarded([&] { run_actions(now); });
   if (std::exchange(held_now_, nullptr) == nullptr) place = op.result.place;
   return react();
+}
+
+void pool_engine::refuse_broken(std::unique_lock<std::mutex> lock) {
+  const auto why = why_broken();
+  lock.unlock();
+  std::rethrow_exception(error_of(*why));
 }
 
 urgency pool_engine::withdraw(std::uint64_t place, std::uint64_t cancel_key) noexcept {
@@ -105,20 +119,19 @@ urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<s
   }
   check(options);
   if (made_here_.inherited()) throw std::system_error(errc::pool_closed, "this is a forked copy of the pool");
-  std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (closed_ || (closing_ && place == 0)) throw std::system_error(errc::pool_closed);
   const auto now = submit_time_ ? *submit_time_ : clock::now();
-  if (scheduler_->refuses(now)) std::rethrow_exception(failure_of(sched::failure::pool_broken, 0));
+  if (scheduler_->refuses(now)) refuse_broken(std::move(lock));
   const std::uint32_t function = functions_.number(fn);
   check_quarantine(function, arguments, !attachments.empty(), now);
 
-  std::function<void(double)> on_progress = options.on_progress;
   lent_ranges lent(attachments);
   sched::task_spec spec;
   spec.warm_workers = lent.add_all();
   task& made = new_task(op);
   made.function = function;
-  made.on_progress = std::move(on_progress);
+  op.on_progress = options.on_progress;
   made.arguments = std::move(arguments);
   made.attachments = std::move(attachments);
   lent.keep();
@@ -126,6 +139,8 @@ urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<s
   spec.context = &made;
   spec.kind = function + 1;
   spec.timeout = options.timeout;
+  spec.deadline = op.deadline;
+  if (options.cancel_grace) spec.cancel_grace = in_nanoseconds(*options.cancel_grace);
   spec.attempts = options.attempts;
   spec.bytes = made.arguments.size();
   for (const attachment& each : made.attachments) spec.bytes += each.length;

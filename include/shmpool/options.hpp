@@ -1,18 +1,18 @@
-// pool_options and task_options: plain aggregates for designated initialisers.
+// pool_options and task_options: plain aggregates for designated initialisers, which may be written inside a co_await. For
+// that each member is of a type of which g++ 12 makes a member without harm: one whose bytes are its value, or a callback.
 #pragma once
 
+#include <shmpool/callback.hpp>
+#include <shmpool/cpu_set.hpp>
 #include <shmpool/error.hpp>
+#include <shmpool/resource_limits.hpp>
 
 #include <sys/types.h>
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <optional>
-#include <string>
-#include <utility>
-#include <vector>
 
 namespace shmpool {
 
@@ -116,25 +116,34 @@ struct pool_options {
   /// Added to the nice value of the workers, 0 to 19.
   int nice = 0;
   /// CPUs that the workers may run on; empty means those of this process.
-  std::vector<int> cpu_affinity = {};
+  cpu_set cpu_affinity = {};
   /// Resource limits set in each worker: RLIMIT_* and the value for both the soft and the hard limit.
-  std::vector<std::pair<int, std::uint64_t>> rlimits = {};
+  resource_limits rlimits = {};
   /// Called on the pool's executor when the pool learns that a worker has ended, except when the pool object is destroyed.
   /// A pool without work does not look; it learns of it with the next submit, or stats().
-  std::function<void(const worker_exit&)> on_worker_exit = {};
+  /// On several threads at once, if several run the executor's context. Destroyed with the last copy of these options and with
+  /// the pool, never while the pool holds a lock: it may use the pool, own it, and be its end.
+  callback<void(const worker_exit&)> on_worker_exit = {};
 };
 
 struct task_options {
   /// Most time that the task may run, counted from the start of the run; zero means no limit. A task that is stopped so
-  /// completes with errc::deadline_exceeded.
+  /// completes with errc::deadline_exceeded: when it heeds stop_requested(), and `cancel_grace` later at the latest. A second
+  /// attempt has as much time again.
   std::chrono::nanoseconds timeout = std::chrono::nanoseconds::zero();
+  /// Most time until the task has ended, counted from submit() and through all attempts; zero means no limit. One that waits
+  /// then, for room or for a worker, ends at once with errc::deadline_exceeded; one that runs ends as with `timeout`.
+  std::chrono::nanoseconds deadline = std::chrono::nanoseconds::zero();
+  /// How long this task may take to heed stop_requested() when it is cancelled or overdue, before its worker is killed; not
+  /// set: pool_options::cancel_grace.
+  std::optional<std::chrono::milliseconds> cancel_grace = std::nullopt;
   /// True if running the task twice does no harm: it may then be tried again when a worker dies under it.
   bool idempotent = false;
   /// Most runs of an idempotent task, at least 1.
   unsigned attempts = 1;
   /// Called on the pool's executor with what the task says in this_task::report_progress(), a number from 0 to 1. Not called any
-  /// more once the task has completed.
-  std::function<void(double)> on_progress = {};
+  /// more once the task has completed. As on_worker_exit, it may use the pool, own it, and be its end.
+  callback<void(double)> on_progress = {};
 };
 
 }  // namespace shmpool

@@ -86,7 +86,7 @@ class basic_process_pool {
   /// Errors: what fn threw (also as remote_error); worker_lost; std::system_error with a code of errc; operation_aborted.
   ///
   /// Cancellation: total, partial and terminal. A task that was not started ends with operation_aborted; one that runs
-  /// ignores total, sees this_task::stop_requested() on partial, and on terminal is killed after pool_options::cancel_grace, too.
+  /// ignores total, sees this_task::stop_requested() on partial, and on terminal is killed after its cancel_grace, too.
   template <class Function, class... Args>
   auto submit(Function&& fn, Args&&... args) {
     if constexpr (std::same_as<std::remove_cvref_t<Function>, task_options>) {
@@ -103,6 +103,9 @@ class basic_process_pool {
   ///
   /// Completion signature: void(std::exception_ptr, std::vector<R>), results in the order of the range; no vector where fn returns void.
   /// The first exception ends it; if a task threw it, remote_error::element() says at which element.
+  ///
+  /// Of the task_options, `deadline` counts from here for all of the range; `timeout` and `attempts` are those of one task, which
+  /// may have several elements.
   ///
   /// Cancellation: partial and terminal, as submit() for each element that was not finished; total is ignored. It completes
   /// with operation_aborted unless all results have arrived nonetheless.
@@ -140,7 +143,10 @@ class basic_process_pool {
   clear_result clear_shm() { return core_->pool().clear_shm(); }
 
   /// What the pool is doing. May be called every second, or every millisecond.
-  pool_stats stats() const { return core_->stats(); }
+  pool_stats stats() const {
+    const auto core = core_;  // it calls handlers' executors, and whatever they call may be the end of the pool
+    return core->stats();
+  }
 
  private:
   template <class>

@@ -130,6 +130,10 @@ std::vector<std::byte> encode_exception(std::exception_ptr error) noexcept {
   }
 }
 
+void check_exception(std::span<const std::byte> record) {
+  static_cast<void>(decode(record));
+}
+
 std::exception_ptr decode_exception(std::span<const std::byte> record, pid_t worker_pid) {
   return revive_exception_record(decode(record), worker_pid);
 }

@@ -175,7 +175,7 @@ TEST(hygiene, workers_run_on_the_cpus_that_were_asked_for) {
   auto chosen = options();
   EXPECT_EQ(ask_one(chosen, allowed_cpus), allowed_cpus());
   chosen.cpu_affinity = {allowed_cpus().back()};
-  EXPECT_EQ(ask_one(chosen, allowed_cpus), chosen.cpu_affinity);
+  EXPECT_EQ(shmpool::cpu_set(ask_one(chosen, allowed_cpus)), chosen.cpu_affinity);
 }
 
 std::uint64_t limit_of(int resource) {

@@ -13,25 +13,32 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <functional>
 #include <memory>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace shmpool::detail {
 
-/// What became of a task.
+/// Why a pool is broken: shared by all tasks that end for it.
+struct breakage;
+
+/// What became of a task. What a worker has sent of an exception is decoded by error_in(), as that runs code of the user's,
+/// and the engine holds its lock.
 struct outcome {
-  std::vector<std::byte> bytes;         ///< the encoded result
+  std::vector<std::byte> bytes;         ///< the encoded result, or exception
   std::vector<attachment> attachments;  ///< the segments that it refers to
   std::exception_ptr error;             ///< why there is none
+  std::shared_ptr<const breakage> broken;  ///< the same, where the pool is broken
+  bool threw = false;                   ///< the task ended with an exception, which is in `bytes`
   bool aborted = false;                 ///< cancelled, or the pool was stopped: Asio's operation_aborted
   std::uint64_t place = 0;              ///< of an operation that was held: the place that it got
   std::chrono::nanoseconds run{};       ///< how long it ran, as far as known
   pid_t worker_pid = 0;
-
-  bool failed() const noexcept { return aborted || error != nullptr; }
 };
+
+/// The error of a failed operation that was not aborted, or null. Not to be called under a lock.
+std::exception_ptr error_in(const outcome& result);
 
 /// How a completion handler is to be called.
 enum class delivery : std::uint8_t {
@@ -45,6 +52,8 @@ class operation {
   outcome result;
   operation* next = nullptr;
   std::uint64_t cancel_key = 0;  ///< names it for engine::cancel(); 0: cannot be cancelled
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();  ///< of its task
+  callback<void(double)> on_progress;  ///< of its task: here, so that it is destroyed with the operation and under no lock
   alignas(std::max_align_t) std::byte turn_memory[64];  ///< for whoever makes it a turn of the loop: see turns.hpp
 
   /// Frees itself, then calls the handler with `result`. Lets exceptions of the handler out.
@@ -88,8 +97,26 @@ class completion_list {
   operation* tail_ = nullptr;
 };
 
-/// A call to a function that the user gave for being told something.
-using notice = std::function<void()>;
+/// Something to tell the user, with a share of the function that is to be called.
+class notice {
+ public:
+  notice(const callback<void(double)>& call, double fraction) : call_(progress{call, fraction}) {}
+  notice(const callback<void(const worker_exit&)>& call, const worker_exit& how) : call_(exit{call, how}) {}
+  void operator()() const {
+    std::visit([](const auto& each) { each.call(each.what); }, call_);
+  }
+
+ private:
+  struct progress {
+    callback<void(double)> call;
+    double what;
+  };
+  struct exit {
+    callback<void(const worker_exit&)> call;
+    worker_exit what;
+  };
+  std::variant<progress, exit> call_;
+};
 
 enum class cancel_kind : std::uint8_t { total, partial, terminal };
 
@@ -133,7 +160,7 @@ class engine {
   virtual urgency shutdown(operation& op) = 0;
   /// Kills all workers; every task is aborted, operations of shutdown() complete when the workers are gone.
   virtual void stop() noexcept = 0;
-  /// As stop(), and waits (for at most two seconds) until no worker runs. Nothing else may be called afterwards but
+  /// As stop(), and waits (for at most two seconds) until no worker runs. Whatever is called afterwards does nothing, but for
   /// take_completed() and clear_shm().
   virtual void close() noexcept = 0;
 
@@ -151,10 +178,9 @@ class engine {
   /// Not zero if the kernel has refused what flush() or drain() had for it: drain() is to be called after this time then,
   /// whatever the descriptor says.
   virtual std::chrono::milliseconds retry_after() const noexcept = 0;
-  /// Operations that have ended since the last call.
-  virtual completion_list take_completed() noexcept = 0;
-  /// What there is to tell since the last call, oldest first.
-  virtual std::vector<notice> take_notices() = 0;
+  /// Operations that have ended since the last call. `notices`, empty before, becomes what there is to tell before their ends,
+  /// oldest first. Nothing of the user's is destroyed under the engine's lock, which is why all of it is handed out.
+  virtual completion_list take_completed(std::vector<notice>& notices) noexcept = 0;
 
   virtual clear_result clear_shm() = 0;
   virtual pool_stats stats() const = 0;
@@ -163,6 +189,9 @@ class engine {
 
 /// Checks the options; throws std::invalid_argument that names the option, or std::system_error.
 std::shared_ptr<engine> make_engine(const pool_options& options);
+
+/// The time that is `span` from now; that of no deadline if `span` is zero. Throws std::invalid_argument if it is negative.
+std::chrono::steady_clock::time_point deadline_after(std::chrono::nanoseconds span);
 
 /// A key for operation::cancel_key.
 std::uint64_t next_cancel_key() noexcept;

@@ -15,6 +15,9 @@ namespace shmpool::detail {
 /// there is not even that much, an empty one, which decode_exception reads as std::bad_alloc.
 std::vector<std::byte> encode_exception(std::exception_ptr error) noexcept;
 
+/// Throws std::system_error(errc::protocol_violation) if the record is malformed. Runs no code of the user's.
+void check_exception(std::span<const std::byte> record);
+
 /// The exception to throw in the parent: a remote_exception of the type that was thrown, or of its nearest base that
 /// is standard or registered. Throws std::system_error(errc::protocol_violation) if the record is malformed.
 std::exception_ptr decode_exception(std::span<const std::byte> record, pid_t worker_pid);

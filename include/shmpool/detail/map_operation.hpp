@@ -1,10 +1,12 @@
 // The operation behind map(): cuts the range into chunks, keeps the workers supplied, puts the results in order.
 //
-// Thread safety: chunks may come back on any thread; the state's mutex guards it.
+// Thread safety: chunks may come back on any thread. The state is changed by one of them at a time, without a lock: the range,
+// the function, and what packs and unpacks are the user's code.
 #pragma once
 
 #include <shmpool/asio.hpp>
 #include <shmpool/detail/map_chunk.hpp>
+#include <shmpool/detail/one_at_a_time.hpp>
 #include <shmpool/detail/submit_operation.hpp>
 #include <shmpool/remote_error.hpp>
 
@@ -54,49 +56,42 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
   using results_type = typename map_results<result_type>::type;
 
   map_state(pending_handler<Handler, Executor>&& pending, std::shared_ptr<pool_core> core, Function function,
-            const task_options& options, View range)
+            const task_options& options, std::chrono::steady_clock::time_point deadline, View range)
       : pending_(std::move(pending)),
         core_(std::move(core)),
         function_(std::move(function)),
         options_(options),
+        deadline_(deadline),
         range_(std::move(range)) {}
 
   const Handler& handler() const noexcept { return pending_->handler(); }
   bool context_gone() const noexcept { return core_->context_gone(); }
   bool owns_slot = false;
 
-  /// Submits as much as may be in flight; completes if there is nothing (left) to do.
+  /// Takes in what has arrived and submits as much as may be in flight; completes if there is nothing (left) to do.
   void proceed(delivery how) {
-    urgency what = urgency::none;
-    {
-      std::lock_guard lock(mutex_);
-      if (!pending_) return;  // completed on another thread; the range may be gone
-      try {
-        if (!next_) next_.emplace(std::ranges::begin(range_));
-        const std::size_t most = 2 * std::size_t{core_->pool().max_workers()};
-        while (!stopped_ && in_flight_.size() < most && *next_ != std::ranges::end(range_)) {
-          what = std::max(what, start_chunk());
-        }
-        exhausted_ = *next_ == std::ranges::end(range_);
-      } catch (...) {
-        fail(std::current_exception(), index_);  // the range itself threw
+    const auto self = this->shared_from_this();
+    std::optional<pending_handler<Handler, Executor>> pending;
+    work_.run([&] {
+      step();
+      // On this thread at most once, and on no other.
+      if (in_flight_.empty() && pending_ && (stopped_ || exhausted_)) {
+        pending.emplace(std::move(*pending_));
+        pending_.reset();
       }
-    }
-    core_->react(what);
-    finish_if_done(how);
+    });
+    if (pending) finish(std::move(*pending), how);
   }
 
   /// Submits no more, and cancels what is in flight. Total is ignored: it promises that nothing has run, which nobody can say
   /// of several tasks at once.
   void cancel(cancel_kind kind) {
     if (kind == cancel_kind::total) return;
-    std::vector<std::uint64_t> keys;
     {
-      std::lock_guard lock(mutex_);
-      stopped_ = true;
-      keys = in_flight_;
+      std::lock_guard lock(inbox_mutex_);
+      cancelled_ = std::max(cancelled_.value_or(kind), kind);
     }
-    for (const std::uint64_t key : keys) core_->cancel(key, kind);
+    proceed(delivery::dispatch);
   }
 
  private:
@@ -127,18 +122,52 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
     };
 
     void arrive() {
-      std::unique_ptr<chunk> self(this);
-      const auto state = state_;
-      if (result.place != 0) {
-        state->use_place(std::move(self), std::exchange(result.place, 0));
-      } else {
-        state->take(*self);
+      const auto state = state_;  // which owns this from here
+      {
+        std::lock_guard lock(state->inbox_mutex_);
+        state->inbox_.push(*this);
       }
       state->proceed(delivery::dispatch);
     }
 
     std::shared_ptr<map_state> state_;
   };
+
+  void step() {
+    completion_list arrived;
+    std::optional<cancel_kind> cancelled;
+    {
+      std::lock_guard lock(inbox_mutex_);
+      arrived = std::move(inbox_);
+      cancelled = std::exchange(cancelled_, std::nullopt);
+    }
+    urgency what = urgency::none;
+    while (operation* each = arrived.pop()) {
+      std::unique_ptr<chunk> self(static_cast<chunk*>(each));
+      if (self->result.place != 0) {
+        const auto place = std::exchange(self->result.place, 0);
+        what = std::max(what, use_place(std::move(self), place));
+      } else {
+        take(*self);
+      }
+    }
+    if (cancelled) {
+      stopped_ = true;
+      for (const std::uint64_t key : std::vector(in_flight_)) core_->cancel(key, *cancelled);
+    }
+    if (!pending_) return;  // completed; the range may be gone
+    try {
+      if (!next_) next_.emplace(std::ranges::begin(range_));
+      const std::size_t most = 2 * std::size_t{core_->pool().max_workers()};
+      while (!stopped_ && in_flight_.size() < most && *next_ != std::ranges::end(range_)) {
+        what = std::max(what, start_chunk());
+      }
+      exhausted_ = *next_ == std::ranges::end(range_);
+    } catch (...) {
+      fail(std::current_exception(), index_);  // the range itself threw
+    }
+    core_->react(what);
+  }
 
   /// How many elements the next task takes: about half a millisecond's worth, and small enough that the end of the range is shared out.
   std::size_t chunk_size() const {
@@ -154,6 +183,7 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
 
   urgency start_chunk() {
     auto made = std::make_unique<chunk>(this->shared_from_this());
+    made->deadline = deadline_;
     in_flight_.push_back(made->cancel_key);
     if (!core_->pool().holds()) return fill(std::move(made), 0);
     std::uint64_t place = 0;
@@ -171,18 +201,17 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
   }
 
   /// There is room for one more chunk; there may be nothing left to put into it.
-  void use_place(std::unique_ptr<chunk> made, std::uint64_t place) {
-    urgency what = urgency::none;
-    {
-      std::lock_guard lock(mutex_);
-      if (stopped_ || *next_ == std::ranges::end(range_)) {
-        std::erase(in_flight_, made->cancel_key);
-        what = core_->pool().withdraw(place, made->cancel_key);
-      } else {
-        what = fill(std::move(made), place);
-      }
+  urgency use_place(std::unique_ptr<chunk> made, std::uint64_t place) {
+    bool wanted = !stopped_;
+    try {
+      wanted = wanted && *next_ != std::ranges::end(range_);
+    } catch (...) {
+      fail(std::current_exception(), index_);
+      wanted = false;
     }
-    core_->react(what);
+    if (wanted) return fill(std::move(made), place);
+    std::erase(in_flight_, made->cancel_key);
+    return core_->pool().withdraw(place, made->cancel_key);
   }
 
   /// Takes elements and submits them. `place`: from engine::hold, or 0.
@@ -228,14 +257,13 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
   }
 
   void take(chunk& arrived) {
-    std::lock_guard lock(mutex_);
     std::erase(in_flight_, arrived.cancel_key);
     const outcome& result = arrived.result;
     if (result.aborted) {
       aborted_ = stopped_ = true;
       return;
     }
-    if (result.error) return fail(result.error, arrived.first);
+    if (std::exception_ptr error = error_in(result)) return fail(std::move(error), arrived.first);
     const auto per_item = result.run / std::max<std::int64_t>(arrived.count, 1);
     per_item_ = per_item_ ? (*per_item_ + per_item) / 2 : per_item;
     std::size_t element = arrived.first;
@@ -260,33 +288,30 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
     }
   }
 
-  void finish_if_done(delivery how) {
-    std::optional<pending_handler<Handler, Executor>> pending;
-    bool aborted = false;
-    {
-      std::lock_guard lock(mutex_);
-      if (!in_flight_.empty() || !pending_ || !(stopped_ || exhausted_)) return;
-      pending.emplace(std::move(*pending_));
-      pending_.reset();
-      aborted = aborted_ || !exhausted_;  // cancelled; but when everything has arrived nonetheless, it is worth having
-    }
+  void finish(pending_handler<Handler, Executor>&& pending, delivery how) {
+    // Cancelled; but when everything has arrived nonetheless, it is worth having.
+    const bool aborted = aborted_ || !exhausted_;
     std::exception_ptr error = error_;
     if (!error && aborted) error = std::make_exception_ptr(net_system_error(net::error::operation_aborted));
     if constexpr (std::is_void_v<result_type>) {
-      std::move(*pending).complete(how, owns_slot, std::move(error));
+      std::move(pending).complete(how, owns_slot, std::move(error));
     } else {
       if (error) results_.clear();
-      std::move(*pending).complete(how, owns_slot, std::move(error), std::move(results_));
+      std::move(pending).complete(how, owns_slot, std::move(error), std::move(results_));
     }
   }
 
   using results_storage = std::conditional_t<std::is_void_v<results_type>, char, results_type>;
 
-  std::mutex mutex_;
+  std::mutex inbox_mutex_;  // guards the next two, and is held for nothing else
+  completion_list inbox_;   // chunks that have come back
+  std::optional<cancel_kind> cancelled_;
+  one_at_a_time work_;  // whoever is at it has the rest
   std::optional<pending_handler<Handler, Executor>> pending_;
   std::shared_ptr<pool_core> core_;
   Function function_;
   task_options options_;
+  std::chrono::steady_clock::time_point deadline_;
   View range_;
   std::optional<std::ranges::iterator_t<View>> next_;
   std::size_t index_ = 0;  // of *next_
@@ -315,7 +340,13 @@ struct initiate_map {
     core->require_context();
     handler_type own(std::forward<Handler>(handler));
     pending_handler<handler_type, Executor> pending(std::move(own), executor);
-    auto state = std::make_shared<state_type>(std::move(pending), core, std::move(function), options, std::move(range));
+    std::chrono::steady_clock::time_point deadline;
+    try {
+      deadline = deadline_after(options.deadline);
+    } catch (...) {
+      return fail_now<state_type>(std::move(pending), std::current_exception());
+    }
+    auto state = std::make_shared<state_type>(std::move(pending), core, std::move(function), options, deadline, std::move(range));
     auto slot = net::get_associated_cancellation_slot(state->handler());
     if (slot.is_connected()) {
       state->owns_slot = true;
@@ -327,6 +358,14 @@ struct initiate_map {
       });
     }
     state->proceed(delivery::post);
+  }
+
+ private:
+  template <class State, class Handler>
+  static void fail_now(pending_handler<Handler, Executor>&& pending, std::exception_ptr error) {
+    using results = typename State::results_type;
+    if constexpr (std::is_void_v<results>) std::move(pending).complete(delivery::post, false, std::move(error));
+    else std::move(pending).complete(delivery::post, false, std::move(error), results{});
   }
 };
 

@@ -127,7 +127,7 @@ class operation_memory {
 /// The error of a failed operation as the handler gets it.
 inline std::exception_ptr error_of(const outcome& result) {
   if (result.aborted) return std::make_exception_ptr(net_system_error(net::error::operation_aborted));
-  return result.error;
+  return error_in(result);
 }
 
 }  // namespace SHMPOOL_ASIO_ABI

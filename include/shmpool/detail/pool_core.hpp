@@ -6,6 +6,7 @@
 
 #include <shmpool/asio.hpp>
 #include <shmpool/detail/engine.hpp>
+#include <shmpool/detail/one_at_a_time.hpp>
 #include <shmpool/detail/turns.hpp>
 
 #include <sys/types.h>
@@ -74,7 +75,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
 
   pool_core(const pool_core&) = delete;
   pool_core& operator=(const pool_core&) = delete;
-  ~pool_core() { drop_descriptor(); }
+  ~pool_core() { drop_descriptor(); }  // in a process that the application has forked from inside it
 
   engine& pool() noexcept { return *engine_; }
   const net::any_io_executor& executor() const noexcept { return executor_; }
@@ -119,17 +120,9 @@ class pool_core final : public context_listener, public std::enable_shared_from_
 
   /// The pool object is gone: nothing of it is left when this returns, but posted handlers.
   void close() noexcept {
-    {
-      // In a process that the application has forked it may be the lock of a thread that is not there.
-      std::unique_lock lock(mutex_, std::defer_lock);
-      if (owner_ == ::getpid()) lock.lock();
-      drop_descriptor();
-    }
+    stop_watching();
     engine_->close();
-    if (context_gone()) {
-      const completion_list ended = engine_->take_completed();  // their handlers are destroyed with the list
-      return;
-    }
+    if (context_gone()) return discard();
     try {
       deliver(delivery::post);
     } catch (...) {
@@ -215,24 +208,32 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     // Who ends the wait looks once more whether somebody waits for a completion.
     if (what == expect::starts && waiting_.load(std::memory_order_acquire)) return;
     if (engine_->inert()) return;
-    std::lock_guard lock(mutex_);
-    if (!descriptor_) return;
-    const bool active = engine_->active();
-    if (active == waiting_) return;
-    if (active) {
-      descriptor_->async_wait(descriptor::wait_read, on_readable{shared_from_this()});
-      waiting_ = true;
-    } else {
-      descriptor_->cancel();  // on_readable is on its way, then
-    }
+    watching_.run([this] {
+      if (closed_) return drop_descriptor();
+      if (!descriptor_) return;
+      const bool active = engine_->active();
+      if (active == waiting_) return;
+      if (!active) return descriptor_->cancel();  // on_readable is on its way, then
+      waiting_ = true;  // before its handler can run
+      try {
+        descriptor_->async_wait(descriptor::wait_read, on_readable{shared_from_this()});
+      } catch (...) {
+        waiting_ = false;
+        throw;
+      }
+    });
+  }
+
+  /// Not before another thread, or an executor's code that has called this, is done with the descriptor.
+  void stop_watching() noexcept {
+    closed_ = true;
+    if (owner_ != ::getpid()) return drop_descriptor();  // whoever was at it may be a thread that is not there
+    watching_.run([this] { drop_descriptor(); });
   }
 
   void turn(bool cancelled) {
-    {
-      std::lock_guard lock(mutex_);
-      waiting_ = false;
-      if (!descriptor_) return;
-    }
+    waiting_ = false;
+    if (closed_) return;
     if (cancelled) {
       watch(expect::ends);
       deliver(delivery::dispatch);
@@ -303,50 +304,49 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   /// Posts what has ended, but for what is to be called at once.
   void post_ended(delivery how, completion_list& first) {
     if (engine_->inert()) return;
-    completion_list ended = engine_->take_completed();
-    // What a task has said is heard before its end: by now the engine has all of it.
-    if (tell() != 0) how = delivery::post;
-    if (how == delivery::dispatch) {
-      if (operation* op = ended.pop()) first.push(*op);
-    }
-    // By way of the pool's executor: use_future's own is Asio's system executor, which would start threads for them.
-    while (operation* op = ended.pop()) turns_.complete(*op);
+    // By one thread at a time, so that nothing overtakes what was taken before it.
+    posting_.run([&] {
+      std::vector<notice> notices;
+      completion_list ended = engine_->take_completed(notices);
+      // What a task has said is heard before its end: by now the engine has all of it.
+      for (notice& each : notices) {
+        turns_.execute([call = std::move(each), heard = on_its_way(notices_)] { call(); });
+      }
+      if (how == delivery::dispatch && first.empty() && notices_->load(std::memory_order_acquire) == 0) {
+        if (operation* op = ended.pop()) first.push(*op);
+      }
+      // By way of the pool's executor: use_future's own is Asio's system executor, which would start threads for them.
+      while (operation* op = ended.pop()) turns_.complete(*op);
+    });
   }
 
-  /// Posts what there is to tell; returns how many notices are on their way to be heard.
-  std::size_t tell() {
-    // Held until they are posted, so that another thread that finds none to take comes after them.
-    std::lock_guard lock(notices_mutex_);
-    for (notice& each : engine_->take_notices()) {
-      turns_.execute([call = std::move(each), heard = on_its_way(notices_)] { call(); });
-    }
-    return notices_->load(std::memory_order_acquire);
+  /// Destroys what there is to tell and to complete: there is nowhere to post it.
+  void discard() noexcept {
+    std::vector<notice> notices;
+    const completion_list ended = engine_->take_completed(notices);
   }
 
   void context_destroyed() noexcept override {
     context_gone_.store(true, std::memory_order_release);
-    {
-      std::unique_lock lock(mutex_, std::defer_lock);
-      if (owner_ == ::getpid()) lock.lock();
-      drop_descriptor();
-    }
+    stop_watching();
     engine_->close();
-    const completion_list ended = engine_->take_completed();  // their handlers are destroyed with the list
-    const auto untold = engine_->take_notices();              // there is nowhere to post them
+    discard();
   }
 
   const pid_t owner_ = ::getpid();
   net::any_io_executor executor_;
   const turns turns_;
   std::shared_ptr<engine> engine_;
-  std::mutex mutex_;  // guards the two below, which are changed under it; taken before the engine's
+  // No lock: what these two do runs code of the executor's, which is the user's.
+  one_at_a_time watching_;  // whoever is at it has the descriptor
+  one_at_a_time posting_;
   std::unique_ptr<descriptor> descriptor_;
+  std::atomic<bool> closed_{false};
   std::atomic<bool> waiting_{false};
   std::atomic<bool> flush_posted_{false};
   std::atomic<bool> poll_posted_{false};
   std::atomic<bool> retry_set_{false};
   std::atomic<bool> context_gone_{false};
-  std::mutex notices_mutex_;  // taken before the engine's, and alone
   std::shared_ptr<std::atomic<std::size_t>> notices_ = std::make_shared<std::atomic<std::size_t>>(0);  // not heard yet
 };
 

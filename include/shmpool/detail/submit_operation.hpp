@@ -149,6 +149,7 @@ class held_submit final : public operation {
         options_(std::move(options)),
         arguments_(std::move(arguments)) {
     cancel_key = op->cancel_key;
+    deadline = op->deadline;
   }
 
   /// There is room now, or it has failed.
@@ -207,6 +208,7 @@ struct initiate_submit {
     pending_handler<handler_type, Executor> pending(std::move(own), executor);
     operation_type* op = operation_type::memory::make(pending.handler(), std::move(pending), decode);
     try {
+      op->deadline = deadline_after(options.deadline);
       install_cancellation(*op, op->handler(), core);
     } catch (...) {
       op->result.error = std::current_exception();
