@@ -114,7 +114,7 @@ constexpr bool all_survive = false;
 template <class... Members>
 constexpr bool all_survive<std::tuple<Members&...>> = (survives<Members> && ...);
 
-// One that is added to the options has to be added here, and to be of such a type: docs/adr/0010-option-types.md.
+// One that is added to the options has to be added here, and to be of such a type: docs/adr/0012-option-types.md.
 [[maybe_unused]] auto members_of(pool_options& all) {
   auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v] = all;
   return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v);

@@ -1,6 +1,6 @@
 // Options written where they are used: with designated initialisers, inside a co_await. With g++ 12 a std::function in them
 // freed what was not allocated, as that compiler makes a member from the bytes of a temporary there and destroys both, and
-// lists did not compile; docs/adr/0010-option-types.md has the story. These are the expressions as users write them; what
+// lists did not compile; docs/adr/0012-option-types.md has the story. These are the expressions as users write them; what
 // must not happen is seen by AddressSanitizer, and by a captured object that counts itself.
 #include "pool_fixture.hpp"
 
