@@ -36,7 +36,8 @@ void scheduler::impl::accept(index_type task, const task_spec& spec, time_point 
   record.state = task_state::queued;
   bytes_ += record.bytes;
   if (staff() == 0) crashes_.forget_failed_starts();  // nobody else would run it: whether one can be started is tried at once
-  queue_.push_back(tasks_, task);
+  record.aside = kinds_.risky(record.kind);
+  (record.aside ? aside_ : queue_).push_back(tasks_, task);
   await_deadline(task);
   if (record.deadline <= now) finish(task, failure::deadline_exceeded);
 }

@@ -18,7 +18,6 @@ void scheduler::impl::dispatch(time_point now) {
 }
 
 bool scheduler::impl::dispatch_one(time_point now) {
-  put_aside();
   if (!aside_.empty() && (queue_.empty() || now >= aside_turn_) && hand_out(aside_, now)) {
     aside_turn_ = later(now, settings_.patience_aside);
     return true;
@@ -40,23 +39,14 @@ bool scheduler::impl::hand_out(task_list& from, time_point now) {
   return true;
 }
 
-void scheduler::impl::put_aside() noexcept {
-  while (!queue_.empty() && kinds_.risky(tasks_[queue_.front()].kind)) {
-    const index_type task = queue_.front();
-    queue_.remove(tasks_, task);
-    aside_.insert_by_order(tasks_, task, aside_.back());
-    tasks_[task].aside = true;
-  }
-}
-
-void scheduler::impl::bring_back(std::uint32_t kind) noexcept {
+void scheduler::impl::change_lines(task_list& from, task_list& to, std::uint32_t kind) noexcept {
   index_type last = no_index;  // or each would look for its place from the front
-  for (index_type task = aside_.front(); task != no_index;) {
+  for (index_type task = from.front(); task != no_index;) {
     const index_type behind = tasks_[task].next;
     if (tasks_[task].kind == kind) {
-      aside_.remove(tasks_, task);
-      queue_.insert_by_order(tasks_, task, last);
-      tasks_[task].aside = false;
+      from.remove(tasks_, task);
+      to.insert_by_order(tasks_, task, last);
+      tasks_[task].aside = &to == &aside_;
       last = task;
     }
     task = behind;

@@ -17,7 +17,10 @@ std::uint32_t scheduler::impl::blame(index_type worker, std::span<const task_id>
   if (running != no_index) {
     crashes_.served(dead.id);
     const std::uint32_t kind = tasks_[running].kind;
-    return kinds_.killed(kind, now) ? kind : 0;
+    const bool was_risky = kinds_.risky(kind);
+    const bool quarantined = kinds_.killed(kind, now);
+    if (!was_risky && kinds_.risky(kind)) change_lines(queue_, aside_, kind);
+    return quarantined ? kind : 0;
   }
   if (dead.begun) crashes_.served(dead.id);
   const index_type next = dead.tasks.front();

@@ -135,7 +135,7 @@ bool scheduler::replied(worker_id worker, task_id task, duration run, time_point
   self.prepare();
   self.hear(self.tasks_[index].worker, now);
   const std::uint32_t kind = self.tasks_[index].kind;
-  if (self.kinds_.ended(kind, run)) self.bring_back(kind);
+  if (self.kinds_.ended(kind, run)) self.change_lines(self.aside_, self.queue_, kind);
   worker_record& from = self.workers_[self.tasks_[index].worker];
   from.up = from.begun = true;
   self.crashes_.served(worker);

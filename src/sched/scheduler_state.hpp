@@ -59,10 +59,8 @@ struct scheduler::impl {
   /// Hands out the first task in line, if a worker can be found for it.
   bool dispatch_one(time_point now);
   bool hand_out(task_list& from, time_point now);
-  /// Puts aside what is first in line, as long as its kind kills often.
-  void put_aside() noexcept;
-  /// Puts what is aside of a kind that does so no more in line again.
-  void bring_back(std::uint32_t kind) noexcept;
+  /// A kind kills often now, or does so no more: its tasks go from the queue aside, or back, each to its place.
+  void change_lines(task_list& from, task_list& to, std::uint32_t kind) noexcept;
   /// As late as possible: of a thousand tasks that came together before anything was known of their kind, all but the first are
   /// known to be short by now.
   void learn_cost(task_record& task) const noexcept;

@@ -167,7 +167,7 @@ class model final : public claims {
         admit(*task);
         break;
       case action::kind::assign:
-        assign(*task, *worker, now);
+        assign(*task, *worker);
         break;
       case action::kind::request_stop:
         require(task->at == worker, "stops a task where it is");
@@ -315,7 +315,7 @@ class model final : public claims {
     ++admitted;
   }
 
-  void assign(sim_task& task, sim_worker& worker, time_point now) {
+  void assign(sim_task& task, sim_worker& worker) {
     require(!task.at, "a task is at one worker at a time");
     require(task.starts < task.spec.attempts, "no more attempts than allowed");
     require(!task.cancelled || task.starts == 0 || !task.stop_sent, "a task that was told to stop is not tried again");
@@ -347,8 +347,8 @@ class model final : public claims {
         require(other.order >= task.order || !in_line, "first come, first served, and of those that kill often for each kind");
       }
       if (risky(task)) {
-        require(!others_wait || now >= last_aside + settings.patience_aside, "others need not wait for tasks that kill often");
-        last_aside = now;
+        require(!others_wait || told >= last_aside + settings.patience_aside, "others need not wait for tasks that kill often");
+        last_aside = told;
       }
     }
     // In a batch it may have had another one when this was decided, which was taken back since.
