@@ -3,6 +3,8 @@
 
 #include <shmpool/array.hpp>
 #include <shmpool/asio.hpp>
+#include <shmpool/bind.hpp>
+#include <shmpool/bound_function.hpp>
 #include <shmpool/by_value.hpp>
 #include <shmpool/error.hpp>
 #include <shmpool/init.hpp>

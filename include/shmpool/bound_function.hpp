@@ -1,0 +1,56 @@
+// bound_function: what pool_options::initializer and finalizer are, a function and the arguments that it is to be called with
+// in each worker. bind() makes one.
+#pragma once
+
+#include <shmpool/detail/message.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+namespace shmpool {
+
+namespace detail {
+
+struct bound_call {
+  callable_ref code;
+  std::vector<std::byte> arguments;  ///< as those of a task, all of them in the message
+};
+
+}  // namespace detail
+
+/// A function and its arguments, or none. Plain functions `void()` and captureless lambdas convert to it, shmpool::bind() makes
+/// one with arguments.
+///
+/// Copies share one encoding of the arguments. Thread safety: as a pointer's.
+class bound_function {
+  // g++ 12 copies temporaries within a co_await expression byte by byte and destroys both the original and the copy. So an
+  // object here is only the key of what it holds: to destroy a key twice does no harm. There is no move, as what was moved
+  // from may be there once more.
+ public:
+  bound_function() noexcept = default;
+  bound_function(std::nullptr_t) noexcept {}
+  template <class Function>
+  requires std::is_convertible_v<Function, void (*)()>
+  bound_function(Function function) : bound_function(of_plain(function)) {}
+  explicit bound_function(detail::bound_call call);
+
+  bound_function(const bound_function& other);
+  bound_function& operator=(const bound_function& other);
+  ~bound_function();
+
+  explicit operator bool() const noexcept { return key_ != 0; }
+  friend bool operator==(const bound_function& which, std::nullptr_t) noexcept { return which.key_ == 0; }
+
+  /// For the library: null if there is none.
+  std::shared_ptr<const detail::bound_call> call() const;
+
+ private:
+  static bound_function of_plain(void (*function)());
+
+  std::uint64_t key_ = 0;
+};
+
+}  // namespace shmpool
