@@ -8,6 +8,8 @@
 #include "worker/hygiene.hpp"
 #include "worker/program_start.hpp"
 
+#include <shmpool/detail/little_endian.hpp>
+
 #include <sched.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
@@ -97,6 +99,24 @@ wire::worker_settings settings_of(const pool_options& options) {
   return settings;
 }
 
+/// A function that runs in every worker, with its arguments, in the hello frame.
+void append_call(std::vector<std::byte>& body, const bound_function& which, const char* option) {
+  const auto call = which.call();
+  body.push_back(std::byte{call != nullptr});
+  if (!call) return;
+  const auto append = [&](const void* address) {
+    const auto where = worker::locate(address);
+    if (!where) throw std::system_error(errc::function_not_found, std::string(option) + " is in no module of this program");
+    worker::append_code_ref(body, *where);
+  };
+  append(reinterpret_cast<const void*>(call->code.entry));
+  body.push_back(std::byte{call->code.target != nullptr});
+  if (call->code.target) append(call->code.target);
+  append_le(body, std::uint64_t{call->arguments.size()});
+  body.insert(body.end(), call->arguments.begin(), call->arguments.end());
+  if (body.size() > wire::max_body) throw std::system_error(errc::message_too_large, std::string("arguments of ") + option);
+}
+
 /// Body of the hello frame: what every worker of the pool is told first.
 std::vector<std::byte> hello_of(const pool_options& options, bool lasting) {
   std::vector<std::byte> body;
@@ -108,12 +128,8 @@ std::vector<std::byte> hello_of(const pool_options& options, bool lasting) {
   put(static_cast<std::uint64_t>(lasting ? 0 : options.idle_timeout.count()));
   put(std::uint64_t{options.max_worker_rss});
   put(std::uint8_t{options.dump_arrays});
-  put(std::uint8_t{options.initializer != nullptr});
-  if (options.initializer) {
-    const auto where = worker::locate(reinterpret_cast<const void*>(options.initializer));
-    if (!where) throw std::system_error(errc::function_not_found, "pool_options::initializer is in no module of this program");
-    worker::append_code_ref(body, *where);
-  }
+  append_call(body, options.initializer, "pool_options::initializer");
+  append_call(body, options.finalizer, "pool_options::finalizer");
   return body;
 }
 

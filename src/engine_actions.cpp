@@ -47,7 +47,8 @@ void pool_engine::run_actions(clock::time_point now) {
         break;
       case kind::kill_worker:
         if (link* which = find(next.worker)) {
-          which->why_it_left = worker_exit::reason::killed;
+          // One that was asked to leave does that, if not in time.
+          if (!which->was_asked_to_leave()) which->why_it_left = worker_exit::reason::killed;
           kill(*which, "a task was to end that did not heed it, or the worker was to leave and did not");
         }
         break;

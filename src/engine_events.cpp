@@ -150,7 +150,9 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
       from.told_pid(in.header.task);
       if (from.started_tasks() != 0) return violated(from, "it began a task and failed to start", now), false;
       last_problem_ = {};
-      last_problem_.why = in.header.value == 0 ? "pool_options::initializer threw" : "a worker cannot be set up";
+      last_problem_.why = in.header.value == 0   ? "pool_options::initializer threw"
+                          : in.header.value == 2 ? "pool_options::finalizer cannot be called"
+                                                 : "a worker cannot be set up";
       last_problem_.thrown.emplace(in.body.begin(), in.body.end());
       last_problem_.worker_pid = from.pid;
       from.unfit = true;

@@ -2,6 +2,7 @@
 // that each member is of a type of which g++ 12 makes a member without harm: one whose bytes are its value, or a callback.
 #pragma once
 
+#include <shmpool/bound_function.hpp>
 #include <shmpool/callback.hpp>
 #include <shmpool/cpu_set.hpp>
 #include <shmpool/error.hpp>
@@ -43,6 +44,8 @@ struct worker_exit {
     killed,   ///< by the pool: a task that was cancelled or overdue did not heed it, or the worker broke the protocol
     retired,  ///< it had run max_tasks_per_worker, had outgrown max_worker_rss, or the pool shuts down
     idle,     ///< it had nothing to do for idle_timeout
+    // One that was retired or idle is reported as that however it went: its signal is SIGKILL if it took longer than two seconds
+    // to leave, another one if a destructor or the finalizer crashed, and its exit code 1 if the finalizer threw.
   };
   reason why = reason::died;
   pid_t pid = 0;
@@ -107,9 +110,13 @@ struct pool_options {
   /// several submits, fails at once with errc::quarantined for the next ten minutes. The last 64 are remembered, those with
   /// arrays of the pool or with more than 64 KiB are not. 0: never.
   unsigned quarantine_call_after = 0;
-  /// Runs in each worker before its first task. If it throws or crashes, tasks end with errc::pool_broken, which says so, until
-  /// it is tried again and succeeds.
-  void (*initializer)() = nullptr;
+  /// Runs in each worker before its first task: a function, or shmpool::bind(function, arguments...). If it throws or
+  /// crashes, tasks end with errc::pool_broken, which says so, until it is tried again and succeeds.
+  bound_function initializer = {};
+  /// Runs in each worker that leaves because it may (it was retired or idle, or the pool was shut down), before the worker ends
+  /// by exit(), which runs what was given to atexit and destroys what is static. All of it has two seconds. It makes no tasks
+  /// fail: that it threw or crashed is seen in on_worker_exit only.
+  bound_function finalizer = {};
   /// What tasks have started (programs, forks, and what those have started) is killed when its worker ends, however that
   /// ends. True leaves it running, for tasks that start daemons. See docs/guarantees.md for what is found and what is not.
   bool leave_descendants = false;

@@ -17,7 +17,7 @@ bool stop_requested() noexcept;
 /// other within ten milliseconds are dropped, so that a loop may report freely. Does nothing outside a worker.
 void report_progress(double fraction) noexcept;
 
-/// True in a worker process, while a task or the initializer runs.
+/// True in a worker process, while a task, the initializer or the finalizer runs.
 bool in_worker() noexcept;
 
 /// Which of its pool's workers this is: the lowest number from 0 that no other has, so below pool_options::workers except

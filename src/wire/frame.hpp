@@ -27,7 +27,7 @@ enum class frame_type : std::uint8_t {
   grant = 4,     ///< answer to need and open: one segment
   refuse = 5,    ///< answer to need and open: no; value: errc, body: text
   unmap = 6,     ///< these segments (ids in the body) are gone: drop their mappings
-  leave = 7,     ///< flush what is printed, and exit
+  leave = 7,     ///< run the finalizer, and exit
   segment = 8,   ///< introduces a memfd, before the first task that refers to it: one segment, one descriptor
   // worker to parent
   ready = 32,        ///< the initializer has run; task: the worker's pid
@@ -35,7 +35,8 @@ enum class frame_type : std::uint8_t {
   error = 34,        ///< the task threw; body: the exception; value: run time in ns
   need = 35,         ///< memory for a result: value bytes; slot 1 if no file could be made in /dev/shm
   released = 36,     ///< the worker dropped its last handle on kept segments (ids in the body)
-  init_failed = 37,  ///< instead of ready: the initializer threw, or (value 1) the worker cannot be set up; task: pid; body: the exception
+  init_failed = 37,  ///< instead of ready: the initializer threw, or (value 1) the worker cannot be set up, or (value 2) the
+                     ///< finalizer is not there; task: pid; body: the exception
   progress = 38,     ///< the task says how far it has come; value: the bits of a double from 0 to 1
   outgrown = 39,     ///< its private resident memory is above the limit; value: bytes
   leaving = 40,      ///< it had nothing to do for so long that it exits now

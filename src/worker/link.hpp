@@ -86,6 +86,9 @@ class link {
   std::optional<monotonic_clock::time_point> status_due;  ///< when to stop waiting for the fork server's word
   std::string violation;                                 ///< why its stream was given up, if it was
   worker_exit::reason why_it_left = worker_exit::reason::died;
+  bool was_asked_to_leave() const noexcept {
+    return why_it_left == worker_exit::reason::retired || why_it_left == worker_exit::reason::idle;
+  }
   std::uint64_t results = 0;  ///< tasks whose result it has sent
   bool exit_known() const noexcept { return wait_status.has_value() || (process_ended && !status_due); }
 

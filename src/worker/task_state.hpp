@@ -17,7 +17,7 @@ class progress_sink {
 };
 void report_progress_to(progress_sink& sink) noexcept;
 
-/// From here `task` runs in `in`; null: the initializer runs.
+/// From here `task` runs in `in`; null: the initializer or the finalizer runs.
 void enter_task(const wire::slot* in, std::uint64_t task) noexcept;
 /// No task runs.
 void leave_task() noexcept;

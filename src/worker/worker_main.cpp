@@ -2,15 +2,18 @@
 
 #include "clock.hpp"
 #include "fault_point.hpp"
-#include "process_mark.hpp"
 #include "shm/exhausted.hpp"
 #include "wire/control_page.hpp"
 #include "wire/frame.hpp"
+#include "process_mark.hpp"
+#include "worker/bound_call.hpp"
 #include "worker/code_ref.hpp"
+#include "worker/leaving.hpp"
 #include "worker/memory_limit.hpp"
 #include "worker/reply_stream.hpp"
 #include "worker/request_stream.hpp"
 #include "worker/segment_table.hpp"
+#include "worker/standard_streams.hpp"
 #include "worker/task_state.hpp"
 
 #include <shmpool/array.hpp>
@@ -28,6 +31,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <deque>
 #include <exception>
 #include <mutex>
@@ -102,7 +106,7 @@ class worker final : lease_source, progress_sink {
   /// False if nothing has come for the idle timeout.
   bool receive() {
     const request_stream::arrival what = requests_.receive();
-    if (what == request_stream::arrival::end) leave();
+    if (what == request_stream::arrival::end) ::_exit(0);  // nobody is there to leave for, and a task may be at work
     return what == request_stream::arrival::bytes;
   }
 
@@ -115,10 +119,24 @@ class worker final : lease_source, progress_sink {
     leave();
   }
 
-  [[noreturn]] static void leave() {
+  /// Ends as a program does, which may take a while: what is static is destroyed, and may drop arrays or call what it likes.
+  /// This object is on the stack of the thread that runs exit(), and stays.
+  [[noreturn]] void leave() {
     SHMPOOL_FAULT_POINT("worker.leaving");
-    std::fflush(nullptr);
-    ::_exit(0);
+    limit_leaving(leave_grace);
+    detail::set_local_allocator(nullptr, 0);  // the parent gives this worker no more memory
+    int status = EXIT_SUCCESS;
+    if (finalizer_) {
+      enter_task(nullptr, 0);
+      try {
+        (*finalizer_)(memory_, inline_bytes_);
+      } catch (...) {
+        status = EXIT_FAILURE;
+      }
+      leave_copy();
+      leave_task();
+    }
+    std::exit(status);
   }
 
   /// A task may fork, and the copy may return from the task: what it would say is not the worker's to say, and what it would
@@ -157,27 +175,38 @@ class worker final : lease_source, progress_sink {
           std::make_exception_ptr(std::system_error(failure_.error, std::system_category(), failure_.call)));
       header.type = wire::frame_type::init_failed;
       header.value = 1;
-    } else if (settings.get<std::uint8_t>() != 0) {
+    } else {
       try {
-        std::string problem;
-        const auto where = decode_code_ref(settings);
-        const void* initializer = resolve(where, problem);
-        if (!initializer) throw std::system_error(errc::function_not_found, problem);
-        memory_.begin_task();
-        enter_task(nullptr, 0);
-        reinterpret_cast<void (*)()>(const_cast<void*>(initializer))();
-        leave_copy();
+        // All of the frame is read before the initializer runs: the reader's buffer is needed again if it asks for memory.
+        auto initializer = bound_call::decode(settings);
+        finalizer_ = bound_call::decode(settings);
+        if (finalizer_) {
+          header.value = 2;
+          finalizer_->resolve();
+          header.value = 0;
+        }
+        if (initializer) {
+          initializer->resolve();
+          memory_.begin_task();
+          enter_task(nullptr, 0);
+          (*initializer)(memory_, inline_bytes_);
+          leave_copy();
+        }
       } catch (...) {
         leave_copy();
         body = detail::encode_exception(std::current_exception());
         header.type = wire::frame_type::init_failed;
       }
+      flush_standard_streams();
       leave_task();
       memory_.close_task();
     }
     reply(header, {}, body);
     flush();
-    if (header.type == wire::frame_type::init_failed) leave();  // tasks may have been sent already: none must run
+    if (header.type == wire::frame_type::init_failed) {  // tasks may have been sent already: none must run
+      std::fflush(nullptr);
+      ::_exit(0);
+    }
     if (most_resident != 0) memory_limit_.emplace(most_resident);
     if (idle_ms != 0) {
       timeval patience{};
@@ -250,6 +279,7 @@ class worker final : lease_source, progress_sink {
       result.bytes() = detail::encode_exception(std::current_exception());
       header.type = wire::frame_type::error;
     }
+    flush_standard_streams();
     SHMPOOL_FAULT_POINT("worker.ran");
     leave_task();
     memory_.close_task();
@@ -412,6 +442,7 @@ class worker final : lease_source, progress_sink {
   request_stream requests_;
   std::deque<stored_frame> inbox_;
   std::unordered_map<std::uint64_t, function> functions_;
+  std::optional<bound_call> finalizer_;
   // Of the task that runs; kept for their memory.
   std::vector<std::byte> arguments_;
   std::vector<wire::segment_ref> segments_;
