@@ -1,11 +1,13 @@
 #include "functions.hpp"
 
+#include "immortal.hpp"
 #include "worker/code_ref.hpp"
 
 #include <shmpool/error.hpp>
 
 #include <sys/auxv.h>
 
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -15,8 +17,13 @@ namespace {
 
 /// The program itself stays loaded for as long as the process lives.
 bool in_program(const worker::code_ref& where) {
-  static const auto program = worker::locate(reinterpret_cast<const void*>(::getauxval(AT_ENTRY)));
-  return program && where.module_id == program->module_id;
+  // Objects that are destroyed at the end of the process may submit.
+  static immortal<std::optional<worker::code_ref>> program;
+  static const bool found = [] {
+    program.value = worker::locate(reinterpret_cast<const void*>(::getauxval(AT_ENTRY)));
+    return program.value.has_value();
+  }();
+  return found && where.module_id == program.value->module_id;
 }
 
 }  // namespace

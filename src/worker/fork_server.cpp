@@ -1,12 +1,15 @@
 #include "worker/fork_server.hpp"
 
+#include "immortal.hpp"
 #include "wire/fd_passing.hpp"
 #include "wire/server_protocol.hpp"
+#include "worker/leaving.hpp"
 #include "worker/own_descriptors.hpp"
 #include "worker/privileges.hpp"
 #include "worker/process_status.hpp"
 #include "worker/program_file.hpp"
 #include "worker/program_start.hpp"
+#include "worker/standard_streams.hpp"
 #include "worker/surroundings.hpp"
 
 #include <shmpool/error.hpp>
@@ -165,7 +168,8 @@ class fork_server {
     mutex_.unlock();
   }
 
-  ~fork_server() {
+  /// At the end of the process.
+  void end() noexcept {
     if (owner_ != ::getpid()) return;
     // A server ends when it sees this. Closing alone would not tell it while a child that the application has forked
     // holds a copy.
@@ -285,13 +289,17 @@ class fork_server {
     auto [ours, theirs] = seqpacket_pair(0);
     const pid_t parent = ::getpid();
     std::fflush(nullptr);  // what is buffered must not be printed twice
+    flush_standard_streams();
     forking_ = true;       // no other thread is there to see it
     const pid_t pid = ::fork();
     if (pid < 0) {
       forking_ = false;
       throw std::system_error(errc::fork_server, std::string("fork: ") + std::system_category().message(errno));
     }
-    if (pid == 0) run_fork_server(std::move(theirs), parent, server_start_kind::forked);
+    if (pid == 0) {
+      leave_exit_handlers_to_the_application();
+      run_fork_server(std::move(theirs), parent, server_start_kind::forked);
+    }
     forking_ = false;
     pid_ = pid;
     root_ = std::move(ours);
@@ -348,9 +356,13 @@ class fork_server {
   bool forking_ = false;  // the fork is its own, and it holds the lock already
 };
 
+/// It is there for ever, as what is static may fork, or make pools, when it is destroyed; but it is ended with the process.
 fork_server& this_process() {
-  static fork_server server;
-  return server;
+  static detail::immortal<fork_server> instance;
+  static const struct ender {
+    ~ender() { instance.value.end(); }
+  } at_exit;
+  return instance.value;
 }
 
 fork_server::fork_server() noexcept {

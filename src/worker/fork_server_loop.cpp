@@ -7,6 +7,7 @@
 #include "worker/process_status.hpp"
 #include "worker/program_start.hpp"
 #include "worker/reply_stream.hpp"
+#include "worker/standard_streams.hpp"
 #include "worker/surroundings.hpp"
 #include "worker/worker_main.hpp"
 
@@ -30,6 +31,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <cstring>
 #include <deque>
 #include <memory>
@@ -361,6 +363,9 @@ std::optional<early_worker>& born_early() noexcept {
 server make_server(unique_fd root, pid_t parent, bool early) {
   ::prctl(PR_SET_NAME, "shmpool-server");
   ::setsid();  // what is meant for the application's process group is not for the server, which has to clean up after it
+  // What constructors have printed, where this is the program executed again. Each worker would print it.
+  std::fflush(nullptr);
+  flush_standard_streams();
   occupy_standard_streams();
   reset_signals();
   ignore_group_signals();

@@ -12,10 +12,13 @@
 #include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
+#include <fstream>
 #include <latch>
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace {
 
@@ -237,6 +240,71 @@ TEST(without_init, a_forked_server_cleans_up_after_the_program_too) {
   EXPECT_TRUE(happens([&] { return names_with(prefix).empty(); }, 2s));
   ::close(tell[0]);
   ::close(tell[1]);
+}
+
+std::string where_ends_are_noted;
+
+void note(const char* what) {
+  std::ofstream(where_ends_are_noted, std::ios::app) << what << '\n' << std::flush;
+}
+
+/// Has an end that a program would not want to be seen to twice: it removes a file, say, or says goodbye to a server.
+struct of_the_application {
+  ~of_the_application() { note("the application's object"); }
+};
+
+int make_a_static() {
+  struct of_the_worker {
+    ~of_the_worker() { note("the worker's object"); }
+  };
+  static of_the_worker here;
+  std::atexit([] { note("the worker's function"); });
+  return 1;
+}
+
+// Workers are copies of the application here. What it had when it made its first pool it ends itself; a worker that did it, too,
+// would remove the application's files as soon as it was idle.
+TEST(without_init, a_worker_ends_what_came_into_being_in_it_and_nothing_of_the_application) {
+  char name[] = "/tmp/shmpool_test_XXXXXX";
+  ::close(::mkstemp(name));
+  EXPECT_EQ(in_child([&] {
+              where_ends_are_noted = name;
+              static of_the_application here;
+              std::atexit([] { note("the application's function"); });
+              const int result = run([]() -> asio::awaitable<int> {
+                shmpool::process_pool pool(co_await asio::this_coro::executor, options());
+                const int made = co_await pool.submit(make_a_static);
+                co_await pool.shutdown();
+                STEP(pool.stats().worker_deaths == 0);
+                STEP(made == 1);
+                co_return 0;
+              }());
+              note("the pool");
+              return result;
+            }),
+            0);
+  std::vector<std::string> ends;
+  std::ifstream file(name);
+  for (std::string line; std::getline(file, line);) ends.push_back(line);
+  EXPECT_EQ(ends, (std::vector<std::string>{"the worker's function", "the worker's object", "the pool"}))
+      << "the child itself leaves without its handlers";
+  ::unlink(name);
+}
+
+// Of an exit code that a task gives to exit() nothing is lost.
+TEST(without_init, a_task_that_exits_is_lost_with_its_exit_code) {
+  EXPECT_EQ(in_child([] {
+              return run([]() -> asio::awaitable<int> {
+                shmpool::process_pool pool(co_await asio::this_coro::executor, options());
+                pending_result<int> lost;
+                pool.submit([](int code) -> int { std::exit(code); }, 7, lost.handler());
+                co_await lost.ended();
+                const auto how = as_worker_lost(lost.error());
+                STEP(how && how->exit_code() == 7);
+                co_return 0;
+              }());
+            }),
+            0);
 }
 
 }  // namespace
