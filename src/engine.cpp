@@ -113,8 +113,10 @@ void append_call(std::vector<std::byte>& body, const bound_function& which, cons
   body.push_back(std::byte{call->code.target != nullptr});
   if (call->code.target) append(call->code.target);
   append_le(body, std::uint64_t{call->arguments.size()});
+  if (call->arguments.size() > wire::max_body - body.size()) {
+    throw std::system_error(errc::message_too_large, std::string("the arguments of ") + option);
+  }
   body.insert(body.end(), call->arguments.begin(), call->arguments.end());
-  if (body.size() > wire::max_body) throw std::system_error(errc::message_too_large, std::string("arguments of ") + option);
 }
 
 /// Body of the hello frame: what every worker of the pool is told first.

@@ -19,6 +19,11 @@ struct bound_call {
   std::vector<std::byte> arguments;  ///< as those of a task, all of them in the message
 };
 
+template <class F>
+concept called_without_bind =
+    !std::is_convertible_v<F, void (*)()> &&
+    (std::is_function_v<std::remove_pointer_t<F>> || requires { &F::operator(); });
+
 }  // namespace detail
 
 /// A function and its arguments, or none. Plain functions `void()` and captureless lambdas convert to it, shmpool::bind() makes
@@ -35,6 +40,12 @@ class bound_function {
   template <class Function>
   requires std::is_convertible_v<Function, void (*)()>
   bound_function(Function function) : bound_function(of_plain(function)) {}
+  template <detail::called_without_bind Function>
+  bound_function(Function) {
+    static_assert(!detail::called_without_bind<Function>,
+                  "shmpool: an initializer or finalizer with arguments is made by shmpool::bind(function, arguments...), also "
+                  "in place of a lambda that captures; without, it is a void() function");
+  }
   explicit bound_function(detail::bound_call call);
 
   bound_function(const bound_function& other);

@@ -8,17 +8,19 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <atomic>
+#include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
-#include <filesystem>
 #include <fstream>
-#include <memory>
-#include <new>
+#include <iostream>
+#include <map>
+#include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -372,6 +374,169 @@ TEST(leaving_with_a_pool, takes_the_pool_of_the_worker_along) {
     EXPECT_TRUE(co_await until([&] { return !seen.seen.empty(); }));
     EXPECT_EQ(seen.seen[0].exit_code, 0);
     EXPECT_EQ(seen.seen[0].signal, 0);
+  }());
+}
+
+// ---- What tasks print.
+
+void print(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+}
+
+void print_to_cout(const std::string& text) {
+  std::cout << text;
+}
+
+[[noreturn]] void print_and_throw(const std::string& text) {
+  std::fputs(text.c_str(), stdout);
+  throw std::runtime_error("after it printed");
+}
+
+void unsynchronize() {
+  std::ios::sync_with_stdio(false);
+  std::cout << "started ";
+}
+
+/// Runs the tasks one after the other in one worker that then dies, and returns what came out.
+std::string printed(const std::vector<void (*)(const std::string&)>& tasks, bound_function initializer) {
+  const int file = ::open("/tmp", O_TMPFILE | O_RDWR, 0600);
+  const int status = in_child([&] {
+    ::dup2(file, STDOUT_FILENO);
+    return run([](const auto& all, auto first) -> asio::awaitable<int> {
+      auto chosen = options();
+      chosen.workers = 1;
+      chosen.initializer = first;
+      process_pool pool(co_await asio::this_coro::executor, chosen);
+      const pid_t worker = co_await pool.submit(who);
+      int number = 0;
+      for (const auto each : all) {
+        pending_result<void> ended;
+        pool.submit(each, std::to_string(++number) + " ", ended.handler());
+        co_await ended.ended();
+      }
+      if (co_await pool.submit(who) != worker) co_return 1;
+      pending_result<void> crashed;
+      pool.submit([] { ::raise(SIGKILL); }, crashed.handler());
+      co_await crashed.ended();
+      co_return as_worker_lost(crashed.error()) ? 0 : 2;
+    }(tasks, initializer));
+  });
+  EXPECT_EQ(status, 0);
+  std::string text(100, '\0');
+  text.resize(static_cast<std::size_t>(std::max<ssize_t>(0, ::pread(file, text.data(), text.size(), 0))));
+  ::close(file);
+  return text;
+}
+
+// What had been printed waited in the worker's buffer until the worker left, and was lost where a later task crashed.
+TEST(what_a_task_printed, is_out_when_it_has_ended_and_a_later_crash_takes_nothing_of_it) {
+  EXPECT_EQ(printed({print, print_to_cout, print_and_throw}, {}), "1 2 3 ");
+}
+
+TEST(what_a_task_printed, is_out_also_where_cout_has_a_buffer_of_its_own) {
+  EXPECT_EQ(printed({print_to_cout, print, print_to_cout}, unsynchronize), "started 1 2 3 ");
+}
+
+TEST(what_a_task_printed, costs_nothing_where_nobody_reads_it) {
+  EXPECT_EQ(in_child([] {
+              int ends[2];
+              if (::pipe(ends) != 0) return 1;
+              ::close(ends[0]);
+              ::dup2(ends[1], STDOUT_FILENO);
+              return run([]() -> asio::awaitable<int> {
+                auto chosen = options();
+                chosen.workers = 1;
+                process_pool pool(co_await asio::this_coro::executor, chosen);
+                for (int i = 0; i != 3; ++i) co_await pool.submit(print, std::string("into the void"));
+                co_await pool.shutdown();
+                co_return pool.stats().worker_deaths == 0 && pool.stats().completed == 3 ? 0 : 2;
+              }());
+            }),
+            0);
+}
+
+// ---- Initializers and finalizers with arguments.
+
+struct configuration {
+  std::string name;
+  std::vector<int> numbers;
+  std::map<std::string, std::string> values;
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(name, numbers, values);
+  }
+};
+
+configuration configured;
+double weight = 0;
+
+void configure(const configuration& from, std::span<const double> weights) {
+  auto made = make_array<double>(many, weights.back());  // too large for the message: asked of the parent
+  configured = from;
+  weight = made[many - 1];
+}
+
+std::string what_is_configured() {
+  return configured.name + " " + std::to_string(configured.numbers.at(2)) + " " + configured.values.at("key") + " " +
+         std::to_string(weight);
+}
+
+TEST(initializer_with_arguments, brings_what_main_has_read_to_every_worker) {
+  run([]() -> asio::awaitable<void> {
+    auto chosen = options();
+    chosen.max_tasks_per_worker = 1;
+    chosen.initializer = bind(configure, configuration{"name", {1, 2, 3}, {{"key", "value"}}}, std::vector<double>{1, 2.5});
+    process_pool pool(co_await asio::this_coro::executor, chosen);
+    chosen = options();  // the pool has what it needs
+    for (int i = 0; i != 3; ++i) EXPECT_EQ(co_await pool.submit(what_is_configured), "name 3 value 2.500000");
+    co_await pool.shutdown();
+  }());
+}
+
+std::size_t length = 0;
+
+TEST(initializer_with_arguments, may_have_many_megabytes_of_them) {
+  run([]() -> asio::awaitable<void> {
+    auto chosen = options();
+    chosen.initializer = bind([](const std::string& text) { length = text.size(); }, std::string(20'000'000, 'x'));
+    process_pool pool(co_await asio::this_coro::executor, chosen);
+    EXPECT_EQ(co_await pool.submit([] { return length; }), 20'000'000u);
+  }());
+}
+
+TEST(initializer_with_arguments, breaks_the_pool_with_what_it_throws) {
+  run([]() -> asio::awaitable<void> {
+    auto chosen = options();
+    chosen.initializer = bind([](const std::string& why) { throw std::runtime_error("no licence for " + why); }, "this machine");
+    process_pool pool(co_await asio::this_coro::executor, chosen);
+    pending_result<pid_t> result;
+    pool.submit(who, result.handler());
+    co_await result.ended();
+    EXPECT_EQ(code_of(result.error()), errc::pool_broken);
+    EXPECT_NE(text_of(result.error()).find("initializer threw: no licence for this machine"), std::string::npos)
+        << text_of(result.error());
+  }());
+}
+
+TEST(initializer_with_arguments, whose_arguments_are_too_large_is_refused) {
+  asio::io_context io;
+  auto chosen = options();
+  chosen.initializer = bind([](const std::vector<char>&) {}, std::vector<char>((std::size_t{1} << 30) + 1));
+  EXPECT_EQ(code_of(thrown_by([&] { process_pool pool(io, chosen); })), errc::message_too_large);
+}
+
+// With g++ 12 the temporary is copied byte by byte and destroyed twice; see tests/bind_test.cpp.
+TEST(initializer_with_arguments, may_be_written_within_co_await) {
+  run([]() -> asio::awaitable<void> {
+    for (int i = 0; i != 3; ++i) {
+      const std::string text = "a text that is too long to be kept within a std::string";
+      process_pool pool{co_await asio::this_coro::executor,
+                        {.workers = 1,
+                         .initializer = bind([](const std::string& from, int n) { configured.name = from.substr(0, 6) + std::to_string(n); }, text, i),
+                         .finalizer = bind([](const std::string& from) { configured.name = from; }, text)}};
+      EXPECT_EQ(co_await pool.submit([] { return configured.name; }), "a text" + std::to_string(i));
+      co_await pool.shutdown();
+    }
   }());
 }
 
