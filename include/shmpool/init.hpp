@@ -9,6 +9,9 @@ namespace shmpool {
 /// Call it as the first statement of main. In the application it notes how the program was started and returns at once. In
 /// the process that was started as the fork server it never returns.
 ///
+/// Workers are copies of that process: constructors of static objects have run once more there, and their destructors run in each
+/// worker that leaves because it may.
+///
 /// Without it, the server is forked when the first pool is constructed, which must happen while the process has one thread.
 ///
 /// Constructors of static objects run again in the server, and what main does before init. Where that matters (a log file that

@@ -277,7 +277,7 @@ TEST(crashes_at_exit, never_break_a_pool) {
     }
     co_await pool.shutdown();
     EXPECT_EQ(pool.stats().worker_deaths, 0u);
-    EXPECT_EQ(pool.stats().workers_retired, more_than_break_a_pool);
+    EXPECT_GE(pool.stats().workers_retired, more_than_break_a_pool);
   }());
 }
 
