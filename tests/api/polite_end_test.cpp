@@ -397,7 +397,7 @@ void unsynchronize() {
   std::cout << "started ";
 }
 
-/// Runs the tasks one after the other in one worker that then dies, and returns what came out.
+/// Runs the tasks one after the other in one worker that then dies, and one in another; returns what came out.
 std::string printed(const std::vector<void (*)(const std::string&)>& tasks, bound_function initializer) {
   const int file = ::open("/tmp", O_TMPFILE | O_RDWR, 0600);
   const int status = in_child([&] {
@@ -418,6 +418,7 @@ std::string printed(const std::vector<void (*)(const std::string&)>& tasks, boun
       pending_result<void> crashed;
       pool.submit([] { ::raise(SIGKILL); }, crashed.handler());
       co_await crashed.ended();
+      co_await pool.submit(print, std::string("next"));  // by another worker
       co_return as_worker_lost(crashed.error()) ? 0 : 2;
     }(tasks, initializer));
   });
@@ -430,11 +431,25 @@ std::string printed(const std::vector<void (*)(const std::string&)>& tasks, boun
 
 // What had been printed waited in the worker's buffer until the worker left, and was lost where a later task crashed.
 TEST(what_a_task_printed, is_out_when_it_has_ended_and_a_later_crash_takes_nothing_of_it) {
-  EXPECT_EQ(printed({print, print_to_cout, print_and_throw}, {}), "1 2 3 ");
+  EXPECT_EQ(printed({print, print_to_cout, print_and_throw}, {}), "1 2 3 next");
 }
 
 TEST(what_a_task_printed, is_out_also_where_cout_has_a_buffer_of_its_own) {
-  EXPECT_EQ(printed({print_to_cout, print, print_to_cout}, unsynchronize), "started 1 2 3 ");
+  EXPECT_EQ(printed({print_to_cout, print, print_to_cout}, unsynchronize), "started 1 2 3 started next");
+}
+
+/// A constructor of the program's that prints: in the application, and again in the fork server.
+const struct talkative {
+  talkative() {
+    if (std::getenv("SHMPOOL_TEST_CONSTRUCTOR_PRINTS")) std::fputs("constructed ", stdout);
+  }
+} constructed;
+
+// Workers are copies of the server, with all that waits in its buffers.
+TEST(what_a_constructor_printed, is_not_printed_by_each_worker) {
+  ::setenv("SHMPOOL_TEST_CONSTRUCTOR_PRINTS", "1", 1);
+  EXPECT_EQ(printed({print, print}, {}), "constructed 1 2 next") << "that of the server, once";
+  ::unsetenv("SHMPOOL_TEST_CONSTRUCTOR_PRINTS");
 }
 
 TEST(what_a_task_printed, costs_nothing_where_nobody_reads_it) {
