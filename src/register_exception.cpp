@@ -57,8 +57,8 @@ const std::error_category* find_error_category(std::string_view name) {
     if (category->name() == name) return category;
   }
   const std::lock_guard lock(registry_mutex);
-  for (const auto& known : registered_categories()) {
-    if (known.name == name) return known.category;
+  for (const auto& registered : registered_categories()) {
+    if (registered.name == name) return registered.category;
   }
   return nullptr;
 }
