@@ -15,7 +15,7 @@ namespace shmpool::wire {
 inline constexpr unsigned slot_count = 64;
 inline constexpr std::size_t reply_ring_bytes = 64 * 1024;  // a power of two
 
-/// State of a slot, in the low two bits of slot::word; the task's id is in the others.
+/// State of a slot, in the low two bits of slot::word; the number of the hand-over is in the others.
 enum class slot_state : std::uint64_t {
   free = 0,
   queued = 1,   ///< written by the parent before the frame is sent
@@ -23,14 +23,14 @@ enum class slot_state : std::uint64_t {
   taken = 3,    ///< by the parent, with compare-and-swap from queued: it has taken the task back
 };
 
-constexpr std::uint64_t slot_word(std::uint64_t task, slot_state state) noexcept {
-  return (task << 2) | static_cast<std::uint64_t>(state);
+constexpr std::uint64_t slot_word(std::uint64_t handover, slot_state state) noexcept {
+  return (handover << 2) | static_cast<std::uint64_t>(state);
 }
 
 struct slot {
   std::atomic<std::uint64_t> word;
   std::atomic<std::uint64_t> started_ns;  ///< CLOCK_MONOTONIC, written by the worker before the state turns to started
-  std::atomic<std::uint64_t> stop;        ///< id of the task that is asked to stop, written by the parent
+  std::atomic<std::uint64_t> stop;        ///< number of the hand-over that is asked to stop, by the parent
   std::atomic<std::uint64_t> reserved;
 };
 static_assert(sizeof(slot) == 32);
@@ -58,17 +58,17 @@ inline constexpr std::uint32_t control_magic = 0x50434853;
 inline constexpr std::uint32_t control_version = 2;
 
 /// The worker's side: true if the task may run now.
-inline bool claim(slot& in, std::uint64_t task, std::uint64_t now_ns) noexcept {
+inline bool claim(slot& in, std::uint64_t handover, std::uint64_t now_ns) noexcept {
   in.started_ns.store(now_ns, std::memory_order_relaxed);
-  std::uint64_t expected = slot_word(task, slot_state::queued);
-  return in.word.compare_exchange_strong(expected, slot_word(task, slot_state::started), std::memory_order_acq_rel,
+  std::uint64_t expected = slot_word(handover, slot_state::queued);
+  return in.word.compare_exchange_strong(expected, slot_word(handover, slot_state::started), std::memory_order_acq_rel,
                                          std::memory_order_acquire);
 }
 
 /// The parent's side: true if the worker never will run it.
-inline bool take_back(slot& in, std::uint64_t task) noexcept {
-  std::uint64_t expected = slot_word(task, slot_state::queued);
-  return in.word.compare_exchange_strong(expected, slot_word(task, slot_state::taken), std::memory_order_acq_rel,
+inline bool take_back(slot& in, std::uint64_t handover) noexcept {
+  std::uint64_t expected = slot_word(handover, slot_state::queued);
+  return in.word.compare_exchange_strong(expected, slot_word(handover, slot_state::taken), std::memory_order_acq_rel,
                                          std::memory_order_acquire);
 }
 

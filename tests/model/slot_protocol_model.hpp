@@ -5,7 +5,9 @@
 //
 // The world: two slots, a ring that holds two replies, four tasks, and two workers, of which the second comes when the
 // first is dead. So slots and ring are used again, replies wait in the ring, and what the first worker left is run
-// again.
+// again. Any task that waits may be recalled and handed to the same worker once more, in the same slot or in the other,
+// while the frame of the first time is unread. One recall in each history is enough for that; a second would make five
+// times as many states.
 //
 // Thread safety: none is needed.
 #pragma once
@@ -25,6 +27,7 @@ enum class flaw : std::uint8_t {
   claim_without_compare,      ///< the worker stores `started` instead of comparing first
   take_back_without_compare,  ///< the parent stores `taken` instead of comparing first
   word_without_task,          ///< the word holds the state only, so that a stale frame fits the slot's next task
+  word_with_task_only,        ///< the words name the task, so that a stale frame fits when it is handed over again
   stop_without_task,          ///< the stop word is a flag, so that it fits the slot's next task
   started_after_run,          ///< the worker marks a task as started when it has run it
   end_before_bytes,           ///< the end of a reply is published before its bytes are written
@@ -38,6 +41,7 @@ enum class breach : std::uint8_t {
   none,
   runs_twice,
   runs_though_taken_back,
+  runs_with_stale_frame,  ///< with the leases of an earlier hand-over, which may be somebody else's by now
   taken_back_though_started,
   counts_as_waiting_though_started,
   counts_as_started_though_not,
@@ -52,11 +56,12 @@ inline constexpr std::uint8_t task_count = 4;
 inline constexpr std::uint8_t slot_count = 2;
 inline constexpr std::uint8_t worker_count = 2;
 inline constexpr std::uint8_t ring_size = 2;
+inline constexpr std::uint8_t most_recalls = 1;  // of all tasks together
 
 enum word_state : std::uint8_t { word_free, word_queued, word_started, word_taken };
 
 struct word {
-  std::uint8_t task = 0;
+  std::uint8_t name = 0;  // the number of a hand-over, as in the stop words and in replies
   word_state state = word_free;
   bool operator==(const word&) const = default;
 };
@@ -70,21 +75,33 @@ enum class at : std::uint8_t {
   publishing,  ///< it publishes the end
 };
 
+/// What a frame carries, and what the parent notes of a slot. No worker gets a number twice.
+struct handover {
+  std::uint8_t task = 0, number = 0, slot = 0;
+  bool operator==(const handover&) const = default;
+};
+
+struct reply {
+  std::uint8_t name = 0, slot = 0;
+  bool operator==(const reply&) const = default;
+};
+
+template <class Item>
 struct fifo {
-  std::array<std::uint8_t, task_count> items{};  // 0: none
-  bool empty() const noexcept { return items[0] == 0; }
-  void push(std::uint8_t value) noexcept {
-    for (std::uint8_t& each : items) {
-      if (each == 0) {
+  std::array<Item, task_count + most_recalls> items{};  // Item{}: none
+  bool empty() const noexcept { return items[0] == Item{}; }
+  void push(Item value) noexcept {
+    for (Item& each : items) {
+      if (each == Item{}) {
         each = value;
         return;
       }
     }
   }
-  std::uint8_t pop() noexcept {
-    const std::uint8_t first = items[0];
+  Item pop() noexcept {
+    const Item first = items[0];
     for (std::size_t i = 0; i + 1 != items.size(); ++i) items[i] = items[i + 1];
-    items.back() = 0;
+    items.back() = {};
     return first;
   }
 };
@@ -94,24 +111,26 @@ struct state {
   // The control page of the worker that lives or was the last to: a new worker gets a new page.
   std::array<word, slot_count> words{};
   std::array<std::uint8_t, slot_count> stops{};
-  std::array<std::uint8_t, ring_size> ring{};
+  std::array<reply, ring_size> ring{};
   std::uint8_t reply_end = 0;  // counted in replies
 
   // The worker, and its socket.
   bool alive = true;
   at where = at::reading;
-  std::uint8_t doing = 0;    // the task of the frame that it is at
+  handover doing;            // the frame that it is at
   std::uint8_t written = 0;  // replies in the ring since it began
   std::uint8_t sent = 0;
-  fifo frames, replies;
+  fifo<handover> frames;
+  fifo<reply> replies;
 
   // The parent.
   std::uint8_t worker = 1;
   std::uint8_t received = 0;
-  std::array<std::uint8_t, slot_count> in_slot{};
+  std::uint8_t last_number = 0;
+  std::array<handover, slot_count> in_slot{};
+  std::uint8_t recalls = 0;
   struct task {
-    bool handed_over = false;
-    std::uint8_t slot = 0;
+    bool recalled = false;  // it was taken back from this worker, to be handed over again
     bool stop_asked = false;
     std::uint8_t ended = 0;  // how often, however
     // What an onlooker sees who sees all.
@@ -135,6 +154,7 @@ class protocol {
   std::vector<state> successors(const state& from) const {
     std::vector<state> out;
     hand_over(from, out);
+    recall(from, out);
     cancel(from, out);
     receive(from, out);
     if (from.alive) {
@@ -151,6 +171,9 @@ class protocol {
       state dead = from;
       dead.alive = false;
       dead.frames = {};  // what it had not read is gone with its socket, what it had sent is not
+      dead.where = at::reading;
+      dead.doing = {};
+      dead.written = dead.sent = 0;
       out.push_back(dead);
     } else {
       state next = from;
@@ -161,8 +184,12 @@ class protocol {
   }
 
  private:
-  std::uint8_t key(std::uint8_t task) const noexcept { return flaw_ == flaw::word_without_task ? 0 : task; }
-  std::uint8_t stop_key(std::uint8_t task) const noexcept { return flaw_ == flaw::stop_without_task ? 1 : task; }
+  /// What stands for a hand-over in a reply, in a word and in a stop word.
+  std::uint8_t name(const handover& of) const noexcept {
+    return flaw_ == flaw::word_with_task_only ? of.task : of.number;
+  }
+  std::uint8_t word_name(const handover& of) const noexcept { return flaw_ == flaw::word_without_task ? 0 : name(of); }
+  std::uint8_t stop_name(const handover& of) const noexcept { return flaw_ == flaw::stop_without_task ? 1 : name(of); }
 
   /// The first breach counts: what comes of it is not another.
   static void break_promise(state& in, breach how) noexcept {
@@ -173,57 +200,81 @@ class protocol {
 
   void hand_over(const state& from, std::vector<state>& out) const {
     if (!from.alive) return;  // what it is handed now goes with the socket, as if it had not been
+    std::uint8_t slot = 0;    // the first that is free
+    while (slot != slot_count && from.in_slot[slot].task != 0) ++slot;
+    if (slot == slot_count) return;
     for (std::uint8_t id = 1; id <= task_count; ++id) {
-      if (from.tasks[id].handed_over || from.tasks[id].ended != 0) continue;
-      for (std::uint8_t slot = 0; slot != slot_count; ++slot) {
-        if (from.in_slot[slot] != 0) continue;
-        state next = from;
-        if (flaw_ != flaw::stop_without_task) next.stops[slot] = 0;
-        next.words[slot] = {key(id), word_queued};
-        next.in_slot[slot] = id;
-        next.tasks[id].handed_over = true;
-        next.tasks[id].slot = slot;
-        next.tasks[id].taken_back = false;
-        next.frames.push(id);
-        out.push_back(next);
-        break;
-      }
-      break;  // in order
+      if (from.tasks[id].ended != 0 || number_of(from, id) != 0) continue;
+      state next = from;
+      const handover made{id, ++next.last_number, slot};
+      if (flaw_ != flaw::stop_without_task) next.stops[slot] = 0;
+      next.words[slot] = {word_name(made), word_queued};
+      next.in_slot[slot] = made;
+      next.tasks[id].taken_back = false;
+      next.frames.push(made);
+      out.push_back(next);
+      if (!from.tasks[id].recalled) break;  // in order, but one that was recalled may let the next go first
     }
   }
 
+  /// Of the hand-over that counts; 0 if the task is not handed over.
+  static std::uint8_t number_of(const state& in, std::uint8_t id) noexcept {
+    for (const handover& each : in.in_slot) {
+      if (each.task == id) return each.number;
+    }
+    return 0;
+  }
+
   bool take_back(state& in, std::uint8_t slot) const {
-    const std::uint8_t id = in.in_slot[slot];
-    const bool queued = in.words[slot] == word{key(id), word_queued};
+    const handover& of = in.in_slot[slot];
+    const bool queued = in.words[slot] == word{word_name(of), word_queued};
     if (flaw_ != flaw::take_back_without_compare && !queued) return false;
-    in.words[slot] = {key(id), word_taken};
-    in.tasks[id].taken_back = true;
+    in.words[slot] = {word_name(of), word_taken};
+    in.tasks[of.task].taken_back = true;
     return true;
   }
 
   static void free_slot(state& in, std::uint8_t slot) {
-    in.tasks[in.in_slot[slot]].handed_over = false;
-    in.in_slot[slot] = 0;
+    in.in_slot[slot] = {};
     in.words[slot] = {};
   }
 
   static void end(state& in, std::uint8_t id) {
-    if (++in.tasks[id].ended > 1) break_promise(in, breach::ended_twice);
+    state::task& task = in.tasks[id];
+    if (++task.ended > 1) break_promise(in, breach::ended_twice);
+    // Nothing depends on these any more: states that differ in them alone are one.
+    task.recalled = task.stop_asked = task.published = task.saw_stop = false;
+  }
+
+  /// A task that waits behind a long one is taken back, to be handed over once more: to this worker, or to the next if
+  /// this one dies first.
+  void recall(const state& from, std::vector<state>& out) const {
+    if (from.recalls == most_recalls) return;
+    for (std::uint8_t slot = 0; slot != slot_count; ++slot) {
+      const std::uint8_t id = from.in_slot[slot].task;
+      state next = from;
+      if (id == 0 || !take_back(next, slot)) continue;
+      free_slot(next, slot);
+      ++next.recalls;
+      next.tasks[id].recalled = true;
+      if (next.tasks[id].runs != 0) break_promise(next, breach::taken_back_though_started);
+      out.push_back(next);
+    }
   }
 
   /// A terminal cancellation: the task is taken back, or it has started and is asked to stop.
   void cancel(const state& from, std::vector<state>& out) const {
     for (std::uint8_t slot = 0; slot != slot_count; ++slot) {
-      const std::uint8_t id = from.in_slot[slot];
-      if (id == 0 || from.tasks[id].stop_asked) continue;
+      const handover& of = from.in_slot[slot];
+      if (of.task == 0 || from.tasks[of.task].stop_asked) continue;
       state next = from;
       if (take_back(next, slot)) {
         free_slot(next, slot);
-        end(next, id);
-        if (next.tasks[id].runs != 0) break_promise(next, breach::taken_back_though_started);
+        end(next, of.task);
+        if (next.tasks[of.task].runs != 0) break_promise(next, breach::taken_back_though_started);
       } else {
-        next.tasks[id].stop_asked = true;
-        next.stops[slot] = stop_key(id);
+        next.tasks[of.task].stop_asked = true;
+        next.stops[slot] = stop_name(of);
       }
       out.push_back(next);
     }
@@ -236,16 +287,16 @@ class protocol {
     out.push_back(next);
   }
 
-  /// As the engine: a reply counts for the task that is in its slot; anything else is a violation of the protocol.
-  static void take_reply(state& in, std::uint8_t id) {
+  /// As the engine: a reply counts for the hand-over that is in its slot; anything else is a violation of the protocol.
+  void take_reply(state& in, reply what) const {
     ++in.received;
-    const std::uint8_t slot = in.tasks[id].slot;
-    if (id == 0 || in.in_slot[slot] != id) {
+    const handover of = in.in_slot[what.slot];
+    if (of.task == 0 || name(of) != what.name) {
       break_promise(in, breach::reply_of_no_task);
       return;
     }
-    free_slot(in, slot);
-    end(in, id);
+    free_slot(in, what.slot);
+    end(in, of.task);
   }
 
   /// link::collect_last_words, then pool_engine::strip; then the next worker comes.
@@ -258,15 +309,15 @@ class protocol {
     while (!dead.replies.empty()) take_reply(dead, dead.replies.pop());
     if (flaw_ != flaw::ring_not_read) read_ring();
     for (std::uint8_t slot = 0; slot != slot_count; ++slot) {
-      const std::uint8_t id = dead.in_slot[slot];
+      const std::uint8_t id = dead.in_slot[slot].task;
       if (id == 0) continue;
       const state::task& task = dead.tasks[id];
       if (take_back(dead, slot)) {
         if (task.runs != 0) break_promise(dead, breach::counts_as_waiting_though_started);
       } else {
-        end(dead, id);  // worker_lost
         if (task.runs == 0) break_promise(dead, breach::counts_as_started_though_not);
         if (task.published) break_promise(dead, breach::reply_lost);
+        end(dead, id);  // worker_lost
       }
       free_slot(dead, slot);
     }
@@ -275,25 +326,25 @@ class protocol {
     dead.words = {};
     dead.stops = {};
     dead.ring = {};
-    dead.reply_end = dead.written = dead.sent = dead.received = dead.doing = 0;
+    dead.reply_end = dead.received = dead.last_number = 0;
+    for (state::task& each : dead.tasks) each.recalled = false;
     dead.alive = true;
-    dead.where = at::reading;
   }
 
   // ---- The worker.
 
-  bool claim(state& in, std::uint8_t id) const {
-    word& of = in.words[in.tasks[id].slot];
-    const bool queued = of == word{key(id), word_queued};
+  bool claim(state& in, const handover& what) const {
+    word& of = in.words[what.slot];
+    const bool queued = of == word{word_name(what), word_queued};
     if (flaw_ == flaw::started_after_run) return queued;  // looks, and does not write
     if (flaw_ != flaw::claim_without_compare && !queued) return false;
-    of = {key(id), word_started};
+    of = {word_name(what), word_started};
     return true;
   }
 
   void publish(state& in) const {
     ++in.reply_end;
-    in.tasks[in.doing].published = true;
+    in.tasks[in.doing.task].published = true;
   }
 
   void send(state& in) const {
@@ -304,7 +355,8 @@ class protocol {
 
   void work(const state& from, std::vector<state>& out) const {
     state next = from;
-    const std::uint8_t id = from.doing;
+    const handover& doing = from.doing;
+    state::task& task = next.tasks[doing.task];
     switch (from.where) {
       case at::reading:
         if (from.sent != from.written) {  // replies may wait, or not
@@ -317,18 +369,21 @@ class protocol {
         next.where = at::claiming;
         break;
       case at::claiming:
-        next.where = at::reading;
-        if (claim(next, id)) {
+        if (claim(next, doing)) {
           next.where = at::running;
-          if (++next.tasks[id].runs > 1) break_promise(next, breach::runs_twice);
-          if (next.tasks[id].taken_back) break_promise(next, breach::runs_though_taken_back);
+          if (++task.runs > 1) break_promise(next, breach::runs_twice);
+          if (task.taken_back) break_promise(next, breach::runs_though_taken_back);
+          if (number_of(next, doing.task) != doing.number) break_promise(next, breach::runs_with_stale_frame);
+        } else {
+          next.doing = {};
+          next.where = at::reading;
         }
         break;
       case at::running:
-        if (from.stops[from.tasks[id].slot] == stop_key(id) && !from.tasks[id].saw_stop) {
+        if (from.stops[doing.slot] == stop_name(doing) && !task.saw_stop) {
           state stopped = from;
-          stopped.tasks[id].saw_stop = true;
-          if (!from.tasks[id].stop_asked) break_promise(stopped, breach::stopped_by_mistake);
+          stopped.tasks[doing.task].saw_stop = true;
+          if (!task.stop_asked) break_promise(stopped, breach::stopped_by_mistake);
           out.push_back(stopped);
         }
         next.where = at::replying;
@@ -338,16 +393,17 @@ class protocol {
           send(next);
           break;
         }
-        if (flaw_ == flaw::started_after_run) next.words[next.tasks[id].slot] = {key(id), word_started};
+        if (flaw_ == flaw::started_after_run) next.words[doing.slot] = {word_name(doing), word_started};
         if (flaw_ == flaw::end_before_bytes) publish(next);
-        else next.ring[next.written % ring_size] = id;
+        else next.ring[next.written % ring_size] = {name(doing), doing.slot};
         next.where = at::publishing;
         break;
       case at::publishing:
-        if (flaw_ == flaw::end_before_bytes) next.ring[next.written % ring_size] = id;
+        if (flaw_ == flaw::end_before_bytes) next.ring[next.written % ring_size] = {name(doing), doing.slot};
         else if (flaw_ != flaw::end_after_send) publish(next);
-        else next.tasks[id].published = true;
+        else task.published = true;
         ++next.written;
+        next.doing = {};
         next.where = at::reading;
         break;
     }
