@@ -1,4 +1,5 @@
-// What bound functions hold, by their keys. Thread safety: one mutex, a leaf but for the allocator; no foreign code runs under it.
+// What bound functions hold, by their keys. Thread safety: one mutex, a leaf but for the allocator; no foreign code
+// runs under it.
 #include <shmpool/bound_function.hpp>
 
 #include "immortal.hpp"
@@ -60,14 +61,16 @@ void call_plain(detail::invocation& call) {
 }  // namespace
 
 bound_function::bound_function(detail::bound_call call)
-    : key_(call_table::all().add(std::make_shared<const detail::bound_call>(std::move(call)))) {}
+    : key_(call_table::all().add(std::make_shared<const detail::bound_call>(std::move(call)))) {
+}
 
 bound_function bound_function::of_plain(void (*function)()) {
   if (!function) return {};
   return bound_function(detail::bound_call{{&call_plain, reinterpret_cast<const void*>(function)}, {}});
 }
 
-bound_function::bound_function(const bound_function& other) : key_(call_table::all().copy(other.key_)) {}
+bound_function::bound_function(const bound_function& other) : key_(call_table::all().copy(other.key_)) {
+}
 
 bound_function& bound_function::operator=(const bound_function& other) {
   const std::uint64_t before = std::exchange(key_, call_table::all().copy(other.key_));

@@ -169,7 +169,9 @@ pool_engine::pool_engine(const pool_options& options)
   check(options);
   settings_ = settings_of(options);
   hello_ = hello_of(options, false);
-  lasting_hello_ = hello_of(options, true);
+  if (options.min_workers != 0) lasting_hello_ = hello_of(options, true);
+  has_initializer_ = static_cast<bool>(options.initializer);
+  options_.initializer = options_.finalizer = {};  // their arguments may be large
   worker::occupy_standard_streams();
   queue_ = loop::make_completion_queue(options.backend);
   worker::ensure_fork_server();

@@ -230,6 +230,7 @@ class pool_engine final : public engine, sched::claims {
   killer_table killers_;
   wire::worker_settings settings_{};
   std::vector<std::byte> hello_, lasting_hello_;  // the latter for workers that do not leave when they are idle
+  bool has_initializer_ = false;
 
   const worker::surroundings surroundings_;  // of workers: those of now
   unique_fd server_;  // this pool's socket to the fork server

@@ -311,7 +311,7 @@ void pool_engine::note_death(const link& which, const std::vector<sched::task_id
   } else {
     last_death_ = "exit code " + std::to_string(WEXITSTATUS(*which.wait_status));
   }
-  if (!which.ready) last_death_ += options_.initializer ? ", in pool_options::initializer" : ", while it started";
+  if (!which.ready) last_death_ += has_initializer_ ? ", in pool_options::initializer" : ", while it started";
 }
 
 void pool_engine::exited(link& which, clock::time_point now) {

@@ -76,14 +76,16 @@ struct limits {
 
 void configure(const std::string& name, int number, std::vector<double> values, const limits& bounds,
                std::span<const float> weights, std::string_view view, std::optional<bool> flag) {
-  heard = name + " " + std::to_string(number) + " " + std::to_string(std::accumulate(values.begin(), values.end(), 0.0)) + " " +
-          std::to_string(bounds.least) + " " + std::to_string(bounds.named.at("x")) + " " + std::to_string(weights[1]) + " " +
-          std::string(view) + (flag && *flag ? " true" : "");
+  heard = name + " " + std::to_string(number) + " " +
+          std::to_string(std::accumulate(values.begin(), values.end(), 0.0)) + " " + std::to_string(bounds.least) +
+          " " + std::to_string(bounds.named.at("x")) + " " + std::to_string(weights[1]) + " " + std::string(view) +
+          (flag && *flag ? " true" : "");
 }
 
 TEST(bind, takes_the_arguments_of_tasks_but_for_arrays) {
   std::vector<float> weights{1, 2};
-  bound_function which = bind(configure, "name", 3, std::vector<double>{1, 2}, limits{4, {{"x", 5}}}, weights, "view", true);
+  bound_function which =
+      bind(configure, "name", 3, std::vector<double>{1, 2}, limits{4, {{"x", 5}}}, weights, "view", true);
   weights = {7, 7};  // they are read at once
   call(which);
   EXPECT_EQ(heard, "name 3 3.000000 4 5.000000 2.000000 view true");
@@ -104,7 +106,8 @@ TEST(bind, carries_arguments_of_any_size_in_the_message) {
 TEST(bind, takes_function_objects_and_drops_what_they_return) {
   call(bind([] { return heard = "no arguments"; }));
   EXPECT_EQ(heard, "no arguments");
-  call(bind([](auto text, int times) -> const std::string& { return heard = text + std::to_string(times); }, std::string("x"), 2));
+  call(bind([](auto text, int times) -> const std::string& { return heard = text + std::to_string(times); },
+            std::string("x"), 2));
   EXPECT_EQ(heard, "x2");
   int factor = 6;
   call(bind(by_value([factor](int x) { heard = std::to_string(factor * x); }), 7));

@@ -33,9 +33,10 @@ template <class Callable, class Parameters>
 struct bound_task;
 template <class Callable, class... P>
 struct bound_task<Callable, type_list<P...>> {
-  static_assert(!(shares_memory<std::remove_cvref_t<P>> || ...),
-                "shmpool: an initializer or finalizer has its arguments by value, and an array is there to be shared: take "
-                "std::vector<T> or std::span<const T> instead");
+  static_assert(
+      !(shares_memory<std::remove_cvref_t<P>> || ...),
+      "shmpool: an initializer or finalizer has its arguments by value, and an array is there to be shared: take "
+      "std::vector<T> or std::span<const T> instead");
 
   /// The trampoline. What the function returns is dropped.
   static void run(invocation& call) {
@@ -62,8 +63,8 @@ struct binder {
           const callable called = std::forward<F>(function);
           encode_arguments(to, called, stored_for<parameters, Args...>::store(std::forward<Args>(args)...));
           return bound_function(bound_call{.code = {.entry = &bound_task<callable, parameters>::run,
-                                                            .target = callable_kind<callable>::target(called)},
-                                                   .arguments = std::move(to.bytes())});
+                                                    .target = callable_kind<callable>::target(called)},
+                                           .arguments = std::move(to.bytes())});
         }
       } else {
         require_ok<verdict::not_invocable, callable, Args...>();
@@ -76,9 +77,10 @@ struct binder {
 
 /// A function with arguments, to be called in each worker: `.initializer = shmpool::bind(load_model, path, 3)`.
 ///
-/// The function is what could be submitted as a task: a function pointer, a captureless lambda, a by_value() closure. So are
-/// the arguments, which are serialized here and now, but for arrays: a worker has its own copy of them, and a std::vector or a
-/// string may have any size up to 1 GiB. What the function returns is dropped. Throws what serializing the arguments throws.
+/// The function is what could be submitted as a task: a function pointer, a captureless lambda, a by_value() closure.
+/// So are the arguments, which are serialized here and now, but for arrays: a worker has its own copy of them, and a
+/// std::vector or a string may have any size up to 1 GiB. What the function returns is dropped. Throws what serializing
+/// the arguments throws.
 ///
 /// (An object, so that arguments from namespace std do not bring std::bind along.)
 ///

@@ -1,5 +1,5 @@
-// bound_function: what pool_options::initializer and finalizer are, a function and the arguments that it is to be called with
-// in each worker. bind() makes one.
+// bound_function: what pool_options::initializer and finalizer are, a function and the arguments that it is to be
+// called with in each worker. bind() makes one.
 #pragma once
 
 #include <shmpool/detail/message.hpp>
@@ -20,20 +20,19 @@ struct bound_call {
 };
 
 template <class F>
-concept called_without_bind =
-    !std::is_convertible_v<F, void (*)()> &&
-    (std::is_function_v<std::remove_pointer_t<F>> || requires { &F::operator(); });
+concept called_without_bind = !std::is_convertible_v<F, void (*)()> &&
+                              (std::is_function_v<std::remove_pointer_t<F>> || requires { &F::operator(); });
 
 }  // namespace detail
 
-/// A function and its arguments, or none. Plain functions `void()` and captureless lambdas convert to it, shmpool::bind() makes
-/// one with arguments.
+/// A function and its arguments, or none. Plain functions `void()` and captureless lambdas convert to it,
+/// shmpool::bind() makes one with arguments.
 ///
 /// Copies share one encoding of the arguments. Thread safety: as a pointer's.
 class bound_function {
-  // g++ 12 copies temporaries within a co_await expression byte by byte and destroys both the original and the copy. So an
-  // object here is only the key of what it holds: to destroy a key twice does no harm. There is no move, as what was moved
-  // from may be there once more.
+  // g++ 12 copies temporaries within a co_await expression byte by byte and destroys both the original and the copy. So
+  // an object here is only the key of what it holds: to destroy a key twice does no harm. There is no move, as what was
+  // moved from may be there once more.
  public:
   bound_function() noexcept = default;
   bound_function(std::nullptr_t) noexcept {}
@@ -42,9 +41,10 @@ class bound_function {
   bound_function(Function function) : bound_function(of_plain(function)) {}
   template <detail::called_without_bind Function>
   bound_function(Function) {
-    static_assert(!detail::called_without_bind<Function>,
-                  "shmpool: an initializer or finalizer with arguments is made by shmpool::bind(function, arguments...), also "
-                  "in place of a lambda that captures; without, it is a void() function");
+    static_assert(
+        !detail::called_without_bind<Function>,
+        "shmpool: an initializer or finalizer with arguments is made by shmpool::bind(function, arguments...), also "
+        "in place of a lambda that captures; without, it is a void() function");
   }
   explicit bound_function(detail::bound_call call);
 

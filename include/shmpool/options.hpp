@@ -37,15 +37,15 @@ enum class overload : std::uint8_t {
   refuse,  ///< it fails at once with errc::queue_full
 };
 
-/// How and why a worker process ended; for pool_options::on_worker_exit.
+/// How and why a worker process ended; for pool_options::on_worker_exit. One that was asked to leave did that, however it went:
+/// its signal is SIGKILL if it took longer than two seconds, another one if a destructor or the finalizer crashed, and its
+/// exit code is 1 if the finalizer threw.
 struct worker_exit {
   enum class reason : std::uint8_t {
     died,     ///< nobody had asked it to: a crash, a signal from outside, exit() in a task
     killed,   ///< by the pool: a task that was cancelled or overdue did not heed it, or the worker broke the protocol
     retired,  ///< it had run max_tasks_per_worker, had outgrown max_worker_rss, or the pool shuts down
     idle,     ///< it had nothing to do for idle_timeout
-    // One that was retired or idle is reported as that however it went: its signal is SIGKILL if it took longer than two seconds
-    // to leave, another one if a destructor or the finalizer crashed, and its exit code 1 if the finalizer threw.
   };
   reason why = reason::died;
   pid_t pid = 0;

@@ -18,8 +18,8 @@ extern "C" {
 namespace shmpool::worker {
 
 void limit_leaving(std::chrono::seconds most) noexcept {
-  // A signal that nobody can block or handle, and no thread to send it. By system calls, so that nothing which bends the
-  // program's time bends this.
+  // A signal that nobody can block or handle, and no thread to send it. By system calls, so that nothing which bends
+  // the program's time bends this.
   sigevent event{};
   event.sigev_notify = SIGEV_SIGNAL;
   event.sigev_signo = SIGKILL;
@@ -31,8 +31,8 @@ void limit_leaving(std::chrono::seconds most) noexcept {
 }
 
 void leave_exit_handlers_to_the_application() noexcept {
-  // Exit handlers run in the reverse order of their registration, so this one runs before all that are there now, and ends the
-  // process. What runs behind them all, and is wanted, is done here.
+  // Exit handlers run in the reverse order of their registration, so this one runs before all that are there now, and
+  // ends the process. What runs behind them all, and is wanted, is done here.
   const auto end = [](int status, void*) {
     std::fflush(nullptr);
     if (&__gcov_exit != nullptr) __gcov_exit();

@@ -8,13 +8,14 @@ namespace shmpool::worker {
 /// How long a worker may take to leave; that of the scheduler, which kills it then, too.
 inline constexpr std::chrono::seconds leave_grace{2};
 
-/// From here the process has this long to live: the kernel kills it then, whatever it does, also where it is stopped. The parent
-/// may not be looking, as a pool without work is not watched. Where timers are refused, only the parent sees to it.
+/// From here the process has this long to live: the kernel kills it then, whatever it does, also where it is stopped.
+/// The parent may not be looking, as a pool without work is not watched. Where timers are refused, only the parent sees
+/// to it.
 void limit_leaving(std::chrono::seconds most) noexcept;
 
-/// In a copy of the application that is to become the fork server: what was to be done at the end of the application (objects
-/// that existed, functions that were given to atexit) is the application's to do, and not done at the end of any process that
-/// is forked from here. What comes into being later is seen to as usual.
+/// In a copy of the application that is to become the fork server: what was to be done at the end of the application
+/// (objects that existed, functions that were given to atexit) is the application's to do, and not done at the end of
+/// any process that is forked from here. What comes into being later is seen to as usual.
 void leave_exit_handlers_to_the_application() noexcept;
 
 }  // namespace shmpool::worker

@@ -13,8 +13,8 @@ namespace shmpool::worker {
 
 namespace {
 
-/// Whether there is something between the beginning of the buffer and where the next character goes. The standard gives these
-/// pointers to derived classes only.
+/// Whether there is something between the beginning of the buffer and where the next character goes. The standard gives
+/// these pointers to derived classes only.
 template <class Char>
 bool has_pending(const std::basic_ostream<Char>& stream) noexcept {
   struct pointers : std::basic_streambuf<Char> {

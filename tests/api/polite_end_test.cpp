@@ -1,5 +1,5 @@
-// How a worker ends that leaves because it may: as a program does, by exit(). What its tasks left in statics is destroyed,
-// within two seconds, and whatever goes wrong there is nobody else's trouble.
+// How a worker ends that leaves because it may: as a program does, by exit(). What its tasks left in statics is
+// destroyed, within two seconds, and whatever goes wrong there is nobody else's trouble.
 #include "api/gate.hpp"
 #include "api/pool_fixture.hpp"
 #include "support/pending_result.hpp"
@@ -148,8 +148,7 @@ TEST_P(leaving, runs_the_finalizer_and_destroys_what_is_static) {
     EXPECT_EQ(pool.stats().worker_deaths, 0u);
     EXPECT_EQ(pool.stats().workers_killed, 0u);
   }(*this, book));
-  EXPECT_EQ(book.lines(),
-            (std::vector<std::string>{"finalizer", "thread_local", "atexit", "local static", "global"}));
+  EXPECT_EQ(book.lines(), (std::vector<std::string>{"finalizer", "thread_local", "atexit", "local static", "global"}));
   EXPECT_EQ(first_line(book.path() + ".log"), "logged");
   EXPECT_EQ(first_line(book.path() + ".stdio"), "logged");
 }
@@ -500,7 +499,8 @@ TEST(initializer_with_arguments, brings_what_main_has_read_to_every_worker) {
   run([]() -> asio::awaitable<void> {
     auto chosen = options();
     chosen.max_tasks_per_worker = 1;
-    chosen.initializer = bind(configure, configuration{"name", {1, 2, 3}, {{"key", "value"}}}, std::vector<double>{1, 2.5});
+    chosen.initializer =
+        bind(configure, configuration{"name", {1, 2, 3}, {{"key", "value"}}}, std::vector<double>{1, 2.5});
     process_pool pool(co_await asio::this_coro::executor, chosen);
     chosen = options();  // the pool has what it needs
     for (int i = 0; i != 3; ++i) EXPECT_EQ(co_await pool.submit(what_is_configured), "name 3 value 2.500000");
@@ -522,7 +522,8 @@ TEST(initializer_with_arguments, may_have_many_megabytes_of_them) {
 TEST(initializer_with_arguments, breaks_the_pool_with_what_it_throws) {
   run([]() -> asio::awaitable<void> {
     auto chosen = options();
-    chosen.initializer = bind([](const std::string& why) { throw std::runtime_error("no licence for " + why); }, "this machine");
+    chosen.initializer =
+        bind([](const std::string& why) { throw std::runtime_error("no licence for " + why); }, "this machine");
     process_pool pool(co_await asio::this_coro::executor, chosen);
     pending_result<pid_t> result;
     pool.submit(who, result.handler());
@@ -547,7 +548,9 @@ TEST(initializer_with_arguments, may_be_written_within_co_await) {
       const std::string text = "a text that is too long to be kept within a std::string";
       process_pool pool{co_await asio::this_coro::executor,
                         {.workers = 1,
-                         .initializer = bind([](const std::string& from, int n) { configured.name = from.substr(0, 6) + std::to_string(n); }, text, i),
+                         .initializer = bind([](const std::string& from,
+                                                int n) { configured.name = from.substr(0, 6) + std::to_string(n); },
+                                             text, i),
                          .finalizer = bind([](const std::string& from) { configured.name = from; }, text)}};
       EXPECT_EQ(co_await pool.submit([] { return configured.name; }), "a text" + std::to_string(i));
       co_await pool.shutdown();

@@ -19,8 +19,8 @@
 namespace shmpool::worker {
 namespace {
 
-/// Runs `body` in a child whose standard output and standard error go to files, and returns what was there when it had ended by
-/// _exit: what it left in buffers is lost.
+/// Runs `body` in a child whose standard output and standard error go to files, and returns what was there when it had
+/// ended by _exit: what it left in buffers is lost.
 struct outcome {
   int status = -1;
   std::string out, error;
