@@ -10,6 +10,8 @@
 #include <shmpool/init.hpp>
 #include <shmpool/options.hpp>
 #include <shmpool/process_pool.hpp>
+#include <shmpool/register_error_category.hpp>
+#include <shmpool/register_exception.hpp>
 #include <shmpool/remote_error.hpp>
 #include <shmpool/serialize.hpp>
 #include <shmpool/shm_handle.hpp>

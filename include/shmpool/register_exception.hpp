@@ -1,10 +1,11 @@
-// Where an application makes its own exception types and error categories known, so that they arrive from a worker as
-// what they are. Without that an exception arrives as its nearest standard base, with its text and type name.
+// Where an application makes its own exception types known, so that they arrive from a worker as what they are. Without
+// that an exception arrives as its nearest standard base, with its text and type name.
 //
 // Thread safety: any thread may register, unregister and look up.
 #pragma once
 
 #include <shmpool/exception_traits.hpp>
+#include <shmpool/register_error_category.hpp>
 #include <shmpool/remote_error.hpp>
 
 #include <concepts>
@@ -14,22 +15,13 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <type_traits>
 #include <typeinfo>
 #include <vector>
 
 namespace shmpool {
 
-/// Lets std::error_code values of `category` arrive with their category: it travels as its name(), and the process that
-/// catches looks that up. The category has to live as long as the process does, as error categories should. The
-/// standard categories and shmpool's own are known. Registering another one of the same name replaces it.
-void register_error_category(const std::error_category& category);
-
 namespace detail {
-
-/// The category of that name: standard, shmpool's or registered; null if there is none.
-const std::error_category* find_error_category(std::string_view name);
 
 /// How one registered type is taken apart and put together again.
 struct exception_carrier {
@@ -94,9 +86,6 @@ exception_carrier carrier_of() noexcept {
 
 }  // namespace detail
 }  // namespace shmpool
-
-#define SHMPOOL_DETAIL_JOIN_(a, b) a##b
-#define SHMPOOL_DETAIL_JOIN(a, b) SHMPOOL_DETAIL_JOIN_(a, b)
 
 /// SHMPOOL_REGISTER_EXCEPTION(my::error); at namespace scope: a my::error thrown by a task is thrown in the parent as
 /// remote_exception<my::error>, which derives from my::error (as my::error itself if that is final). How its contents

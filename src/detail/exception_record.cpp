@@ -11,7 +11,6 @@
 #include <cstring>
 #include <type_traits>
 
-#include "immortal.hpp"
 #include "detail/standard_exceptions.hpp"
 #include "detail/type_names.hpp"
 
@@ -138,19 +137,8 @@ E standard_part(const exception_record& record, const std::error_code& code) {
   }
 }
 
-class foreign_category final : public std::error_category {
- public:
-  const char* name() const noexcept override { return "shmpool.foreign"; }
-  std::string message(int value) const override {
-    return "error " + std::to_string(value) +
-           " of a category that this process does not know; see shmpool::register_error_category";
-  }
-};
-
 std::error_code revive_code(const named_error_code& code) {
-  static const immortal<foreign_category> foreign;
-  const auto* category = find_error_category(code.category);
-  return {code.value, category != nullptr ? *category : foreign.value};
+  return {code.value, error_category_named(code.category)};
 }
 
 }  // namespace

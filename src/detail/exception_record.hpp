@@ -2,6 +2,7 @@
 // parent. Knows types, no bytes; exception_codec knows bytes, no types. Thread safety: none needed, values only.
 #pragma once
 
+#include <shmpool/detail/error_code_codec.hpp>
 #include <shmpool/remote_error.hpp>
 
 #include <sys/types.h>
@@ -17,12 +18,6 @@ namespace shmpool::detail {
 
 inline constexpr std::size_t max_exception_causes = 16;
 inline constexpr std::size_t max_exception_state = 1024 * 1024;
-
-/// A std::error_code whose category is known by name, since addresses mean nothing elsewhere.
-struct named_error_code {
-  std::int32_t value = 0;
-  std::string category;
-};
 
 /// A registered type and what its traits saved.
 struct registered_state {
