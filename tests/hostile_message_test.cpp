@@ -11,6 +11,7 @@
 #include <optional>
 #include <random>
 #include <string>
+#include <system_error>
 #include <tuple>
 #include <unordered_map>
 #include <variant>
@@ -40,11 +41,13 @@ using everything =
     std::tuple<std::map<std::string, point>, std::vector<std::string>, std::vector<point>, std::optional<std::string>,
                std::variant<int, std::string, array<double, 2>>, std::unordered_map<int, std::vector<std::string>>,
                std::shared_ptr<std::string>, std::shared_ptr<std::vector<int>>, std::unique_ptr<point>,
-               array<const float, 3>, std::vector<array<int>>, std::vector<bool>, std::list<std::monostate>>;
+               array<const float, 3>, std::vector<array<int>>, std::vector<bool>, std::list<std::monostate>,
+               std::vector<std::error_code>, std::optional<std::error_condition>>;
 
 everything sample() {
   everything value;
-  auto& [named, texts, points, option, variant, table, text, numbers, unique, cube, arrays, bits, nothings] = value;
+  auto& [named, texts, points, option, variant, table, text, numbers, unique, cube, arrays, bits, nothings, codes,
+         condition] = value;
   named = {{"a", {1, 2}}, {"b", {3, 4}}};
   texts = {"x", "yy", std::string(200, 'z')};
   points.resize(20);
@@ -58,6 +61,9 @@ everything sample() {
   arrays = {make_array<int>(5, shmpool::fill(1)), make_array<int>(50, shmpool::fill(1))};
   bits = {true, false, true};
   nothings.resize(5);
+  codes = {std::make_error_code(std::errc::io_error), std::error_code(4, std::system_category()),
+           shmpool::make_error_code(shmpool::errc::queue_full)};
+  condition = std::make_error_condition(std::errc::timed_out);
   return value;
 }
 
@@ -71,6 +77,9 @@ void read_and_use(const message& from) {
   }
   if (auto& s = std::get<std::shared_ptr<std::vector<int>>>(value)) sum += static_cast<double>(s->size());
   if (auto& s = std::get<std::shared_ptr<std::string>>(value)) sum += static_cast<double>(s->size());
+  // A category that is none would be seen here.
+  for (auto& code : std::get<std::vector<std::error_code>>(value)) sum += static_cast<double>(code.message().size());
+  if (auto& c = std::get<std::optional<std::error_condition>>(value)) sum += static_cast<double>(c->message().size());
   volatile double sink = sum;
   (void)sink;
 }

@@ -5,6 +5,7 @@
 // may not be changed by one thread while another uses it. Elements are plain memory.
 #pragma once
 
+#include <shmpool/detail/addresses.hpp>
 #include <shmpool/detail/extents.hpp>
 #include <shmpool/detail/message.hpp>
 #include <shmpool/shm_handle.hpp>
@@ -52,6 +53,9 @@ class array {
   static_assert(Rank >= 1, "shmpool: an array has at least one dimension");
   static_assert(std::is_object_v<T> && std::is_trivially_copyable_v<std::remove_cv_t<T>>,
                 "shmpool: array elements must be trivially copyable, because processes share them as bytes");
+  static_assert(!detail::holds_address<std::remove_cv_t<T>>,
+                "shmpool: array elements must not hold pointers, views, error codes (which point to their category) or "
+                "other addresses, because processes share them as bytes");
   static_assert(!std::is_volatile_v<T>, "shmpool: array elements cannot be volatile");
   static_assert(alignof(T) <= 4096, "shmpool: array elements cannot be aligned to more than a page");
 

@@ -3,6 +3,8 @@
 // Thread safety: as the function object's own.
 #pragma once
 
+#include <shmpool/detail/addresses.hpp>
+
 #include <type_traits>
 #include <utility>
 
@@ -14,6 +16,9 @@ struct by_value_callable {
       std::is_class_v<F> && std::is_trivially_copyable_v<F>,
       "shmpool: by_value copies the bytes of a function object, so it must be trivially copyable: pass what it "
       "captures as arguments instead");
+  static_assert(!detail::holds_address<F>,
+                "shmpool: by_value copies the bytes of a function object, and this one holds a pointer, a view or "
+                "another address, which means nothing in another process: pass what it refers to as an argument");
   F function;
 };
 
@@ -21,7 +26,7 @@ struct by_value_callable {
 /// `pool.submit(shmpool::by_value([scale](double x) { return scale * x; }), 2.0)`.
 ///
 /// A captured reference or pointer would point into the caller's memory, which the worker does not have, and the
-/// compiler cannot tell: capture values only.
+/// compiler cannot tell (only of aggregates it can): capture values only.
 template <class F>
 by_value_callable<std::decay_t<F>> by_value(F&& function) {
   return {std::forward<F>(function)};

@@ -10,8 +10,10 @@
 //   };
 //
 // Strings, vectors of trivially copyable elements and cereal::binary_data() that are large go through a shared segment.
-// Trivially copyable types must not hold pointers: the compiler cannot tell, and they would point nowhere. For types
-// behind a pointer to a polymorphic base, use CEREAL_REGISTER_TYPE after including this header.
+// Trivially copyable types must not hold pointers, views or other addresses, which would point nowhere. That is a
+// compile error in aggregates; in a class with a constructor or with private members the compiler cannot tell. Error
+// codes travel by the name of their category (register_error_category.hpp). For types behind a pointer to a polymorphic
+// base, use CEREAL_REGISTER_TYPE after including this header.
 //
 // Thread safety: an archive belongs to one thread.
 #pragma once
@@ -19,6 +21,8 @@
 #include <shmpool/array.hpp>
 #include <shmpool/detail/archive.hpp>
 #include <shmpool/detail/bitwise.hpp>
+#include <shmpool/detail/error_code_codec.hpp>
+#include <shmpool/detail/verdict.hpp>
 
 #include <cereal/types/array.hpp>
 #include <cereal/types/atomic.hpp>
@@ -68,11 +72,24 @@ void load(input_archive& archive, array<E, Rank>& value) {
   archive.load_array(value);
 }
 
+// ---- Standard classes that refer to something of this process. These functions say so, where cereal would say that it
+// has not found any.
+
+template <class Archive, class T>
+requires(std::same_as<Archive, output_archive>&& detail::untaught_address_class<T>) void save(Archive&, const T&) {
+  detail::require_no_address<T>();
+}
+template <class Archive, class T>
+requires(std::same_as<Archive, input_archive>&& detail::untaught_address_class<T>) void load(Archive&, T&) {
+  detail::require_no_address<T>();
+}
+
 // ---- Trivially copyable classes. An empty one writes nothing, as cereal has it: its byte may belong to a neighbour.
 
 template <class Archive, class T>
 requires(std::same_as<Archive, output_archive>&& detail::plain_class<T> &&
          !std::is_empty_v<T>) void save(Archive& archive, const T& value) {
+  detail::require_no_address<T>();
   archive.save_bytes(std::addressof(value), sizeof(T));
 }
 template <class Archive, class T>

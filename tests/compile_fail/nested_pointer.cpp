@@ -1,4 +1,4 @@
-// expect: Cereal does not support serializing raw pointers
+// expect: shmpool: a value holds an address (the last type that is named here)
 #include <shmpool/detail/callable.hpp>
 
 #include <vector>

@@ -18,6 +18,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <tuple>
 #include <utility>
 #include <variant>
@@ -47,7 +48,8 @@ using result_types =
                recording, std::optional<std::string>, std::variant<int, std::string, array<double, 2>>,
                std::map<int, std::vector<std::string>>, std::shared_ptr<std::string>, array<float>,
                array<const double, 2>, array<int, 3>, std::vector<array<point>>,
-               std::pair<std::shared_ptr<std::vector<int>>, std::unique_ptr<std::string>>>;
+               std::pair<std::shared_ptr<std::vector<int>>, std::unique_ptr<std::string>>, std::error_code,
+               std::map<std::string, std::variant<std::error_condition, std::vector<std::error_code>>>>;
 inline constexpr std::size_t result_type_count = std::tuple_size_v<result_types>;
 
 /// Calls `visit.operator()<T>()` with the result type of that number.
@@ -142,6 +144,11 @@ inline std::uint64_t structures(const recording& a, std::optional<std::string> b
 inline std::uint64_t nothing() {
   return 1;
 }
+inline std::uint64_t codes(std::error_code a, const std::vector<std::optional<std::error_condition>>& b) {
+  std::uint64_t sum = a.message().size();
+  for (const auto& each : b) sum += each ? each->message().size() : 0;
+  return sum;
+}
 
 }  // namespace functions
 
@@ -156,6 +163,8 @@ inline std::vector<detail::callable_ref> argument_functions() {
       detail::task_for<decltype(&structures), recording, std::optional<std::string>,
                        std::variant<int, std::string, array<double, 2>>>::ref(&structures),
       detail::task_for<decltype(&nothing)>::ref(&nothing),
+      detail::task_for<decltype(&codes), std::error_code, std::vector<std::optional<std::error_condition>>>::ref(
+          &codes),
   };
 }
 

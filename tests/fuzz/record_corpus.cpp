@@ -85,7 +85,7 @@ fuzz::recording sample_recording() {
 fuzz::result_types sample_results() {
   fuzz::result_types samples;
   auto& [number, real, truth, text, reals, texts, truths, plain, structure, option, variant, table, pointer, row,
-         constant, cube, rows, pointers] = samples;
+         constant, cube, rows, pointers, code, codes] = samples;
   number = 42;
   real = 0.5;
   truth = true;
@@ -104,6 +104,9 @@ fuzz::result_types sample_results() {
   cube = make_array<int>(2, 3, 4, fill(7));
   rows = {make_array<fuzz::point>(4)};
   pointers = {std::make_shared<std::vector<int>>(5), std::make_unique<std::string>("owned")};
+  code = std::make_error_code(std::errc::io_error);
+  codes = {{"condition", std::make_error_condition(std::errc::timed_out)},
+           {"codes", std::vector{shmpool::make_error_code(errc::queue_full), std::error_code(7, std::system_category())}}};
   return samples;
 }
 
@@ -150,6 +153,9 @@ void record_arguments(const std::filesystem::path& root) {
   to.write(coded(4, call.arguments));
   call(&nothing);
   to.write(coded(5, call.arguments));
+  call(&codes, std::make_error_code(std::errc::io_error),
+       std::vector<std::optional<std::error_condition>>{std::nullopt, std::make_error_condition(std::errc::timed_out)});
+  to.write(coded(6, call.arguments));
 }
 
 // ---- Exceptions.

@@ -1,11 +1,13 @@
 // Which types travel as their bytes: scalars, and trivially copyable classes that nobody has taught cereal. A class
 // with a serialize() of its own is never taken for its bytes, even where that would compile: it may well hold a
-// pointer.
+// pointer. One without that holds an address is refused, where that can be known (addresses.hpp).
 //
 // Thread safety: nothing happens at run time.
 #pragma once
 
+#include <shmpool/detail/addresses.hpp>
 #include <shmpool/detail/archive.hpp>
+#include <shmpool/detail/verdict.hpp>
 
 #include <array>
 #include <chrono>
@@ -46,6 +48,11 @@ inline constexpr bool refers_to_memory<std::initializer_list<T>> = true;
 template <class T>
 inline constexpr bool refers_to_memory<std::coroutine_handle<T>> = true;
 
+/// True if cereal can write and read it by other means than its bytes.
+template <class T>
+inline constexpr bool has_serializer = cereal::traits::detail::count_output_serializers<T, probe_output>::value != 0 ||
+                                       cereal::traits::detail::count_input_serializers<T, probe_input>::value != 0;
+
 /// cereal's own wrappers are handled inside cereal, not by a save() function.
 template <class T>
 inline constexpr bool is_cereal_wrapper = std::is_base_of_v<cereal::traits::detail::BaseCastBase, T> ||
@@ -55,11 +62,10 @@ template <class T>
 consteval bool has_no_serializer() {
   if constexpr (!(std::is_class_v<T> || std::is_union_v<T>) || !std::is_trivially_copyable_v<T>) {
     return false;
-  } else if constexpr (refers_to_memory<T> || is_cereal_wrapper<T>) {
+  } else if constexpr (refers_to_memory<T> || is_address_class<T> || is_cereal_wrapper<T>) {
     return false;
   } else {
-    return cereal::traits::detail::count_output_serializers<T, probe_output>::value == 0 &&
-           cereal::traits::detail::count_input_serializers<T, probe_input>::value == 0;
+    return !has_serializer<T>;
   }
 }
 
@@ -85,5 +91,21 @@ inline constexpr bool is_bitwise_standard_type<std::chrono::time_point<Clock, Du
     is_bitwise_standard_type<Duration>;
 template <bitwise T, std::size_t N>
 inline constexpr bool is_bitwise_standard_type<std::array<T, N>> = N > 0;
+
+/// Standard classes that refer to something of this process, and that nobody has taught cereal nevertheless.
+template <class T>
+concept untaught_address_class = std::is_class_v<T> && !error_code_type<T> && is_address_class<T> && !has_serializer<T>;
+
+template <class Address>
+inline constexpr verdict verdict_on_address =
+    error_code_type<Address> ? verdict::category_in_value : verdict::address_in_value;
+template <>
+inline constexpr verdict verdict_on_address<void> = verdict::ok;
+
+/// Does not compile where the bytes of a T would carry an address.
+template <class T>
+consteval void require_no_address() {
+  require_ok<verdict_on_address<address_in<T>>, T, address_in<T>>();
+}
 
 }  // namespace shmpool::detail

@@ -11,6 +11,7 @@
 
 #include <shmpool/array.hpp>
 #include <shmpool/detail/array_codec.hpp>
+#include <shmpool/detail/sendable.hpp>
 #include <shmpool/detail/value_codec.hpp>
 #include <shmpool/detail/verdict.hpp>
 
@@ -122,7 +123,7 @@ struct parameter_codec {
     } else if constexpr (!std::is_move_constructible_v<value> || !std::is_destructible_v<value>) {
       return verdict::immovable_parameter;
     } else {
-      return verdict::ok;
+      return judge_value<value>();
     }
   }
   template <class Arg>
@@ -214,7 +215,9 @@ struct parameter_codec<P> {
   static constexpr bool reads = std::is_const_v<element>;
   static constexpr bool writes = !reads;
 
-  static constexpr verdict judge_parameter() { return is_mutable_reference<P> ? verdict::lost_changes : verdict::ok; }
+  static constexpr verdict judge_parameter() {
+    return is_mutable_reference<P> ? verdict::lost_changes : judge_value<value_type>();
+  }
   template <class Arg>
   static constexpr verdict judge() {
     if constexpr (reads) {
@@ -270,7 +273,9 @@ struct parameter_codec<P> {
   using holder = std::remove_cvref_t<P>;
   using value_type = typename holder::value_type;
 
-  static constexpr verdict judge_parameter() { return is_mutable_reference<P> ? verdict::lost_changes : verdict::ok; }
+  static constexpr verdict judge_parameter() {
+    return is_mutable_reference<P> ? verdict::lost_changes : judge_value<value_type>();
+  }
   template <class Arg>
   static constexpr bool elements = array_of<Arg, value_type> || foreign_range_of<Arg, value_type>;
   template <class Arg>

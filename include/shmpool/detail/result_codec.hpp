@@ -25,7 +25,7 @@ struct result_codec {
     } else if constexpr (!std::is_default_constructible_v<value> || !std::is_move_constructible_v<value>) {
       return verdict::result_without_default;
     } else {
-      return verdict::ok;
+      return judge_value<value>();
     }
   }
 

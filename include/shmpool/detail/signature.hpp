@@ -152,7 +152,7 @@ struct argument_judge<type_list<P...>, Args...> {
     }
   }
   static consteval void require() {
-    (require_ok<parameter_codec<P>::judge_parameter(), P>(), ...);
+    (require_ok<parameter_codec<P>::judge_parameter(), P, address_in_value_t<P>>(), ...);
     if constexpr (sizeof...(P) == sizeof...(Args)) {
       if constexpr (((parameter_codec<P>::judge_parameter() == verdict::ok) && ...)) {
         (require_ok<parameter_codec<P>::template judge<Args>(), P, Args>(), ...);
@@ -197,7 +197,8 @@ consteval void require_call() {
     if constexpr (requires { typename signature_for<callable, Args...>::parameters; }) {
       using signature = signature_for<callable, Args...>;
       argument_judge<typename signature::parameters, Args...>::require();
-      require_ok<result_codec<typename signature::result>::judge(), typename signature::result>();
+      using result = typename signature::result;
+      require_ok<result_codec<result>::judge(), result, address_in_value_t<result>>();
     } else {
       require_ok<verdict::not_invocable, callable, Args...>();
     }

@@ -40,6 +40,7 @@ void put_value(packer& to, const T& value, direction way) {
   if constexpr (std::is_same_v<T, bool>) {
     to.put(static_cast<unsigned char>(value));
   } else if constexpr (bitwise<T>) {
+    require_no_address<T>();
     if constexpr (sizeof(T) <= always_in_message) {
       to.put_bytes(std::addressof(value), sizeof(T));
     } else {

@@ -15,6 +15,9 @@ enum class verdict : std::uint8_t {
   pointer_parameter,
   view_parameter,
   immovable_parameter,
+  // Values, alone and nested in others.
+  address_in_value,
+  category_in_value,
   // Arguments that do not fit their parameter.
   mutable_span_needs_array,
   array_lvalue_needed,
@@ -54,6 +57,13 @@ consteval void require_ok() {
   static_assert(Verdict != immovable_parameter,
                 "shmpool: this parameter's type cannot be moved (or is abstract), so no worker can make one from a "
                 "message: take it by std::unique_ptr or take its parts");
+  static_assert(Verdict != address_in_value,
+                "shmpool: a value holds an address (the last type that is named here), which means nothing in another "
+                "process: hold std::string, std::vector or shmpool::array instead, or give the type that holds it a "
+                "serialize()");
+  static_assert(Verdict != category_in_value,
+                "shmpool: a value of plain bytes holds an error code, which points to its category: give the type that "
+                "holds it a serialize(), and the code travels by its category's name");
   static_assert(Verdict != mutable_span_needs_array,
                 "shmpool: a std::span<T> parameter is written by the task in shared memory: pass an array made with "
                 "pool.make_array<T>(), or take std::span<const T>");
