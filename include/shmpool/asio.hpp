@@ -47,6 +47,8 @@
 #include <boost/system/error_code.hpp>
 #include <boost/system/system_error.hpp>
 
+#include <shmpool/boost_system.hpp>
+
 namespace shmpool {
 namespace net = boost::asio;
 using net_error_code = boost::system::error_code;
@@ -95,9 +97,39 @@ using net_system_error = asio::system_error;
 
 #endif
 
+#include <shmpool/register_error_category.hpp>
+
+#include <system_error>
 #include <type_traits>
 
 namespace shmpool::detail {
+inline namespace SHMPOOL_ASIO_ABI {
+
+/// Asio's errors are what its users compare codes with, so they keep their categories when they come from a task.
+/// OpenSSL's is not among them, because naming it would need that library.
+struct asio_categories {
+  category_registration system{net::error::get_system_category()};
+  category_registration netdb{net::error::get_netdb_category()};
+  category_registration addrinfo{net::error::get_addrinfo_category()};
+  category_registration misc{net::error::get_misc_category()};
+#if defined(SHMPOOL_USE_BOOST_ASIO)
+  // A std::error_code made from one of Boost.Asio's has a category that stands for Boost's.
+  category_registration standard_netdb = view_of(net::error::get_netdb_category());
+  category_registration standard_addrinfo = view_of(net::error::get_addrinfo_category());
+  category_registration standard_misc = view_of(net::error::get_misc_category());
+
+  static category_registration view_of(const std::error_category& category) noexcept {
+    return category_registration(category, category_rank::view);
+  }
+#endif
+};
+
+// Every program that has a pool includes this file somewhere, so the categories are there before main, in the
+// application and in its workers. One per module, and hidden: each module has its own Asio, or shares it with others,
+// and takes its registrations along when it is unloaded.
+[[gnu::visibility("hidden")]] inline const asio_categories known_to_asio;
+
+}  // namespace SHMPOOL_ASIO_ABI
 
 /// The token that stands where none is named: the executor's own, and use_awaitable where it has none (any_io_executor has
 /// none before Asio 1.31), so that `co_await pool.submit(...)` works with every version.
