@@ -26,8 +26,9 @@ void register_error_category(const std::error_category& category) {
   static constinit std::mutex mutex;
   static detail::immortal<std::map<std::string, std::unique_ptr<detail::category_registration>>> chosen;
   auto registration = std::make_unique<detail::category_registration>(category, detail::category_rank::chosen);
+  const std::string name = category.name();  // of the user's making, so under no lock
   const std::lock_guard lock(mutex);
-  chosen.value[category.name()].swap(registration);  // the one that it replaces goes now that this one is there
+  chosen.value[name].swap(registration);  // the one that it replaces goes now that this one is there
 }
 
 namespace detail {
