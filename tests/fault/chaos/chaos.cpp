@@ -3,7 +3,7 @@
 // with 1, what it was, and the seed.
 //
 //   shmpool_chaos [--seed=N] [--kills=N] [--parent-kills=N] [--seconds=N] [--backend=epoll|io_uring]
-//                 [--backing=posix|memfd] [--group-signals]
+//                 [--backing=posix|memfd]
 //
 // A seed repeats the choices of a run, though not the moments at which the system does what was chosen.
 #include "fault/chaos/driver.hpp"
@@ -61,8 +61,6 @@ command_line read(int argc, char** argv) {
       result.storm = true;
     else if (name == "--idle")
       result.idle = true;
-    else if (name == "--group-signals")
-      result.drive.group_signals = result.weather.group_signals = true;
     else if (name == "--no-init")
       continue;  // main() looks for it before anything else
     else if (name == "--seed")

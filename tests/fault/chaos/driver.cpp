@@ -104,7 +104,6 @@ std::vector<std::string> driver::common_arguments(std::uint64_t seed) {
                                   std::string("--backing=") + (memory == backing::memfd   ? "memfd"
                                                                : memory == backing::posix ? "posix"
                                                                                           : "automatic")};
-  if (options_.group_signals) result.emplace_back("--group-signals");
   if (dice(5) == 0) result.emplace_back(no_init);
   return result;
 }

@@ -24,7 +24,6 @@ struct driver_options {
   std::uint64_t kills = 500;  ///< of workers, by signals and at fault points
   std::uint64_t parent_kills = 50;
   std::chrono::seconds at_most{0};  ///< 0: until the kills are done
-  bool group_signals = false;       ///< see killer::orders
   std::optional<backend> loop;      ///< either, at random, if none is named
   std::optional<backing> memory;
 };

@@ -84,7 +84,7 @@ void killer::work() {
     const auto deed = dice(10);
     if (deed < 2 && left_.stop) {
       stop_worker();
-    } else if (deed == 3 && left_.group_signals) {
+    } else if (deed == 3) {
       signal_group();
     } else if (deed == 2 && left_.server_kills != 0) {
       strike_server();

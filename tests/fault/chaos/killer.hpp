@@ -41,7 +41,6 @@ class killer {
     int kills = 5;              ///< workers to end by a signal
     int server_kills = 0;       ///< fork servers to end
     bool stop = true;           ///< stop and continue workers, too
-    bool group_signals = false; ///< send workers what a closing terminal sends to all processes, which they are to ignore
     unsigned pause_us = 8'000;  ///< most time between two deeds
   };
 

@@ -187,6 +187,23 @@ void workload::launch_make_many() {
   perhaps_cancel(op);
 }
 
+void workload::launch_leave_thread() {
+  const auto op = begin("leave_thread");
+  const std::uint64_t x = random_();
+  pool->submit(perhaps_again(*op), leave_thread, op->first, x,
+               handler(op, [x](std::uint64_t result) { return result == scramble(x); }));
+  perhaps_cancel(op);
+}
+
+void workload::launch_fork() {
+  const auto op = begin("fork");
+  const std::uint64_t seed = random_();
+  const std::size_t n = size();
+  pool->submit(perhaps_again(*op), fork_and_make, op->first, seed, n,
+               handler(op, [seed, n](const const_words& result) { return result.size() == n && holds(result, seed); }));
+  perhaps_cancel(op);
+}
+
 void workload::launch_keep() {
   const auto op = begin("keep");
   const std::uint64_t seed = random_();

@@ -137,7 +137,7 @@ class storm {
     const bool forever = options_.pools == 0;
     const auto most = forever ? std::chrono::milliseconds(dice(60)) : 2000ms;
     {
-      const killer strikes({.seed = random_(), .kills = options_.kills, .server_kills = options_.server_kills, .group_signals = options_.group_signals}, book,
+      const killer strikes({.seed = random_(), .kills = options_.kills, .server_kills = options_.server_kills}, book,
                            figures_);
       const bool by_faults = std::getenv("SHMPOOL_FAULT") != nullptr && !forever;
       co_await until([&] { return strikes.done() && (!by_faults || figures_.fault_budget <= 0); }, most);

@@ -14,7 +14,6 @@ struct storm_options {
   int kills = 4;       ///< of workers, in each pool
   int faults = 2;      ///< at fault points, in each pool, if the environment names any
   int server_kills = 0;
-  bool group_signals = false;  ///< see killer::orders
   backend loop = backend::automatic;
   backing memory = backing::posix;
 };

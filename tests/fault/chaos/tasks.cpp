@@ -4,6 +4,7 @@
 
 #include <shmpool/this_task.hpp>
 
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <bit>
@@ -14,6 +15,7 @@
 #include <exception>
 #include <stdexcept>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 namespace shmpool::chaos {
@@ -134,6 +136,34 @@ bool keep(run_id id, std::uint64_t seed, const_words values) {
   kept.emplace_back(seed, std::move(values));
   if (kept.size() > 3) kept.pop_front();
   return intact;
+}
+
+std::uint64_t leave_thread(run_id id, std::uint64_t x) {
+  enter(id);
+  std::thread([] {
+    std::deque<words> kept;
+    for (int i = 0; i != 3'000; ++i) {
+      auto made = make_array<std::uint64_t>(3'000);
+      made[static_cast<std::size_t>(i)] = ~std::uint64_t{0};
+      if (i % 32 == 0) kept.push_back(std::move(made));
+      if (kept.size() > 3) kept.pop_front();
+    }
+  }).detach();
+  return scramble(x);
+}
+
+const_words fork_and_make(run_id id, std::uint64_t seed, std::size_t size) {
+  enter(id);
+  auto result = make_array<std::uint64_t>(size);
+  const pid_t copy = ::fork();
+  if (copy < 0) return {};
+  if (copy == 0) return make_array<std::uint64_t>(size, shmpool::fill(seed));
+  fill_with(result, seed);
+  int status = 0;
+  while (::waitpid(copy, &status, 0) < 0) {
+  }
+  if (status != 255 << 8) return {};
+  return result;
 }
 
 int spin(run_id id, int microseconds) {

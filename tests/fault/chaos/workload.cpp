@@ -110,7 +110,8 @@ void workload::launch() {
       {&workload::launch_heed, 4},      {&workload::launch_endless, 2},
       {&workload::launch_report, 2},    {&workload::launch_refuse, 4},
       {&workload::launch_crash, 3},     {&workload::launch_burst, 1},
-      {&workload::launch_map, 4},
+      {&workload::launch_map, 4},       {&workload::launch_leave_thread, 2},
+      {&workload::launch_fork, 1},
   };
   unsigned all = 0;
   for (const choice& each : choices) all += each.weight;

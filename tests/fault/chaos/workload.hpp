@@ -113,6 +113,8 @@ class workload {
   void launch_digest_of();
   void launch_rearrange();
   void launch_make_many();
+  void launch_leave_thread();
+  void launch_fork();
   void launch_keep();
   void launch_spin();
   void launch_heed();
