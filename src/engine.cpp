@@ -149,7 +149,7 @@ pool_health health_of(sched::pool_health known) noexcept {
 
 std::chrono::steady_clock::time_point deadline_after(std::chrono::nanoseconds span) {
   if (span < span.zero()) throw std::invalid_argument("task_options::deadline must not be negative");
-  return span == span.zero() ? std::chrono::steady_clock::time_point::max() : sched::later(std::chrono::steady_clock::now(), span);
+  return span == span.zero() ? monotonic_clock::time_point::max() : sched::later(monotonic_clock::now(), span);
 }
 
 std::uint64_t next_cancel_key() noexcept {

@@ -19,7 +19,7 @@ class category final : public std::error_category {
       case errc::worker_lost:
         return "the worker process died while it had the task";
       case errc::deadline_exceeded:
-        return "the task ran longer than its timeout and was stopped";
+        return "the task ran longer than its timeout, or was not done by its deadline";
       case errc::queue_full:
         return "as much is pending as the pool's bounds allow; wait for some of it to complete";
       case errc::array_busy:

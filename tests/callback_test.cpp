@@ -108,6 +108,8 @@ template <class T>
 constexpr bool survives = std::is_trivially_copy_constructible_v<T> && std::is_trivially_destructible_v<T>;
 template <class... Args>
 constexpr bool survives<callback<void(Args...)>> = true;
+template <>
+constexpr bool survives<bound_function> = true;  // a key, which may be destroyed twice
 
 template <class Tuple>
 constexpr bool all_survive = false;
@@ -116,8 +118,8 @@ constexpr bool all_survive<std::tuple<Members&...>> = (survives<Members> && ...)
 
 // One that is added to the options has to be added here, and to be of such a type: docs/adr/0012-option-types.md.
 [[maybe_unused]] auto members_of(pool_options& all) {
-  auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v] = all;
-  return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v);
+  auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, a2] = all;
+  return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, a2);
 }
 [[maybe_unused]] auto members_of(task_options& all) {
   auto& [a, b, c, d, e, f] = all;

@@ -21,7 +21,7 @@ namespace shmpool {
 /// the exception that the task threw.
 enum class errc {
   worker_lost = 1,      ///< the worker died while it ran the task; thrown as worker_lost
-  deadline_exceeded,    ///< the task ran longer than task_options::timeout and was stopped
+  deadline_exceeded,    ///< the task ran longer than task_options::timeout, or was not done by its deadline
   queue_full,           ///< pool_options::max_pending or max_pending_bytes was reached
   array_busy,           ///< an array overlaps another of the call or of a task in flight, and one of the two is written
   shm_exhausted,        ///< an array cannot be had: no room, a limit of a process, a removed name; the text says which

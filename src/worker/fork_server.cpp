@@ -420,6 +420,7 @@ void shmpool::init(int, char** argv) {
   remember_program(argv);
   if (is_born_early()) {
     start_is_over();
+    forget_eager_binding();
     run_early_worker();
   }
   if (!start_note()) return;

@@ -229,7 +229,7 @@ void segment_table::close_task() noexcept {
   in_task_ = false;
 }
 
-void segment_table::end_task(std::vector<wire::segment_ref>& report) {
+std::vector<std::uint64_t> segment_table::end_task(std::vector<wire::segment_ref>& report) {
   std::lock_guard lock(mutex_);
   for (const std::uint64_t id : touched_) {
     entry& each = entries_.find(id)->second;
@@ -250,10 +250,6 @@ void segment_table::end_task(std::vector<wire::segment_ref>& report) {
     else each.leased = false;
   }
   touched_.clear();
-}
-
-std::vector<std::uint64_t> segment_table::take_released() {
-  std::lock_guard lock(mutex_);
   return std::exchange(released_, {});
 }
 

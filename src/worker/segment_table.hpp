@@ -83,10 +83,9 @@ class segment_table final : public detail::segment_source {
 
   /// The task is over: from here no thread gets memory of it, so that its result can be given up without being taken for free.
   void close_task() noexcept;
-  /// And its values are destroyed: leases lapse. Appends a reference for each segment that the worker created or still holds.
-  void end_task(std::vector<wire::segment_ref>& report);
-  /// Kept segments that were released since the last call.
-  std::vector<std::uint64_t> take_released();
+  /// And its values are destroyed: leases lapse. Appends a reference for each segment that the worker created or still holds, and
+  /// returns the kept ones that were released since the last call: what a thread drops from here on is told by the next.
+  std::vector<std::uint64_t> end_task(std::vector<wire::segment_ref>& report);
 
  private:
   friend class worker_segment;

@@ -327,11 +327,10 @@ class worker final : lease_source, progress_sink {
       refs.push_back(ref);
     }
     results.clear();  // before the account, after close_task(): these handles are the parent's from here
-    memory_.end_task(refs);
-    SHMPOOL_FAULT_POINT("worker.accounted");
-    // Before the reply: a segment that was dropped and kept anew is kept. But what the reply gives back is the worker's
+    // Told before the reply: a segment that was dropped and kept anew is kept. But what the reply gives back is the worker's
     // until then. Asked before the lock is taken: who asks for memory holds the table's while it takes this one.
-    std::vector<std::uint64_t> before = memory_.take_released(), after;
+    std::vector<std::uint64_t> before = memory_.end_task(refs), after;
+    SHMPOOL_FAULT_POINT("worker.accounted");
     const std::lock_guard lock(replies_mutex_);
     std::erase_if(before, [&](std::uint64_t id) {
       const bool returned = std::any_of(refs.begin(), refs.end(), [id](const wire::segment_ref& each) {

@@ -27,6 +27,7 @@ class granting_parent final : public lease_source {
     wire::segment_ref ref = segment(++last);
     return {ref, memory()};
   }
+  unique_fd open(std::uint64_t) override { return memory(); }
   static wire::segment_ref segment(std::uint64_t id) {
     wire::segment_ref ref;
     ref.id = id;
@@ -52,14 +53,16 @@ class segment_table_test : public ::testing::Test {
     table.add_lease(ref);
   }
   shm_handle allocate() { return table.allocate(size, 64); }
+  /// What the worker says it has; what it says it has no more is in `released`.
   std::vector<wire::segment_ref> end_task() {
     std::vector<wire::segment_ref> report;
-    table.end_task(report);
+    released = table.end_task(report);
     return report;
   }
 
   granting_parent parent;
   segment_table table{parent};
+  std::vector<std::uint64_t> released;
 };
 
 // What a task returns is given up before its end is reported. A thread that an earlier task had left running got that
@@ -93,9 +96,24 @@ TEST_F(segment_table_test, what_a_thread_still_holds_is_kept_until_it_drops_it) 
   const auto report = end_task();
   ASSERT_EQ(report.size(), 1U);
   EXPECT_EQ(report[0].flags, wire::flag_kept);
-  EXPECT_TRUE(table.take_released().empty());
+  EXPECT_TRUE(released.empty());
   std::thread([&] { held.reset(); }).join();
-  EXPECT_EQ(table.take_released(), std::vector<std::uint64_t>{1});
+  table.begin_task();
+  table.close_task();
+  end_task();
+  EXPECT_EQ(released, std::vector<std::uint64_t>{1});
+}
+
+// What a thread dropped after the account that says that it is kept was told before that account: the parent then kept it for
+// as long as the worker lived.
+TEST_F(segment_table_test, what_is_dropped_after_the_account_is_told_with_the_next) {
+  table.begin_task();
+  lease(1);
+  shm_handle held = allocate();
+  table.close_task();
+  ASSERT_EQ(end_task().size(), 1U);
+  held.reset();
+  EXPECT_TRUE(released.empty());
 }
 
 // A thread that had dropped the last handle, and had not got as far as to say so, then looked at a segment that was
