@@ -111,7 +111,7 @@ void pool_engine::assign(link& to, task& what, clock::time_point now) {
 /// There is no memory to hand a task over. What was queued for it until then does the worker no harm, and the next task finds
 /// it known or is told again.
 void pool_engine::lacks_memory(link& at, task& what, clock::time_point now) {
-  if (!scheduler_->replied(at.id, what.id, std::chrono::nanoseconds::zero(), now)) return;
+  if (!scheduler_->not_sent(at.id, what.id, now)) return;
   operation& op = *what.op;
   op.result.error = no_memory_;
   ++failures_.shm_exhausted;
@@ -209,7 +209,11 @@ void pool_engine::finish(task& what) {
 void pool_engine::fail(task& what, const sched::action& how) {
   const sched::failure why = how.why;
   operation& op = *what.op;
-  note_failure(op.result, how);
+  try {
+    note_failure(op.result, how);
+  } catch (const std::bad_alloc&) {
+    op.result.error = no_memory_;  // the scheduler has forgotten the task: it must end here
+  }
   if (what.on && what.on->state != link::stage::gone) {
     auto& abandoned = what.on->abandoned;
     std::move(what.leases.begin(), what.leases.end(), std::back_inserter(abandoned));

@@ -177,7 +177,11 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
       const auto fraction = std::bit_cast<double>(in.header.value);
       // Of a task that has ended meanwhile, or a number that is none: nothing to tell.
       if (which && which->op->on_progress && fraction >= 0 && fraction <= 1) {
-        notices_.emplace_back(which->op->on_progress, fraction);
+        try {
+          notices_.emplace_back(which->op->on_progress, fraction);
+        } catch (const std::bad_alloc&) {
+          // The next report is as good.
+        }
       }
       return true;
     }

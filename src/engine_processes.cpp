@@ -271,7 +271,12 @@ void pool_engine::account(const link& which) {
     case worker_exit::reason::retired:
     case worker_exit::reason::idle: ++workers_retired_; break;
   }
-  if (options_.on_worker_exit) notices_.emplace_back(options_.on_worker_exit, how);
+  if (!options_.on_worker_exit) return;
+  try {
+    notices_.emplace_back(options_.on_worker_exit, how);
+  } catch (const std::bad_alloc&) {
+    // Nobody hears of it, but the worker is accounted for.
+  }
 }
 
 /// A worker begins a task as soon as it has it and is done with the one before. One that has its tasks and begins none is
@@ -297,14 +302,18 @@ void pool_engine::check_unstarted(clock::time_point now) {
 }
 
 void pool_engine::note_death(const link& which, const std::vector<sched::task_id>& started, clock::time_point now) {
-  if (which.why_it_left != worker_exit::reason::died || !which.violation.empty()) return;
-  if (started.size() == 1) {  // with several it is not certain which one it was
+  if (started.size() == 1 && which.why_it_left == worker_exit::reason::died && !which.died_by_pool()) {
+    // With several it is not certain which one it was.
     const auto* culprit = static_cast<const task*>(scheduler_->assigned_context(which.id, started.front()));
     if (culprit && culprit->attachments.empty()) killers_.killed(culprit->function, culprit->arguments, now);
   }
-  if (!started.empty() || which.results != 0 || which.unfit) return;
+  if (which.was_asked_to_leave() || !started.empty() || which.results != 0 || which.unfit) return;
   last_problem_ = {};
-  if (!which.wait_status) {
+  if (!which.violation.empty()) {
+    last_death_ = which.violation;
+  } else if (which.killed_because) {
+    last_death_ = std::string("killed by the pool: ") + which.killed_because;
+  } else if (!which.wait_status) {
     last_death_ = "nobody could learn how it ended";
   } else if (WIFSIGNALED(*which.wait_status)) {
     last_death_ = "killed by signal " + std::to_string(WTERMSIG(*which.wait_status));
@@ -315,19 +324,27 @@ void pool_engine::note_death(const link& which, const std::vector<sched::task_id
 }
 
 void pool_engine::exited(link& which, clock::time_point now) {
-  if (which.violation.empty()) {
-    which.collect_last_words();
-    if (read_frames(which, now) && which.replies.take_from_ring()) read_frames(which, now);
+  try {
+    if (which.violation.empty()) {
+      which.collect_last_words();
+      if (read_frames(which, now) && which.replies.take_from_ring()) read_frames(which, now);
+    }
+  } catch (const std::bad_alloc&) {
+    // What it said last is lost, and the task that it said it of with the worker.
   }
   const auto started = strip(which);
-  note_death(which, started, now);
+  try {
+    note_death(which, started, now);
+  } catch (const std::bad_alloc&) {
+    last_death_.clear();
+  }
   which.state = link::stage::gone;
   account(which);
   // First, as the end of the last worker may be that of the pool, which clears what nobody holds.
   which.kept.clear();
   which.initializer_leases.clear();
   which.abandoned.clear();
-  scheduler_->worker_exited(which.id, started, now);
+  scheduler_->worker_exited(which.id, started, now, which.died_by_pool());
   run_actions(now);
   queue_->cancel(which.exit_watch);
   queue_->cancel(which.send);

@@ -6,7 +6,7 @@
 
 namespace shmpool::sched {
 
-std::uint32_t scheduler::impl::blame(index_type worker, std::span<const task_id> started, time_point now) {
+std::uint32_t scheduler::impl::blame(index_type worker, std::span<const task_id> started, bool by_pool, time_point now) {
   ++deaths_;
   worker_record& dead = workers_[worker];
   index_type running = no_index;
@@ -16,6 +16,7 @@ std::uint32_t scheduler::impl::blame(index_type worker, std::span<const task_id>
   }
   if (running != no_index) {
     crashes_.served(dead.id);
+    if (by_pool) return 0;
     const std::uint32_t kind = tasks_[running].kind;
     const bool was_risky = kinds_.risky(kind);
     const bool quarantined = kinds_.killed(kind, now);

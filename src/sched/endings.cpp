@@ -117,7 +117,7 @@ void scheduler::impl::kill_all() {
   }
 }
 
-void scheduler::impl::bury(index_type worker, std::span<const task_id> started) {
+void scheduler::impl::bury(index_type worker, std::span<const task_id> started, time_point now) {
   const worker_id id = workers_[worker].id;
   workers_.set_state(worker, worker_state::killed);  // so that nothing below gives it more
   while (!workers_[worker].tasks.empty()) {
@@ -134,6 +134,8 @@ void scheduler::impl::bury(index_type worker, std::span<const task_id> started) 
       complete(task, failure::worker_lost, id, false);
     } else if (record.stop_requested) {
       complete(task, failure::cancelled);  // it would be queued again, and to cancel a queued task is to remove it
+    } else if (record.deadline <= now) {
+      complete(task, failure::deadline_exceeded);
     } else {
       enqueue(task);
     }

@@ -113,7 +113,7 @@ void scheduler::worker_start_failed(worker_id worker, time_point now) {
   if (index == no_index) return;
   self.prepare();
   const bool was_wanted = self.workers_[index].working();
-  self.bury(index, {});
+  self.bury(index, {}, now);
   if (was_wanted) {
     bool others = false;
     for (index_type other = 0; other < self.workers_.slots(); ++other) {
@@ -145,15 +145,27 @@ bool scheduler::replied(worker_id worker, task_id task, duration run, time_point
   return true;
 }
 
-void scheduler::worker_exited(worker_id worker, std::span<const task_id> started, time_point now) {
+bool scheduler::not_sent(worker_id worker, task_id task, time_point now) {
+  impl& self = *impl_;
+  const index_type index = self.find_sent(worker, task);
+  if (index == no_index) return false;
+  self.prepare();
+  self.workers_.count_task(self.tasks_[index].worker, false);
+  self.detach(index);
+  self.forget(index);
+  self.settle(now);
+  return true;
+}
+
+void scheduler::worker_exited(worker_id worker, std::span<const task_id> started, time_point now, bool by_pool) {
   impl& self = *impl_;
   const index_type index = self.workers_.find(worker);
   if (index == no_index) return;
   self.prepare();
   const worker_state state = self.workers_[index].state;
   const bool asked = state == worker_state::retiring || state == worker_state::killed;
-  const std::uint32_t quarantined = asked ? 0 : self.blame(index, started, now);
-  self.bury(index, started);
+  const std::uint32_t quarantined = asked ? 0 : self.blame(index, started, by_pool, now);
+  self.bury(index, started, now);
   if (quarantined != 0) self.turn_away(quarantined);
   self.settle(now);
 }

@@ -182,12 +182,15 @@ class scheduler {
   /// protocol, or stop() or break_pool() has ended the task; nothing changed. A result that arrives after request_stop
   /// or kill_worker counts as a result.
   bool replied(worker_id worker, task_id task, duration run, time_point now);
+  /// What was assigned could not be sent: the engine completes the task itself, and nothing is learnt from it. False as above.
+  bool not_sent(worker_id worker, task_id task, time_point now);
   /// The worker is dead and everything it sent has been processed. `started`: the task that it was running, if any; more
   /// than one if it took finished results with it (its stream was given up, say).
   /// Started tasks are lost (or tried again, if attempts are left); those it had not started go back to the head of the
   /// queue, in order. With an end for its lateness or a terminal cancellation under way, the started task completes with that
   /// instead of worker_lost. A task that was asked to stop is not tried again: it completes as cancelled.
-  void worker_exited(worker_id worker, std::span<const task_id> started, time_point now);
+  /// `by_pool`: it was not the task's doing, so that the death is not held against it.
+  void worker_exited(worker_id worker, std::span<const task_id> started, time_point now, bool by_pool = false);
   /// The same with one task, or 0.
   void worker_exited(worker_id worker, task_id started, time_point now) {
     worker_exited(worker, std::span(&started, started != 0 ? 1U : 0U), now);

@@ -123,7 +123,7 @@ struct scheduler::impl {
 
   /// A worker that nobody had asked to end, and that had `started` these, is dead and not buried yet: notes what that says of
   /// its tasks or of the pool. Returns the kind of tasks that is quarantined for it, or 0.
-  std::uint32_t blame(index_type worker, std::span<const task_id> started, time_point now);
+  std::uint32_t blame(index_type worker, std::span<const task_id> started, bool by_pool, time_point now);
   /// The worker ends before it had a task; `certain`: it says that it could not do otherwise. If that was the last hope, all
   /// others go, too, and what waits is turned away.
   void lose(index_type worker, bool certain, time_point now);
@@ -156,7 +156,7 @@ struct scheduler::impl {
   void kill(index_type worker);
   void kill_all();
   /// The worker is gone. What it had `started` is lost, or tried again; the others are queued, or end as was asked.
-  void bury(index_type worker, std::span<const task_id> started);
+  void bury(index_type worker, std::span<const task_id> started, time_point now);
   /// Emits `complete` and forgets the task, which must be in no list.
   void complete(index_type task, failure why, worker_id lost_with = 0, bool begun = true);
   /// Ends a task that was not started and never will be, or one that was admitted; or, where all end, any.

@@ -32,6 +32,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -65,8 +66,8 @@ std::pair<unique_fd, unique_fd> seqpacket_pair(int flags) {
 /// The environment of an executed server: that of this process, and what the server is told.
 class server_environment {
  public:
-  server_environment(pid_t parent, server_mode mode, bool bind_eagerly)
-      : start_(start_variable(parent, mode)), binding_(std::string(bind_eagerly_name) + "=" + std::string(bind_eagerly_value)) {
+  server_environment(pid_t parent, server_mode mode, int socket, bool bind_eagerly)
+      : start_(start_variable(parent, mode, socket)), binding_(std::string(bind_eagerly_name) + "=" + std::string(bind_eagerly_value)) {
     for (char** each = environ; each && *each; ++each) variables_.push_back(*each);
     variables_.push_back(start_.data());
     if (bind_eagerly && !std::getenv(bind_eagerly_name)) variables_.push_back(binding_.data());
@@ -81,10 +82,12 @@ class server_environment {
   std::vector<char*> variables_;
 };
 
-/// In the server: what it executes itself, or its workers do, is not meant.
-void forget_eager_binding() {
+/// In the server: what it executes itself, or its workers do, is not meant. True if it was bound so.
+bool forget_eager_binding() {
   const char* const value = std::getenv(bind_eagerly_name);
-  if (value && value == bind_eagerly_value) ::unsetenv(bind_eagerly_name);
+  if (!value || value != bind_eagerly_value) return false;
+  ::unsetenv(bind_eagerly_name);
+  return true;
 }
 
 std::string several_threads(unsigned count) {
@@ -124,6 +127,10 @@ class fork_server {
   unique_fd connect(std::uint64_t pool_id, const surroundings& with, server_start how) {
     leave_if_not_a_server_yet();
     std::lock_guard lock(mutex_);
+    if (!privileges::now().within(with.made_with())) {
+      throw std::system_error(errc::fork_server, "the process has privileges now that it did not have when the pool was made, and "
+                                                 "that workers of the pool must not get");
+    }
     auto [ours, theirs] = seqpacket_pair(SOCK_NONBLOCK);
     leave_to_former_pools();
     bool new_here = !root_;
@@ -170,7 +177,9 @@ class fork_server {
 
   /// At the end of the process.
   void end() noexcept {
-    if (owner_ != ::getpid()) return;
+    // Another thread may be starting one; it sees that its parent has gone.
+    const std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock || owner_ != ::getpid()) return;
     // A server ends when it sees this. Closing alone would not tell it while a child that the application has forked
     // holds a copy.
     if (root_) ::shutdown(root_.get(), SHUT_RDWR);
@@ -181,14 +190,36 @@ class fork_server {
       pid_ = each.pid;
       reap(1000);
     }
+    former_.clear();
   }
 
  private:
-  /// The server that is there was started with other privileges: it serves the pools that it has, and new ones get another.
+  /// If the server that is there was started with other privileges, it serves the pools that it has, and new ones get another:
+  /// one of before that had those of now, if it is alive.
   void leave_to_former_pools() {
-    if (!root_ || privileges::now() == started_with_) return;
+    privileges now = privileges::now();
+    if (!root_ || now == started_with_) return;
     former_.reserve(former_.size() + 1);
-    former_.push_back({std::move(root_), std::exchange(pid_, 0)});
+    former_.push_back({std::move(root_), std::exchange(pid_, 0), std::move(started_with_), std::move(environment_)});
+    for (std::size_t i = 0; i != former_.size();) {
+      former& each = former_[i];
+      pollfd hung_up{each.root.get(), 0, 0};
+      const bool dead = ::poll(&hung_up, 1, 0) == 1;
+      if (!dead && each.with != now) {
+        ++i;
+        continue;
+      }
+      root_ = std::move(each.root);
+      pid_ = each.pid;
+      if (dead) {
+        reap(1000);
+      } else {
+        started_with_ = std::move(each.with);
+        environment_ = std::move(each.environment);
+      }
+      former_.erase(former_.begin() + static_cast<std::ptrdiff_t>(i));
+      if (root_) return;
+    }
   }
 
   bool took_too_long() const noexcept {
@@ -252,7 +283,13 @@ class fork_server {
     if (gives_privileges(file) || started_with_.grow_by_executing()) {
       // What executing gives is not given to who has said so, for good; so a thread says it, of which only that is left. Its
       // own choice: programs that tasks start do not get their privileges either.
-      std::thread([&] { error = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? spawn() : errno; }).join();
+      std::thread([&] {
+        try {
+          error = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? spawn() : errno;
+        } catch (const std::bad_alloc&) {
+          error = ENOMEM;
+        }
+      }).join();
     } else {
       error = spawn();
     }
@@ -264,7 +301,8 @@ class fork_server {
   }
 
   int spawn_server(const std::string& file, int socket) {
-    server_environment environment(::getpid(), server_mode::at_init, bind_eagerly_);
+    constexpr int server_socket = 3;
+    server_environment environment(::getpid(), server_mode::at_init, server_socket, bind_eagerly_);
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
     ::posix_spawn_file_actions_init(&actions);
@@ -310,7 +348,7 @@ class fork_server {
     const wire::open_pool_message message{pool_id, with.describe(environment_, owned)};
     std::vector<int> descriptors{channel};
     for (const unique_fd& each : owned) descriptors.push_back(each.get());
-    const ssize_t sent = wire::send_with_fds(root_.get(), std::as_bytes(std::span(&message, 1)), descriptors, 0);
+    const ssize_t sent = wire::send_with_fds(root_.get(), std::as_bytes(std::span(&message, 1)), descriptors, MSG_DONTWAIT);
     return sent < 0 ? static_cast<int>(-sent) : 0;
   }
 
@@ -337,6 +375,8 @@ class fork_server {
   struct former {
     unique_fd root;
     pid_t pid;
+    privileges with;
+    std::string environment;
   };
 
   std::mutex mutex_;
@@ -401,11 +441,13 @@ unique_fd connect_pool(std::uint64_t pool_id, const surroundings& with, server_s
   return this_process().connect(pool_id, with, how);
 }
 
-void execute_early(const server_start_note& note) noexcept {
+void execute_early(const server_start_note& note, bool bind_eagerly) noexcept {
   try {
     const std::string file = find_program_file();
-    server_environment environment(note.parent, server_mode::early, true);
-    if (::dup2(note.socket, server_socket) == server_socket && close_descriptors_except({server_socket}) == 0) {
+    server_environment environment(note.parent, server_mode::early, note.socket, bind_eagerly);
+    // Its threads go on until then, so that nothing is closed or moved under them.
+    constexpr unsigned close_on_exec = 4;  // CLOSE_RANGE_CLOEXEC
+    if (::syscall(SYS_close_range, 3, ~0U, close_on_exec) == 0 && ::fcntl(note.socket, F_SETFD, 0) == 0) {
       ::execve(file.c_str(), start_arguments().data(), environment.variables());
     }
   } catch (...) {
@@ -421,13 +463,15 @@ void shmpool::init(int, char** argv) {
   if (is_born_early()) {
     start_is_over();
     forget_eager_binding();
+    wipe_arguments();
     run_early_worker();
   }
   if (!start_note()) return;
   const server_start_note note = *std::exchange(start_note(), std::nullopt);
   start_is_over();
-  forget_eager_binding();
+  const bool bound_eagerly = forget_eager_binding();
   // Its workers would wait for the locks of threads that they do not have.
-  if (process_status().threads() > 1 && !start_arguments().empty()) execute_early(note);
+  if (process_status().threads() > 1 && !start_arguments().empty()) execute_early(note, bound_eagerly);
+  wipe_arguments();
   run_fork_server(unique_fd(note.socket), note.parent, server_start_kind::executed);
 }

@@ -37,6 +37,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -159,15 +160,14 @@ class server {
 
   /// And what they have started.
   void end_workers() {
-    for (const child& each : children_) ::kill(each.pid, SIGKILL);
-    while (!children_.empty()) {
-      const child last = children_.back();
-      siginfo_t info{};
-      while (::waitid(P_PID, static_cast<id_t>(last.pid), &info, WEXITED | WNOWAIT) != 0 && errno == EINTR) {
-      }
-      if (!last.leave_descendants) descendants_.end_session(last.pid);
-      ::waitpid(last.pid, nullptr, 0);
-      children_.pop_back();
+    for (const child& each : children_) {
+      ::kill(each.pid, SIGKILL);
+      if (!each.leave_descendants) descendants_.end_session(each.pid);  // it is not reaped yet, dead or not
+    }
+    // One that somebody traces, or that waits for a disk, must not keep the server from the names.
+    for (int pauses = 0; !children_.empty() && pauses != 1000; ++pauses) {
+      std::erase_if(children_, [](const child& each) { return ::waitpid(each.pid, nullptr, WNOHANG) != 0; });
+      if (!children_.empty()) ::usleep(1000);
     }
     // Where a pool wants its daemons left, one cannot tell them from what others have started.
     if (leaves_descendants_) descendants_.look([](pid_t) { return false; });
@@ -187,11 +187,16 @@ class server {
       return;
     }
     if (received != sizeof message || fds.empty()) return;
-    received_surroundings with(message.with, fds, 1);
-    // Those of the thread that started the server need not be the process's.
-    if (CPU_COUNT(&with.cpus()) != 0) ::sched_setaffinity(0, sizeof(cpu_set_t), &with.cpus());
-    pools_.push_back(
-        std::make_unique<pool>(pool{message.pool_id, move_out_of_the_way(std::move(fds.front())), std::move(with), {}}));
+    try {
+      received_surroundings with(message.with, fds, 1);
+      // Those of the thread that started the server need not be the process's.
+      if (CPU_COUNT(&with.cpus()) != 0) ::sched_setaffinity(0, sizeof(cpu_set_t), &with.cpus());
+      unique_fd channel = move_out_of_the_way(std::move(fds.front()));
+      if (!channel) return;
+      pools_.push_back(std::make_unique<pool>(pool{message.pool_id, std::move(channel), std::move(with), {}}));
+    } catch (const std::system_error&) {
+      return;  // the pool sees its socket closed
+    }
     pool_ids_.push_back(message.pool_id);
   }
 
@@ -232,6 +237,7 @@ class server {
     SHMPOOL_FAULT_POINT("server.asked");
     socket = move_out_of_the_way(std::move(socket));
     control = move_out_of_the_way(std::move(control));
+    if (!socket || !control) return report_failure(owner, message.head.worker, EMFILE, wire::failed_call::receive_descriptors);
     oom_score_.raise();
     const pid_t pid = ::fork();
     const int failure_of_fork = errno;
@@ -253,7 +259,7 @@ class server {
     answer.type = wire::server_message_type::spawned;
     answer.worker = message.head.worker;
     answer.pid = pid;
-    unique_fd process(pidfd_open(pid));
+    unique_fd process = move_out_of_the_way(unique_fd(pidfd_open(pid)));
     if (!process) {
       // Without it the parent could not stop the worker. Its end is reported when it is reaped, but as a failed start.
       const int error = errno;
@@ -363,9 +369,11 @@ std::optional<early_worker>& born_early() noexcept {
 server make_server(unique_fd root, pid_t parent, bool early) {
   ::prctl(PR_SET_NAME, "shmpool-server");
   ::setsid();  // what is meant for the application's process group is not for the server, which has to clean up after it
-  // What constructors have printed, where this is the program executed again. Each worker would print it.
-  std::fflush(nullptr);
-  flush_standard_streams();
+  if (!early) {  // or else there are no C++ streams yet
+    // What constructors have printed, where this is the program executed again. Each worker would print it.
+    std::fflush(nullptr);
+    flush_standard_streams();
+  }
   occupy_standard_streams();
   reset_signals();
   ignore_group_signals();

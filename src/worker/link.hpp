@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <csignal>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -88,6 +89,11 @@ class link {
   worker_exit::reason why_it_left = worker_exit::reason::died;
   bool was_asked_to_leave() const noexcept {
     return why_it_left == worker_exit::reason::retired || why_it_left == worker_exit::reason::idle;
+  }
+  /// It was the pool's doing, or that of the fork server's end: its death says nothing of its task.
+  bool died_by_pool() const noexcept {
+    const bool by_kill = !wait_status || (WIFSIGNALED(*wait_status) && WTERMSIG(*wait_status) == SIGKILL);
+    return by_kill && (killed_because != nullptr || server_gone);
   }
   std::uint64_t results = 0;  ///< tasks whose result it has sent
   bool exit_known() const noexcept { return wait_status.has_value() || (process_ended && !status_due); }

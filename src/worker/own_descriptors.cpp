@@ -25,13 +25,24 @@ int soft_limit() noexcept {
   return static_cast<int>(std::min<rlim_t>(limit.rlim_cur, 1 << 20));
 }
 
-int first_own = 0;  // 0: not settled yet
-bool all_moved = true;
+int first_own = 0;  // 0: what is the server's cannot be told from what is the program's
+int highest_own = 0;
+
+/// Which is not in /proc/self/fd where that cannot be read.
+bool is_open(int number) noexcept {
+  return ::fcntl(number, F_GETFD) >= 0;
+}
 
 int highest_except(int own) noexcept {
   int highest = STDERR_FILENO;
   const std::unique_ptr<DIR, int (*)(DIR*)> open(::opendir("/proc/self/fd"), ::closedir);
-  while (const dirent* each = open ? ::readdir(open.get()) : nullptr) {
+  if (!open) {
+    for (int number = std::min(soft_limit(), 4096) - 1; number > highest; --number) {
+      if (number != own && is_open(number)) return number;
+    }
+    return highest;
+  }
+  while (const dirent* each = ::readdir(open.get())) {
     const int number = std::atoi(each->d_name);  // 0 for the names that are none
     if (number != own && number != ::dirfd(open.get())) highest = std::max(highest, number);
   }
@@ -44,33 +55,42 @@ int close_range(unsigned first, unsigned last) noexcept {
   // A sandbox may not know the call. One by one, then, which takes a while where the limit is high.
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return errno;
-  for (auto fd = rlim_t{first}; fd <= last && fd < std::min<rlim_t>(limit.rlim_cur, 1U << 20); ++fd) ::close(static_cast<int>(fd));
+  // The limit may have been lowered since.
+  const auto end = std::max<rlim_t>(std::min<rlim_t>(limit.rlim_cur, 1U << 20), static_cast<rlim_t>(highest_own) + 1);
+  for (auto fd = rlim_t{first}; fd <= last && fd < end; ++fd) ::close(static_cast<int>(fd));
   return 0;
 }
 
 }  // namespace
 
-unique_fd move_out_of_the_way(unique_fd descriptor) noexcept {
-  if (!descriptor) return descriptor;
-  const int from = first_own != 0 ? first_own : std::min(2 * room, soft_limit() / 2);
-  if (descriptor.get() >= from) return descriptor;
-  unique_fd moved(::fcntl(descriptor.get(), F_DUPFD_CLOEXEC, from));
+unique_fd move_up(unique_fd descriptor) noexcept {
+  unique_fd moved(::fcntl(descriptor.get(), F_DUPFD_CLOEXEC, std::min(2 * room, soft_limit() / 2)));
   if (moved) return moved;
-  all_moved = false;
   ::fcntl(descriptor.get(), F_SETFD, FD_CLOEXEC);
+  return descriptor;
+}
+
+unique_fd move_out_of_the_way(unique_fd descriptor) noexcept {
+  if (!descriptor || first_own == 0) return descriptor;
+  if (descriptor.get() < first_own) descriptor = unique_fd(::fcntl(descriptor.get(), F_DUPFD_CLOEXEC, first_own));
+  highest_own = std::max(highest_own, descriptor.get());
   return descriptor;
 }
 
 void settle_own_descriptors(unique_fd& own) noexcept {
   const int programs = highest_except(own.get()) + 1;
-  first_own = std::max(3, std::min(programs + room, (programs + soft_limit()) / 2));
-  all_moved = true;
-  if (own.get() >= first_own) return;
-  own = move_out_of_the_way(std::move(own));
+  const int from = std::max(3, std::min(programs + room, (programs + soft_limit()) / 2));
+  if (own.get() < from) {
+    unique_fd moved(::fcntl(own.get(), F_DUPFD_CLOEXEC, from));
+    if (!moved) return;  // then workers get none of the program's
+    own = std::move(moved);
+  }
+  first_own = from;
+  highest_own = own.get();
 }
 
 int close_own_descriptors_except(std::initializer_list<int> keep) noexcept {
-  return close_descriptors_except(keep, all_moved && first_own != 0 ? static_cast<unsigned>(first_own) : 3);
+  return close_descriptors_except(keep, first_own != 0 ? static_cast<unsigned>(first_own) : 3);
 }
 
 int close_descriptors_except(std::initializer_list<int> keep, unsigned first) noexcept {

@@ -10,8 +10,12 @@
 
 namespace shmpool::worker {
 
-/// To a number above those of the program, close-on-exec. What cannot be moved stays where it is.
+/// To a number above those of the program, close-on-exec. Closed, and none, if there is no such number: what stayed where it is
+/// would reach workers.
 unique_fd move_out_of_the_way(unique_fd descriptor) noexcept;
+
+/// Before settle_own_descriptors(): to a high number, or else it stays.
+unique_fd move_up(unique_fd descriptor) noexcept;
 
 /// From here all descriptors above those that are open now, but for `own`, are the server's; moves that there.
 void settle_own_descriptors(unique_fd& own) noexcept;

@@ -12,6 +12,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <array>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
@@ -28,6 +29,7 @@ struct noted {
   bool server_image = false;
   std::vector<std::string> argument_texts;
   std::vector<char*> arguments;
+  char** kernel_arguments = nullptr;
   cpu_set_t cpus{};
 };
 
@@ -36,17 +38,18 @@ noted& notes() noexcept {
   return instance.value;
 }
 
-/// "<parent> <mode>"
-std::optional<server_start_note> parse(std::string_view text) noexcept {
-  server_start_note note;
-  unsigned mode = 0;
-  const char* const end = text.data() + text.size();
-  const auto parent = std::from_chars(text.data(), end, note.parent);
-  if (parent.ec != std::errc{} || parent.ptr == end || *parent.ptr != ' ') return std::nullopt;
-  const auto rest = std::from_chars(parent.ptr + 1, end, mode);
-  if (rest.ec != std::errc{} || rest.ptr != end || mode > static_cast<unsigned>(server_mode::early)) return std::nullopt;
-  note.mode = static_cast<server_mode>(mode);
-  return note;
+/// "<parent> <mode> <socket> <whether it may be looked into>"
+std::optional<std::array<int, 4>> parse(std::string_view text) noexcept {
+  std::array<int, 4> numbers{};
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  for (int& each : numbers) {
+    const auto [next, error] = std::from_chars(at, end, each);
+    if (error != std::errc{} || (next != end && *next != ' ')) return std::nullopt;
+    at = next == end ? end : next + 1;
+  }
+  if (at != end || numbers[1] < 0 || numbers[1] > static_cast<int>(server_mode::early)) return std::nullopt;
+  return numbers;
 }
 
 /// Whoever starts a set-user-ID program could give it the variable, and would have workers with its privileges.
@@ -62,25 +65,35 @@ bool may_have_gained_privileges() noexcept {
   for (int i = 0; i < argc; ++i) here.argument_texts.emplace_back(argv[i]);
   for (std::string& each : here.argument_texts) here.arguments.push_back(each.data());
   here.arguments.push_back(nullptr);
+  here.kernel_arguments = argv;
 #endif
   const char* const value = std::getenv(variable_name.data());
   if (!value) return;
-  here.server = parse(value);
+  const auto told = parse(value);
   here.server_image = true;
   ::unsetenv(variable_name.data());
-  if (!here.server || may_have_gained_privileges()) ::_exit(refused_privileges);
+  if (!told || may_have_gained_privileges()) ::_exit(refused_privileges);
+  if ((*told)[3] == 0) ::prctl(PR_SET_DUMPABLE, 0);
   limit_start();
 #if !SHMPOOL_HAS_SPAWN_CLOSEFROM
-  close_descriptors_except({server_socket});
+  close_descriptors_except({(*told)[2]});
 #endif
-  here.server->socket = move_out_of_the_way(unique_fd(server_socket)).release();
+  here.server = server_start_note{(*told)[0], static_cast<server_mode>((*told)[1]), move_up(unique_fd((*told)[2])).release()};
   if (here.server->mode == server_mode::early) become_server_early();
 }
 
 }  // namespace
 
-std::string start_variable(pid_t parent, server_mode mode) {
-  return std::string(variable_name) + "=" + std::to_string(parent) + " " + std::to_string(static_cast<unsigned>(mode));
+std::string start_variable(pid_t parent, server_mode mode, int socket) {
+  return std::string(variable_name) + "=" + std::to_string(parent) + " " + std::to_string(static_cast<int>(mode)) + " " +
+         std::to_string(socket) + " " + std::to_string(::prctl(PR_GET_DUMPABLE) == 1 ? 1 : 0);
+}
+
+void wipe_arguments() noexcept {
+  const noted& here = notes();
+  for (std::size_t i = 1; i < here.argument_texts.size(); ++i) {
+    std::memset(here.kernel_arguments[i], 0, here.argument_texts[i].size());
+  }
 }
 
 std::optional<server_start_note>& start_note() noexcept {

@@ -37,10 +37,9 @@ struct server_start_note {
   int socket = -1;  ///< the server's end of the root socket, above the numbers that programs get
 };
 
-/// The variable, for the environment of the process that is to become a server; its socket has to be descriptor
-/// server_socket there.
-std::string start_variable(pid_t parent, server_mode mode);
-inline constexpr int server_socket = 3;
+/// The variable, for the environment of the process that is to become a server; its end of the root socket has to be descriptor
+/// `socket` there. It also tells whether others may look into this process (PR_SET_DUMPABLE), which executing forgets.
+std::string start_variable(pid_t parent, server_mode mode, int socket);
 
 /// The note, in a process that was executed as a server and has not become one; nothing otherwise.
 std::optional<server_start_note>& start_note() noexcept;
@@ -50,6 +49,9 @@ bool is_server_image() noexcept;
 /// The arguments that this process was started with, as they were then; ends with a null pointer. Empty where the C library
 /// does not hand them to constructors.
 const std::vector<char*>& start_arguments() noexcept;
+
+/// In a server: what the application was told in its arguments is nobody's business whom it may have hidden it from.
+void wipe_arguments() noexcept;
 
 /// The CPUs that this process was started with (by taskset, by its cgroup), whatever a thread of it was pinned to since.
 const cpu_set_t& process_cpus() noexcept;

@@ -1,5 +1,6 @@
 #include "worker/surroundings.hpp"
 
+#include "immortal.hpp"
 #include "worker/hygiene.hpp"
 #include "worker/own_descriptors.hpp"
 #include "worker/process_status.hpp"
@@ -16,6 +17,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <system_error>
 #include <utility>
 
 extern char** environ;  // NOLINT(readability-redundant-declaration)
@@ -39,19 +41,39 @@ std::int32_t nice_now() noexcept {
   return errno == 0 ? value : 0;
 }
 
+unique_fd checked(unique_fd made, const char* call) {
+  if (!made) throw std::system_error(errno, std::system_category(), call);
+  return made;
+}
+
+unique_fd copy(int fd) {
+  return checked(unique_fd(::fcntl(fd, F_DUPFD_CLOEXEC, 3)), "shmpool: fcntl(F_DUPFD_CLOEXEC)");
+}
+
 unique_fd write_down(const std::string& text) {
-  unique_fd file(::memfd_create("shmpool.environment", MFD_CLOEXEC));
-  if (!file || ::pwrite(file.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) return {};
+  unique_fd file = checked(unique_fd(::memfd_create("shmpool.environment", MFD_CLOEXEC)), "shmpool: memfd_create");
+  if (::pwrite(file.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {
+    throw std::system_error(ENOSPC, std::system_category(), "shmpool: writing the environment down");
+  }
   return file;
 }
 
-std::string read_all(const unique_fd& file) {
+std::vector<char> read_all(const unique_fd& file) {
   struct stat info {};
-  if (::fstat(file.get(), &info) != 0) return {};
-  std::string text(static_cast<std::size_t>(info.st_size), '\0');
-  if (::pread(file.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) return {};
+  if (::fstat(file.get(), &info) != 0) throw std::system_error(errno, std::system_category(), "fstat");
+  std::vector<char> text(static_cast<std::size_t>(info.st_size));
+  if (::pread(file.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {
+    throw std::system_error(errno, std::system_category(), "pread");
+  }
+  text.push_back('\0');  // whatever it says, it ends
   return text;
 }
+
+/// The environment of a worker, which lives as long as the process.
+struct own_environment {
+  std::vector<char> text;
+  std::vector<char*> variables;
+};
 
 }  // namespace
 
@@ -74,24 +96,31 @@ surroundings::surroundings() : directory_(::open(".", O_PATH | O_DIRECTORY | O_C
 
 wire::pool_surroundings surroundings::describe(const std::string& environment, std::vector<unique_fd>& descriptors) const {
   wire::pool_surroundings result = values_;
-  const auto add = [&](unique_fd made) {
-    if (!made) return false;
-    descriptors.push_back(std::move(made));
-    return true;
-  };
-  const auto copy = [](int fd) { return unique_fd(::fcntl(fd, F_DUPFD_CLOEXEC, 3)); };
   descriptors.reserve(descriptors.size() + 4);
-  result.has_directory = directory_ && add(copy(directory_.get())) ? 1 : 0;
-  unique_fd output = copy(STDOUT_FILENO), error = copy(STDERR_FILENO);
-  if (output && error) result.has_streams = add(std::move(output)) && add(std::move(error)) ? 1 : 0;
-  if (environment != environment_) result.has_environment = add(write_down(environment_)) ? 1 : 0;
+  if (directory_) {
+    descriptors.push_back(copy(directory_.get()));
+    result.has_directory = 1;
+  }
+  if (::fcntl(STDOUT_FILENO, F_GETFD) >= 0 && ::fcntl(STDERR_FILENO, F_GETFD) >= 0) {
+    descriptors.push_back(copy(STDOUT_FILENO));
+    descriptors.push_back(copy(STDERR_FILENO));
+    result.has_streams = 1;
+  }
+  if (environment != environment_) {
+    descriptors.push_back(write_down(environment_));
+    result.has_environment = 1;
+  }
   return result;
 }
 
 received_surroundings::received_surroundings(const wire::pool_surroundings& values, std::vector<unique_fd>& descriptors,
                                              std::size_t first)
     : values_(values) {
-  const auto take = [&] { return first < descriptors.size() ? move_out_of_the_way(std::move(descriptors[first++])) : unique_fd(); };
+  const auto take = [&] {
+    unique_fd taken = first < descriptors.size() ? move_out_of_the_way(std::move(descriptors[first++])) : unique_fd();
+    if (!taken) throw std::system_error(EMFILE, std::system_category());
+    return taken;
+  };
   if (values.has_directory != 0) directory_ = take();
   if (values.has_streams != 0) {
     output_ = take();
@@ -99,7 +128,7 @@ received_surroundings::received_surroundings(const wire::pool_surroundings& valu
   }
   if (values.has_environment == 0) return;
   environment_text_ = read_all(take());
-  for (std::size_t at = 0; at < environment_text_.size(); at += std::strlen(environment_text_.data() + at) + 1) {
+  for (std::size_t at = 0; at + 1 < environment_text_.size(); at += std::strlen(environment_text_.data() + at) + 1) {
     environment_.push_back(environment_text_.data() + at);
   }
   environment_.push_back(nullptr);
@@ -109,7 +138,11 @@ setup_failure received_surroundings::apply() noexcept {
   if (directory_ && ::fchdir(directory_.get()) != 0) return {"fchdir to the directory in which the pool was made", errno};
   if (output_ && ::dup2(output_.get(), STDOUT_FILENO) < 0) return {"dup2 of standard output", errno};
   if (error_ && ::dup2(error_.get(), STDERR_FILENO) < 0) return {"dup2 of standard error", errno};
-  if (!environment_.empty()) environ = environment_.data();
+  if (!environment_.empty()) {
+    static detail::immortal<own_environment> own;
+    own.value = {std::move(environment_text_), std::move(environment_)};
+    environ = own.value.variables.data();
+  }
   if (values_.umask >= 0) ::umask(static_cast<mode_t>(values_.umask));
   if (CPU_COUNT(&values_.cpus) != 0 && ::sched_setaffinity(0, sizeof values_.cpus, &values_.cpus) == 0) {
     set_process_cpus(values_.cpus);  // for a pool that a task makes

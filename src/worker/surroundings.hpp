@@ -6,6 +6,7 @@
 
 #include "unique_fd.hpp"
 #include "wire/server_protocol.hpp"
+#include "worker/privileges.hpp"
 
 #include <string>
 #include <vector>
@@ -23,11 +24,15 @@ class surroundings {
   /// As they are now.
   surroundings();
 
+  /// What workers may have at the most.
+  const privileges& made_with() const noexcept { return made_with_; }
+
   /// The message's part, and the descriptors that go with it, for a server that was started with `environment`. Output streams are
-  /// those of now: a pool must not keep open what the application closes.
+  /// those of now: a pool must not keep open what the application closes. Throws std::system_error for want of descriptors.
   wire::pool_surroundings describe(const std::string& environment, std::vector<unique_fd>& descriptors) const;
 
  private:
+  privileges made_with_ = privileges::now();
   wire::pool_surroundings values_{};
   unique_fd directory_;
   std::string environment_;
@@ -37,7 +42,7 @@ class surroundings {
 class received_surroundings {
  public:
   received_surroundings() = default;
-  /// Takes the descriptors that belong to it, which begin at `first`. Throws std::bad_alloc.
+  /// Takes the descriptors that belong to it, which begin at `first`. Throws what keeps it from that.
   received_surroundings(const wire::pool_surroundings& values, std::vector<unique_fd>& descriptors, std::size_t first);
 
   /// In a worker: what the kernel refuses. CPUs and limits that the kernel does not give any more are left as they are.
@@ -47,7 +52,7 @@ class received_surroundings {
  private:
   wire::pool_surroundings values_{};
   unique_fd directory_, output_, error_;
-  std::string environment_text_;
+  std::vector<char> environment_text_;
   std::vector<char*> environment_;  // empty: that of the server
 };
 

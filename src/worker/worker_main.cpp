@@ -159,6 +159,8 @@ class worker final : lease_source, progress_sink {
   }
 
   void start(const wire::frame& in) {
+    if (in.is_cut()) return refuse_start("the worker has no memory (RLIMIT_AS, say) for its settings of " +
+                                         std::to_string(in.header.body) + " bytes");
     detail::unpacker settings(in.body, {});
     const auto inline_bytes = settings.get<std::uint64_t>();
     inline_bytes_ = static_cast<std::size_t>(inline_bytes);
@@ -215,6 +217,16 @@ class worker final : lease_source, progress_sink {
       // It cannot fail for a socket; if it did, the worker would only stay.
       (void)::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     }
+  }
+
+  [[noreturn]] void refuse_start(const std::string& why) {
+    wire::frame_header header;
+    header.type = wire::frame_type::init_failed;
+    header.task = static_cast<std::uint64_t>(::getpid());
+    header.value = 1;
+    reply(header, {}, detail::encode_exception(std::make_exception_ptr(std::system_error(errc::shm_exhausted, why))));
+    flush();
+    ::_exit(0);
   }
 
   void define(const wire::frame& in) {
@@ -332,6 +344,12 @@ class worker final : lease_source, progress_sink {
     std::vector<std::uint64_t> before = memory_.end_task(refs), after;
     SHMPOOL_FAULT_POINT("worker.accounted");
     const std::lock_guard lock(replies_mutex_);
+    // What was dropped and is kept again needs no word: the parent has it as kept, and the reply says so.
+    std::erase_if(before, [&](std::uint64_t id) {
+      return std::any_of(refs.begin(), refs.end(), [id](const wire::segment_ref& each) {
+        return each.id == id && (each.flags & wire::flag_kept) != 0;
+      });
+    });
     std::erase_if(before, [&](std::uint64_t id) {
       const bool returned = std::any_of(refs.begin(), refs.end(), [id](const wire::segment_ref& each) {
         return each.id == id && (each.flags & wire::flag_result) != 0;

@@ -17,6 +17,7 @@
 #include <exception>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <mutex>
 #include <set>
 #include <string>
@@ -38,7 +39,7 @@ bool mode_is(std::string_view name) {
 class logger {
  public:
   logger() {
-    if (!mode_is("thread")) return;
+    if (!variable("MODE").starts_with("thread")) return;
     writer_ = std::jthread([this](std::stop_token stop) {
       while (!stop.stop_requested()) {
         const std::lock_guard lock(mutex_);
@@ -120,6 +121,17 @@ std::string images(int) {
   return std::string(image_in_constructor ? "image" : "application") + (shmpool::is_worker_image() ? " image" : " application");
 }
 
+/// Whether what the program was told can be read in a worker.
+std::string command_line() {
+  std::ifstream file("/proc/self/cmdline");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  return text.find("secret") == std::string::npos ? "hidden" : text;
+}
+
+std::string told_by_environment() {
+  return variable("TOLD");
+}
+
 int nested() {
   asio::io_context io;
   int result = 0;
@@ -160,10 +172,19 @@ int run_pools() {
     if (::setresuid(user, user, user) != 0) return 3;
   }
   if (mode_is("setcap") || mode_is("root_without_capabilities")) drop_capabilities();
+  if (mode_is("thread_environment")) {
+    shmpool::process_pool before(io, {.workers = 1});
+    ask(before, io, sum, 1, 2);
+    ::setenv("TOLD", "what changed since the server was started", 1);
+  }
   shmpool::process_pool pool(io, {.workers = 1, .max_tasks_per_worker = mode_is("thread") ? 1U : 0U});
   if (mode_is("thread")) {
     for (int i = 0; i != 100; ++i) ask(pool, io, log_a_line, i);
     std::puts("100 tasks");
+  } else if (mode_is("cmdline")) {
+    std::printf("%s\n", ask(pool, io, command_line).c_str());
+  } else if (mode_is("thread_environment")) {
+    std::printf("%s\n", ask(pool, io, told_by_environment).c_str());
   } else if (mode_is("logs")) {
     const int first = ask(pool, io, log_a_line, 1);
     std::printf("%d %d\n", first, ask(pool, io, log_a_line, 2));

@@ -114,6 +114,16 @@ TEST(start, of_a_program_whose_static_objects_start_threads_gives_each_worker_th
   expect_output(start("thread"), "100 tasks\n");
 }
 
+// The environment of a pool was the server's, which goes when a worker leaves the server to run the program's constructors.
+TEST(start, of_such_a_program_gives_workers_the_environment_of_their_pool) {
+  expect_output(start("thread_environment"), "what changed since the server was started\n");
+}
+
+TEST(start, hides_the_arguments_of_the_application) {
+  // They may hold what the application has overwritten since, a password say; those of the server are for all to read.
+  expect_output(start("cmdline", {SHMPOOL_START_PROGRAM, "secret"}), "hidden\n");
+}
+
 // The descriptors of static objects were closed, and their numbers given to the pool's sockets: log lines ended there.
 TEST(start, leaves_static_objects_the_files_that_they_have_opened) {
   char directory[] = "/tmp/shmpool_start_XXXXXX";
@@ -142,7 +152,7 @@ TEST(start, leaves_nothing_that_the_application_has_inherited_in_the_server) {
 TEST(start, works_with_few_descriptors) {
   expect_output(start("", {SHMPOOL_START_PROGRAM},
                       [] {
-                        const rlimit few{24, 24};
+                        const rlimit few{32, 32};
                         ::setrlimit(RLIMIT_NOFILE, &few);
                       }),
                 "42\n");
@@ -263,7 +273,7 @@ TEST_F(privileged_program, cannot_be_made_a_server_by_who_starts_it) {
     int ends[2];
     ::socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends);
     if (ends[0] != 3) ::dup2(ends[0], 3);
-    ::setenv("SHMPOOL_FORK_SERVER", (std::to_string(::getppid()) + " 0").c_str(), 1);
+    ::setenv("SHMPOOL_FORK_SERVER", (std::to_string(::getppid()) + " 0 3 1").c_str(), 1);
   });
   EXPECT_TRUE(WIFEXITED(result.status));
   EXPECT_EQ(WEXITSTATUS(result.status), 123);
