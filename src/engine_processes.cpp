@@ -307,7 +307,8 @@ void pool_engine::note_death(const link& which, const std::vector<sched::task_id
     const auto* culprit = static_cast<const task*>(scheduler_->assigned_context(which.id, started.front()));
     if (culprit && culprit->attachments.empty()) killers_.killed(culprit->function, culprit->arguments, now);
   }
-  if (which.was_asked_to_leave() || !started.empty() || which.results != 0 || which.unfit) return;
+  if (which.why_it_left != worker_exit::reason::died && which.violation.empty()) return;  // it had been asked to, or was to go
+  if (!started.empty() || which.results != 0 || which.unfit) return;
   last_problem_ = {};
   if (!which.violation.empty()) {
     last_death_ = which.violation;

@@ -144,10 +144,11 @@ void pool_lock::restore() noexcept {
   if (!fd_ || ::fstat(fd_.get(), &info) != 0 || info.st_nlink != 0) return;
   try {
     // Made and locked under another id, and only then given the pool's name: a reaper that came in between the two
-    // steps would take this pool, which has segments, for dead.
-    const std::uint64_t id = random_id();
+    // steps would take this pool, which has segments, for dead. It may take that id for dead, too: once more, then.
+    std::uint64_t id = 0;
     std::error_code error;
-    unique_fd fd = make_locked(id, error);
+    unique_fd fd;
+    for (int attempts = 100; !fd && !error && attempts != 0; --attempts) fd = make_locked(id = random_id(), error);
     if (!fd) return;
     if (rename_named(lock_name(id), lock_name(pool_id_))) return unlink_named(lock_name(id));
     fd_ = std::move(fd);

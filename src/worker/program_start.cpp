@@ -29,7 +29,7 @@ struct noted {
   bool server_image = false;
   std::vector<std::string> argument_texts;
   std::vector<char*> arguments;
-  char** kernel_arguments = nullptr;
+  std::vector<char*> kernel_arguments;  // where they lie
   cpu_set_t cpus{};
 };
 
@@ -62,10 +62,13 @@ bool may_have_gained_privileges() noexcept {
   noted& here = notes();
   if (::sched_getaffinity(0, sizeof here.cpus, &here.cpus) != 0) CPU_ZERO(&here.cpus);
 #ifdef __GLIBC__
-  for (int i = 0; i < argc; ++i) here.argument_texts.emplace_back(argv[i]);
+  // In a library that is loaded later (a plugin with a copy of this one) the program may have changed them.
+  for (int i = 0; i < argc && argv[i]; ++i) {
+    here.argument_texts.emplace_back(argv[i]);
+    here.kernel_arguments.push_back(argv[i]);
+  }
   for (std::string& each : here.argument_texts) here.arguments.push_back(each.data());
   here.arguments.push_back(nullptr);
-  here.kernel_arguments = argv;
 #endif
   const char* const value = std::getenv(variable_name.data());
   if (!value) return;

@@ -17,6 +17,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <new>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -121,6 +122,19 @@ rlim_t set_limit(pid_t process, int resource, rlim_t value) {
   return old.rlim_cur;
 }
 
+/// The limit that leaves a fork server so many descriptors of its own: their numbers are above all that a program may use.
+rlim_t limit_that_leaves(pid_t server, rlim_t spare) {
+  std::set<rlim_t> used;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/" + std::to_string(server) + "/fd")) {
+    if (const rlim_t number = std::stoul(entry.path().filename()); number > STDERR_FILENO) used.insert(number);
+  }
+  rlim_t limit = *used.begin();
+  for (rlim_t left = spare; used.contains(limit) || left != 0; ++limit) {
+    if (!used.contains(limit)) --left;
+  }
+  return limit;
+}
+
 TEST(resources, a_fork_server_without_descriptors_starts_no_worker_and_says_so_until_it_has_some) {
   run([]() -> awaitable<void> {
     process_pool pool(co_await asio::this_coro::executor, one_worker());
@@ -130,8 +144,7 @@ TEST(resources, a_fork_server_without_descriptors_starts_no_worker_and_says_so_u
     EXPECT_EQ(code_of(co_await error_of<void>(pool, leave)), errc::worker_lost);
     int refused = 0;
     for (rlim_t spare = 0; spare != 8; ++spare) {
-      // The limit is one of numbers: above the standard streams, low ones are free, as the server's own are high.
-      const rlim_t old = set_limit(server, RLIMIT_NOFILE, 3 + spare);
+      const rlim_t old = set_limit(server, RLIMIT_NOFILE, limit_that_leaves(server, spare));
       const auto error = co_await error_of<int>(pool, add, 40, 2);
       set_limit(server, RLIMIT_NOFILE, old);
       if (!error) break;
