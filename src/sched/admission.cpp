@@ -40,6 +40,7 @@ void scheduler::impl::accept(index_type task, const task_spec& spec, time_point 
   (record.aside ? aside_ : queue_).push_back(tasks_, task);
   await_deadline(task);
   if (record.deadline <= now) finish(task, failure::deadline_exceeded);
+  else kinds_.taken_in(record.kind, now);
 }
 
 void scheduler::impl::forget(index_type task) noexcept {

@@ -62,13 +62,11 @@ bool kind_table::killed(std::uint32_t kind, time_point now) noexcept {
   return true;
 }
 
-bool kind_table::admits(std::uint32_t kind, time_point now) noexcept {
-  if (!quarantined(kind)) return true;
+void kind_table::taken_in(std::uint32_t kind, time_point now) noexcept {
+  if (!quarantined(kind)) return;
   record& known = kinds_[kind];
-  if (now < known.until) return false;
   known.until = later(now, known.pause);  // should nothing be heard of it
   known.probing = true;
-  return true;
 }
 
 }  // namespace shmpool::sched

@@ -34,7 +34,9 @@ class kind_table {
   bool killed(std::uint32_t kind, time_point now) noexcept;
 
   /// Whether one may be taken in. Of a kind in quarantine one is, now and then: if it ends well, so does the quarantine.
-  bool admits(std::uint32_t kind, time_point now) noexcept;
+  bool admits(std::uint32_t kind, time_point now) const noexcept { return !quarantined(kind) || now >= kinds_[kind].until; }
+  /// One was taken in: if the kind is in quarantine, it is the one.
+  void taken_in(std::uint32_t kind, time_point now) noexcept;
   bool quarantined(std::uint32_t kind) const noexcept { return kind < kinds_.size() && kinds_[kind].quarantined; }
   /// When the next one may be taken in.
   time_point admits_at(std::uint32_t kind) const noexcept { return kinds_[kind].until; }

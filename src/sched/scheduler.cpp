@@ -264,7 +264,7 @@ bool scheduler::refuses(time_point now) const noexcept {
   return impl_->broken_ || (impl_->crashes_.refuses() && !impl_->crashes_.probe_due(now));
 }
 
-bool scheduler::admits(std::uint32_t kind, time_point now) noexcept {
+bool scheduler::admits(std::uint32_t kind, time_point now) const noexcept {
   return impl_->kinds_.admits(kind, now);
 }
 

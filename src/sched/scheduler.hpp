@@ -220,8 +220,8 @@ class scheduler {
   bool broken() const noexcept;
   /// Whether a task that comes now is refused as the pool is broken: for good, or until it is time to try again.
   bool refuses(time_point now) const noexcept;
-  /// Whether a task of this kind may be submitted: not while it is quarantined, but for one now and then, which is this one.
-  bool admits(std::uint32_t kind, time_point now) noexcept;
+  /// Whether a task of this kind may be submitted: not while it is quarantined, but for one now and then.
+  bool admits(std::uint32_t kind, time_point now) const noexcept;
   /// When the next one of a quarantined kind may be.
   time_point admits_at(std::uint32_t kind) const noexcept;
   /// Whether the task was admitted and neither submitted nor withdrawn yet.

@@ -37,6 +37,10 @@ class reply_stream {
   /// Adds a frame; sends what is there first if it does not fit. In a copy of the worker it leaves the process: only the
   /// worker speaks for itself.
   void append(const wire::frame_header& header, std::span<const wire::segment_ref> segments, std::span<const std::byte> body);
+  /// Has memory for a frame of that size. Throws std::bad_alloc here, where it can still be told.
+  void make_room(std::size_t body, std::size_t segments) {
+    scratch_.reserve(sizeof(wire::frame_header) + segments * sizeof(wire::segment_ref) + body);
+  }
   /// Makes the parent see everything: sends it, unless the parent looks at the ring by itself. Blocks until the kernel has
   /// taken it. Leaves the process if the parent is gone.
   void flush() noexcept;

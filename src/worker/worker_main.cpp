@@ -280,6 +280,10 @@ class worker final : lease_source, progress_sink {
       if (result.bytes().size() > wire::max_body) {
         throw std::system_error(errc::message_too_large, "the result takes " + std::to_string(result.bytes().size()) + " bytes");
       }
+      {
+        const std::lock_guard lock(replies_mutex_);
+        replies_.make_room(result.bytes().size(), result.attachments().size());
+      }
       if (result.attachments().size() > wire::max_segments / 2) {
         throw std::system_error(errc::message_too_large,
                                 "the result has " + std::to_string(result.attachments().size()) + " arrays");
@@ -438,8 +442,9 @@ class worker final : lease_source, progress_sink {
     }
   }
 
-  /// Keeps a frame for later, with the descriptor that came for it.
-  void store(const wire::frame& in) {
+  /// Keeps a frame for later, with the descriptor that came for it. Without memory for that the worker is of no use any more: a
+  /// task would never begin, or the descriptor be taken for another segment's.
+  void store(const wire::frame& in) noexcept {
     stored_frame stored{in.header,
                         {in.segment_bytes.begin(), in.segment_bytes.end()},
                         {in.body.begin(), in.body.end()},

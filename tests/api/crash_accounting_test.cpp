@@ -192,7 +192,10 @@ TEST_P(pool_that_cannot_start, says_so_at_every_submit_and_serves_when_the_cause
     EXPECT_FALSE(co_await error_of_twice(pool, 4));
     EXPECT_EQ(pool.stats().health, pool_health::healthy);
     EXPECT_FALSE(pool.stats().next_start);
-    EXPECT_EQ(pool.stats().failures.pool_broken, 6u) << "what was refused at submit is in none of the counts";
+    // What was refused at submit is in none of the counts. A submit that has something to send looks at the workers, too, so that
+    // those behind it may be refused already; the first, and the one that was tried, never are.
+    EXPECT_GE(pool.stats().failures.pool_broken, 2u);
+    EXPECT_LE(pool.stats().failures.pool_broken, 6u);
   }());
 }
 

@@ -74,11 +74,14 @@ TEST_F(kind_table_test, one_is_let_through_now_and_then_and_decides) {
   kinds.killed(1, now);  // one that ran already
   now += settings.quarantine_time;
   EXPECT_TRUE(kinds.admits(1, now));
+  EXPECT_TRUE(kinds.admits(1, now)) << "to ask is not to take one in";
+  kinds.taken_in(1, now);
   EXPECT_FALSE(kinds.admits(1, now)) << "one";
   kinds.killed(1, now);
   EXPECT_EQ(kinds.admits_at(1), now + 2 * settings.quarantine_time);
   now += 2 * settings.quarantine_time;
   EXPECT_TRUE(kinds.admits(1, now));
+  kinds.taken_in(1, now);
   kinds.ended(1, microseconds{1});
   EXPECT_TRUE(kinds.admits(1, now));
   EXPECT_EQ(kinds.quarantined(), 0U);

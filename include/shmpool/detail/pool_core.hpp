@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -310,7 +311,11 @@ class pool_core final : public context_listener, public std::enable_shared_from_
       completion_list ended = engine_->take_completed(notices);
       // What a task has said is heard before its end: by now the engine has all of it.
       for (notice& each : notices) {
-        turns_.execute([call = std::move(each), heard = on_its_way(notices_)] { call(); });
+        try {
+          turns_.execute([call = std::move(each), heard = on_its_way(notices_)] { call(); });
+        } catch (const std::bad_alloc&) {
+          // It is not heard; but nothing that has ended may be lost for it.
+        }
       }
       if (how == delivery::dispatch && first.empty() && notices_->load(std::memory_order_acquire) == 0) {
         if (operation* op = ended.pop()) first.push(*op);
