@@ -12,12 +12,12 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cinttypes>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <span>
 #include <system_error>
@@ -52,7 +52,7 @@ bool read_at(int file, std::uint64_t offset, void* to, std::size_t size) noexcep
 /// The build id in the notes of an ELF file; empty if it has none, or is no such file.
 std::vector<std::byte> build_id_of(int file) {
   ElfW(Ehdr) header;
-  if (!read_at(file, 0, &header, sizeof header) || !std::equal(ELFMAG, ELFMAG + SELFMAG, header.e_ident)) return {};
+  if (!read_at(file, 0, &header, sizeof header) || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0) return {};
   for (unsigned i = 0; i != header.e_phnum; ++i) {
     ElfW(Phdr) segment;
     if (!read_at(file, header.e_phoff + i * sizeof segment, &segment, sizeof segment)) return {};
