@@ -18,17 +18,24 @@
 
 namespace shmpool::shm {
 
+namespace {
+
+constinit std::mutex registry_mutex;  // a leaf
+constinit pool_lock* first_pool = nullptr;
+
+}  // namespace
+
 /// The pools of this process, linked through their locks. All static: a handle in a static object may outlive any
 /// object here.
 class pool_registry {
  public:
-  static std::unique_lock<std::mutex> lock() { return std::unique_lock{mutex_}; }
+  static std::unique_lock<std::mutex> lock() { return std::unique_lock{registry_mutex}; }
 
   static void add(pool_lock& entry) noexcept {
-    entry.next_ = first_;
-    entry.link_ = &first_;
-    if (first_ != nullptr) first_->link_ = &entry.next_;
-    first_ = &entry;
+    entry.next_ = first_pool;
+    entry.link_ = &first_pool;
+    if (first_pool != nullptr) first_pool->link_ = &entry.next_;
+    first_pool = &entry;
   }
   static void remove(pool_lock& entry) noexcept {
     if (entry.link_ == nullptr) return;
@@ -37,7 +44,7 @@ class pool_registry {
     entry.link_ = nullptr;
   }
   static bool contains(std::uint64_t pool_id) noexcept {
-    for (const pool_lock* entry = first_; entry != nullptr; entry = entry->next_) {
+    for (const pool_lock* entry = first_pool; entry != nullptr; entry = entry->next_) {
       if (entry->pool_id_ == pool_id) return true;
     }
     return false;
@@ -46,27 +53,21 @@ class pool_registry {
   /// A flock belongs to the open file, which a fork shares: a child that kept the descriptor would keep a dead pool
   /// locked.
   static void watch_forks() {
-    static const int result = ::pthread_atfork([] { mutex_.lock(); }, [] { mutex_.unlock(); }, &in_child);
+    static const int result = ::pthread_atfork([] { registry_mutex.lock(); }, [] { registry_mutex.unlock(); }, &in_child);
     if (result != 0) throw std::system_error(result, std::system_category(), "pthread_atfork");
   }
 
  private:
   static void in_child() {
-    while (first_ != nullptr) {
-      pool_lock& entry = *first_;
+    while (first_pool != nullptr) {
+      pool_lock& entry = *first_pool;
       entry.inherited_.store(true, std::memory_order_relaxed);
       entry.fd_.reset();
       remove(entry);
     }
-    mutex_.unlock();
+    registry_mutex.unlock();
   }
-
-  static constinit std::mutex mutex_;  // a leaf
-  static constinit pool_lock* first_;
 };
-
-constinit std::mutex pool_registry::mutex_;
-constinit pool_lock* pool_registry::first_ = nullptr;
 
 namespace {
 

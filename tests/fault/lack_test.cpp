@@ -131,6 +131,9 @@ void give_back() {
 // At 65,530 mappings the application killed healthy workers for a protocol violation, as it could not map what they
 // returned.
 TEST(lack, of_mappings_in_the_application_costs_no_worker) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizer cannot do without mappings, either";
+#endif
   if (most_mappings() == 0 || most_mappings() > 1'000'000) GTEST_SKIP() << "too many to take them all";
   EXPECT_EQ(in_child([] {
               return run([]() -> awaitable<int> {
@@ -159,6 +162,9 @@ TEST(lack, of_mappings_in_the_application_costs_no_worker) {
 }
 
 TEST(lack, of_mappings_in_a_worker_fails_the_task_with_what_ran_out) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizer cannot do without mappings, either";
+#endif
   if (most_mappings() == 0 || most_mappings() > 1'000'000) GTEST_SKIP() << "too many to take them all";
   run([]() -> awaitable<void> {
     process_pool pool(co_await asio::this_coro::executor, with_workers(1));
@@ -179,6 +185,9 @@ TEST(lack, of_mappings_in_a_worker_fails_the_task_with_what_ran_out) {
 
 // The mappings that a worker keeps for the next time are the first to go.
 TEST(lack, of_mappings_in_a_worker_is_relieved_by_those_that_nobody_uses) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizer cannot do without mappings, either";
+#endif
   if (most_mappings() == 0 || most_mappings() > 1'000'000) GTEST_SKIP() << "too many to take them all";
   run([]() -> awaitable<void> {
     process_pool pool(co_await asio::this_coro::executor, with_workers(1));
