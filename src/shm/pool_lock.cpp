@@ -26,8 +26,8 @@ constinit pool_lock* first_pool = nullptr;
 }  // namespace
 
 /// The pools of this process, linked through their locks. All static: a handle in a static object may outlive any
-/// object here.
-class pool_registry {
+/// object here. Hidden, so that those of a plugin that has a copy of the library are its own, functions and variables alike.
+class [[gnu::visibility("hidden")]] pool_registry {
  public:
   static std::unique_lock<std::mutex> lock() { return std::unique_lock{registry_mutex}; }
 
