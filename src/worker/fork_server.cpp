@@ -108,7 +108,7 @@ class fork_server {
 
   void remember_program(char** argv) {
     std::lock_guard lock(mutex_);
-    program_ = start_arguments().empty() ? argv : start_arguments().data();
+    program_ = start_arguments() ? start_arguments() : argv;
     initialised_ = true;
   }
 
@@ -441,14 +441,14 @@ unique_fd connect_pool(std::uint64_t pool_id, const surroundings& with, server_s
   return this_process().connect(pool_id, with, how);
 }
 
-void execute_early(const server_start_note& note, bool bind_eagerly) noexcept {
+void execute_early(const server_start_note& note, char* const* arguments, bool bind_eagerly) noexcept {
   try {
     const std::string file = find_program_file();
     server_environment environment(note.parent, server_mode::early, note.socket, bind_eagerly);
     // Its threads go on until then, so that nothing is closed or moved under them.
     constexpr unsigned close_on_exec = 4;  // CLOSE_RANGE_CLOEXEC
     if (::syscall(SYS_close_range, 3, ~0U, close_on_exec) == 0 && ::fcntl(note.socket, F_SETFD, 0) == 0) {
-      ::execve(file.c_str(), start_arguments().data(), environment.variables());
+      ::execve(file.c_str(), start_arguments() ? start_arguments() : arguments, environment.variables());
     }
   } catch (...) {
   }
@@ -471,7 +471,7 @@ void shmpool::init(int, char** argv) {
   start_is_over();
   const bool bound_eagerly = forget_eager_binding();
   // Its workers would wait for the locks of threads that they do not have.
-  if (process_status().threads() > 1 && !start_arguments().empty()) execute_early(note, bound_eagerly);
+  if (process_status().threads() > 1) execute_early(note, argv, bound_eagerly);
   wipe_arguments();
   run_fork_server(unique_fd(note.socket), note.parent, server_start_kind::executed);
 }

@@ -66,7 +66,7 @@ enum class server_start_kind : std::uint8_t {
 [[noreturn]] void run_fork_server(unique_fd root, pid_t parent, server_start_kind kind) noexcept;
 
 /// Executes the program once more, to become a server before its constructors run.
-[[noreturn]] void execute_early(const server_start_note& note, bool bind_eagerly) noexcept;
+[[noreturn]] void execute_early(const server_start_note& note, char* const* arguments, bool bind_eagerly) noexcept;
 
 /// Called before the constructors of an executed program run: the same loop. Returns in each worker, which goes on to main, and
 /// to init.

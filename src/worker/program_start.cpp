@@ -27,9 +27,9 @@ constexpr std::string_view variable_name = "SHMPOOL_FORK_SERVER";
 struct noted {
   std::optional<server_start_note> server;
   bool server_image = false;
-  std::vector<std::string> argument_texts;
-  std::vector<char*> arguments;
-  std::vector<char*> kernel_arguments;  // where they lie
+  // In place: a plugin that has a copy of the library may be unloaded, and would leave memory behind.
+  std::array<char, 16 * 1024> argument_text{};
+  std::array<char*, 512> arguments{}, kernel_arguments{};  // the copies, and where they lie; end with a null pointer
   cpu_set_t cpus{};
 };
 
@@ -62,13 +62,19 @@ bool may_have_gained_privileges() noexcept {
   noted& here = notes();
   if (::sched_getaffinity(0, sizeof here.cpus, &here.cpus) != 0) CPU_ZERO(&here.cpus);
 #ifdef __GLIBC__
-  // In a library that is loaded later (a plugin with a copy of this one) the program may have changed them.
-  for (int i = 0; i < argc && argv[i]; ++i) {
-    here.argument_texts.emplace_back(argv[i]);
-    here.kernel_arguments.push_back(argv[i]);
+  // In a library that is loaded later (a plugin, say) the program may have changed them.
+  std::size_t count = 0, end = 0;
+  for (; count < static_cast<std::size_t>(argc) && argv[count]; ++count) {
+    const std::size_t size = std::strlen(argv[count]) + 1;
+    if (count + 1 == here.arguments.size() || size > here.argument_text.size() - end) {
+      here.arguments[0] = nullptr;  // too many: init is given them
+      break;
+    }
+    std::memcpy(here.argument_text.data() + end, argv[count], size);
+    here.arguments[count] = here.argument_text.data() + end;
+    here.kernel_arguments[count] = argv[count];
+    end += size;
   }
-  for (std::string& each : here.argument_texts) here.arguments.push_back(each.data());
-  here.arguments.push_back(nullptr);
 #endif
   const char* const value = std::getenv(variable_name.data());
   if (!value) return;
@@ -94,9 +100,8 @@ std::string start_variable(pid_t parent, server_mode mode, int socket) {
 
 void wipe_arguments() noexcept {
   const noted& here = notes();
-  for (std::size_t i = 1; i < here.argument_texts.size(); ++i) {
-    std::memset(here.kernel_arguments[i], 0, here.argument_texts[i].size());
-  }
+  if (!here.arguments[0]) return;
+  for (std::size_t i = 1; here.arguments[i]; ++i) std::memset(here.kernel_arguments[i], 0, std::strlen(here.arguments[i]));
 }
 
 std::optional<server_start_note>& start_note() noexcept {
@@ -107,8 +112,8 @@ bool is_server_image() noexcept {
   return notes().server_image || std::getenv(variable_name.data()) != nullptr;  // where constructors of libraries come first
 }
 
-const std::vector<char*>& start_arguments() noexcept {
-  return notes().arguments;
+char* const* start_arguments() noexcept {
+  return notes().arguments[0] ? notes().arguments.data() : nullptr;
 }
 
 const cpu_set_t& process_cpus() noexcept {

@@ -46,9 +46,9 @@ std::optional<server_start_note>& start_note() noexcept;
 /// True in a process that was executed as a server, and in what it has forked.
 bool is_server_image() noexcept;
 
-/// The arguments that this process was started with, as they were then; ends with a null pointer. Empty where the C library
-/// does not hand them to constructors.
-const std::vector<char*>& start_arguments() noexcept;
+/// The arguments that this process was started with, as they were then; ends with a null pointer. Null where the C library does
+/// not hand them to constructors, and where they are longer than 16 KiB.
+char* const* start_arguments() noexcept;
 
 /// In a server: what the application was told in its arguments is nobody's business whom it may have hidden it from.
 void wipe_arguments() noexcept;
