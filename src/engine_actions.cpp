@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <csignal>
-#include <iterator>
 #include <new>
 
 namespace shmpool::detail {
@@ -216,8 +215,15 @@ void pool_engine::fail(task& what, const sched::action& how) {
   }
   if (what.on && what.on->state != link::stage::gone) {
     auto& abandoned = what.on->abandoned;
-    std::move(what.leases.begin(), what.leases.end(), std::back_inserter(abandoned));
-    for (const attachment& each : what.attachments) abandoned.push_back(each.handle);
+    try {
+      abandoned.reserve(abandoned.size() + what.leases.size() + what.attachments.size());
+      for (const shm_handle& each : what.leases) abandoned.push_back(each);
+      for (const attachment& each : what.attachments) abandoned.push_back(each.handle);
+    } catch (const std::bad_alloc&) {
+      // The worker may still write there, and nobody can remember until when: it is never used again.
+      for (const shm_handle& each : what.leases) each.get()->retain();
+      for (const attachment& each : what.attachments) each.handle.get()->retain();
+    }
   }
   finish(what);
   switch (why) {
