@@ -1,6 +1,6 @@
-// What polling costs others when CPUs are short: as many processes compute as there are CPUs, and beside them a pool of one
-// worker runs short tasks, one at a time. Measured is the time for a unit of work over all of them, once with the pool
-// polling as it likes and once with spin off.
+// What polling costs others when CPUs are short: as many processes compute as there are CPUs, and beside them a pool of
+// one worker runs short tasks, one at a time. Measured is the time for a unit of work over all of them, once with the
+// pool polling as it likes and once with spin off.
 #include "bench.hpp"
 
 #include "child_process.hpp"

@@ -1,5 +1,5 @@
-// What memory the pool takes beyond what the work itself needs: for the largest job, for a task that waits, over a million
-// tasks, for many arrays. The figure of each is in the counter `bytes`; the times mean nothing.
+// What memory the pool takes beyond what the work itself needs: for the largest job, for a task that waits, over a
+// million tasks, for many arrays. The figure of each is in the counter `bytes`; the times mean nothing.
 #include "bench.hpp"
 
 #include <sys/statvfs.h>
@@ -34,7 +34,8 @@ std::vector<pid_t> family() {
   return all;
 }
 
-// Memory of the family that is not shared memory, each page once however many of them have it, and not the program's file.
+// Memory of the family that is not shared memory, each page once however many of them have it, and not the program's
+// file.
 double private_bytes() {
   double total = 0;
   for (const pid_t pid : family()) {
@@ -63,9 +64,10 @@ double bytes_now() {
 // The most that there was at any time since its construction.
 class peak_meter {
  public:
-  peak_meter() : sampler_([this] {
-    while (!stop_.load(std::memory_order_relaxed)) peak_ = std::max(peak_, bytes_now());
-  }) {}
+  peak_meter()
+      : sampler_([this] {
+          while (!stop_.load(std::memory_order_relaxed)) peak_ = std::max(peak_, bytes_now());
+        }) {}
   double stop() {
     stop_ = true;
     sampler_.join();

@@ -1,11 +1,12 @@
-// How long short tasks wait where some are long: 1 % of tasks of 50 ms among tasks of 10 us, which arrive at random and do
-// not ask whether there is room. Beside the pool, asio::thread_pool with the same coroutines, and an ideal scheduler that is
-// simulated with the same arrivals.
+// How long short tasks wait where some are long: 1 % of tasks of 50 ms among tasks of 10 us, which arrive at random and
+// do not ask whether there is room. Beside the pool, asio::thread_pool with the same coroutines, and an ideal scheduler
+// that is simulated with the same arrivals.
 //
-// Arrivals are a Poisson process, always the same one, that occupies 60 % of the workers. A latency is counted from the time
-// at which the task should have arrived: what the application does late counts, too. A long task sleeps and a short one
-// computes, so that the figures are about scheduling even where workers outnumber CPUs. The ideal is a plain one: one queue,
-// first come, first served, and no time lost on the way; the trip of 0.1 ms there and back is not part of it.
+// Arrivals are a Poisson process, always the same one, that occupies 60 % of the workers. A latency is counted from the
+// time at which the task should have arrived: what the application does late counts, too. A long task sleeps and a
+// short one computes, so that the figures are about scheduling even where workers outnumber CPUs. The ideal is a plain
+// one: one queue, first come, first served, and no time lost on the way; the trip of 0.1 ms there and back is not part
+// of it.
 #include "bench.hpp"
 
 #include <time.h>
@@ -55,7 +56,8 @@ struct arrival {
 };
 
 std::vector<arrival> arrivals(unsigned workers) {
-  const double mean_run = long_share * nanoseconds(long_run).count() + (1 - long_share) * nanoseconds(short_run).count();
+  const double mean_run =
+      long_share * nanoseconds(long_run).count() + (1 - long_share) * nanoseconds(short_run).count();
   std::mt19937_64 random(1);
   std::exponential_distribution<double> gap(utilisation * workers / mean_run);
   std::bernoulli_distribution is_long(long_share);
@@ -124,7 +126,8 @@ asio::awaitable<void> serve(Elsewhere& elsewhere, bool is_long, bench_clock::tim
 }
 
 template <class Elsewhere>
-asio::awaitable<void> offer(Elsewhere& elsewhere, const std::vector<arrival>& load, std::vector<nanoseconds>& latencies) {
+asio::awaitable<void> offer(Elsewhere& elsewhere, const std::vector<arrival>& load,
+                            std::vector<nanoseconds>& latencies) {
   asio::steady_timer timer(co_await asio::this_coro::executor);
   const auto start = bench_clock::now();
   for (const arrival& each : load) {

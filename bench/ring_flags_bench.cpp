@@ -1,6 +1,6 @@
-// How long a thread that waits on a ring's descriptor sleeps on after the peer has written, when another thread has submitted
-// the receive: with and without IORING_SETUP_COOP_TASKRUN, for a submitter that computes and one that is blocked.
-// docs/adr/0007 rests on it.
+// How long a thread that waits on a ring's descriptor sleeps on after the peer has written, when another thread has
+// submitted the receive: with and without IORING_SETUP_COOP_TASKRUN, for a submitter that computes and one that is
+// blocked. docs/adr/0007 rests on it.
 #include <liburing.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>

@@ -1,6 +1,6 @@
 // What the scheduler itself costs, with nothing around it: 100,000 tasks go through it, a thousand of them at once, and
-// workers that take no time answer in batches. Prints the time of a task; `valgrind --tool=callgrind` counts instructions,
-// which do not depend on what else the machine does.
+// workers that take no time answer in batches. Prints the time of a task; `valgrind --tool=callgrind` counts
+// instructions, which do not depend on what else the machine does.
 //
 // scheduler_bench [workers] [outstanding]
 #include "sched/scheduler.hpp"
@@ -23,7 +23,8 @@ struct open_slots final : claims {
   std::optional<time_point> started(worker_id, task_id) noexcept override { return std::nullopt; }
 };
 
-// Workers that have what was assigned to them. A task that is taken back shows up elsewhere: the last assignment counts.
+// Workers that have what was assigned to them. A task that is taken back shows up elsewhere: the last assignment
+// counts.
 class world {
  public:
   explicit world(unsigned workers) : workers_(workers), scheduler_(settings(workers), slots_), assigned_(workers + 1) {}

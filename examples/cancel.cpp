@@ -1,5 +1,5 @@
-// A task that never ends, stopped for good: what a thread pool cannot do. Whatever emits its cancellation slot, the worker that
-// runs the task is asked to stop, and killed and replaced when it does not heed that within cancel_grace.
+// A task that never ends, stopped for good: what a thread pool cannot do. Whatever emits its cancellation slot, the
+// worker that runs the task is asked to stop, and killed and replaced when it does not heed that within cancel_grace.
 #include <shmpool.hpp>
 
 #include <asio.hpp>
@@ -29,8 +29,8 @@ static int answer(int x) {
   return 2 * x;
 }
 
-// Not `pool.submit(never_ends, 0) || timer.async_wait(...)`: that waits for the first success, so that a task which fails at
-// once would be heard of when the timer fires.
+// Not `pool.submit(never_ends, 0) || timer.async_wait(...)`: that waits for the first success, so that a task which
+// fails at once would be heard of when the timer fires.
 static asio::awaitable<void> stop_after(shmpool::process_pool& pool, std::chrono::milliseconds time) {
 #if __has_include(<asio/cancel_after.hpp>)
   co_await pool.submit(never_ends, 0, asio::cancel_after(time, asio::use_awaitable));
@@ -58,10 +58,10 @@ static asio::awaitable<void> run() {
     std::printf("after %.0f ms: %s\n", elapsed.count(), error.code().message().c_str());
   }
 
-  // The same by the pool's own clock, with an error of its own: `deadline` counts from the submit, so that it also ends a task
-  // that waits, and `timeout` from the start of the run. Either error can come `cancel_grace` later.
-  for (const auto& options : {shmpool::task_options{.deadline = 100ms, .cancel_grace = 10ms},
-                              shmpool::task_options{.timeout = 100ms}}) {
+  // The same by the pool's own clock, with an error of its own: `deadline` counts from the submit, so that it also ends
+  // a task that waits, and `timeout` from the start of the run. Either error can come `cancel_grace` later.
+  for (const auto& options :
+       {shmpool::task_options{.deadline = 100ms, .cancel_grace = 10ms}, shmpool::task_options{.timeout = 100ms}}) {
     try {
       co_await pool.submit(options, never_ends, 0);
     } catch (const std::system_error& error) {

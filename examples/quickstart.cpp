@@ -172,39 +172,17 @@ asio::awaitable<void> run_file(std::string path) {
   std::printf("%s: %s, shape %s, %zu elements (%zu bytes), add one, median of 7 rounds\n\n", path.c_str(),
               std::string(npy::name_of(h.type)).c_str(), npy::to_string(h.shape).c_str(), h.count, h.bytes);
   switch (h.type) {
-    case npy::dtype::boolean:
-      co_await run_on<std::uint8_t>(file);
-      break;
-    case npy::dtype::int8:
-      co_await run_on<std::int8_t>(file);
-      break;
-    case npy::dtype::int16:
-      co_await run_on<std::int16_t>(file);
-      break;
-    case npy::dtype::int32:
-      co_await run_on<std::int32_t>(file);
-      break;
-    case npy::dtype::int64:
-      co_await run_on<std::int64_t>(file);
-      break;
-    case npy::dtype::uint8:
-      co_await run_on<std::uint8_t>(file);
-      break;
-    case npy::dtype::uint16:
-      co_await run_on<std::uint16_t>(file);
-      break;
-    case npy::dtype::uint32:
-      co_await run_on<std::uint32_t>(file);
-      break;
-    case npy::dtype::uint64:
-      co_await run_on<std::uint64_t>(file);
-      break;
-    case npy::dtype::float32:
-      co_await run_on<float>(file);
-      break;
-    case npy::dtype::float64:
-      co_await run_on<double>(file);
-      break;
+    case npy::dtype::boolean: co_await run_on<std::uint8_t>(file); break;
+    case npy::dtype::int8: co_await run_on<std::int8_t>(file); break;
+    case npy::dtype::int16: co_await run_on<std::int16_t>(file); break;
+    case npy::dtype::int32: co_await run_on<std::int32_t>(file); break;
+    case npy::dtype::int64: co_await run_on<std::int64_t>(file); break;
+    case npy::dtype::uint8: co_await run_on<std::uint8_t>(file); break;
+    case npy::dtype::uint16: co_await run_on<std::uint16_t>(file); break;
+    case npy::dtype::uint32: co_await run_on<std::uint32_t>(file); break;
+    case npy::dtype::uint64: co_await run_on<std::uint64_t>(file); break;
+    case npy::dtype::float32: co_await run_on<float>(file); break;
+    case npy::dtype::float64: co_await run_on<double>(file); break;
   }
 }
 

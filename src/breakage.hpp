@@ -1,5 +1,5 @@
-// Why a pool is broken, as all tasks of it are told. Made under the engine's lock, told under none: what an initializer threw
-// is decoded by code of the user's.
+// Why a pool is broken, as all tasks of it are told. Made under the engine's lock, told under none: what an initializer
+// threw is decoded by code of the user's.
 //
 // Thread safety: values only.
 #pragma once

@@ -46,13 +46,15 @@ void check(const pool_options& options) {
   require(options.inline_bytes <= 1024 * 1024, "pool_options::inline_bytes must be at most 1 MiB");
   require(options.cancel_grace >= std::chrono::milliseconds::zero(), "pool_options::cancel_grace must not be negative");
   require(options.cache_idle >= std::chrono::milliseconds::zero(), "pool_options::cache_idle must not be negative");
-  require(options.spin >= options.spin.zero() && options.spin <= std::chrono::seconds(1), "pool_options::spin must be 0 to 1 s");
+  require(options.spin >= options.spin.zero() && options.spin <= std::chrono::seconds(1),
+          "pool_options::spin must be 0 to 1 s");
   require(options.nice >= 0 && options.nice <= 19, "pool_options::nice must be 0 to 19");
   require(options.backend <= backend::epoll, "pool_options::backend is none of automatic, io_uring and epoll");
   require(options.backing <= backing::memfd, "pool_options::backing is none of automatic, posix and memfd");
   require(options.rlimits.size() <= wire::max_rlimits, "pool_options::rlimits has more than 16 entries");
   for (const auto& [resource, value] : options.rlimits) {
-    require(resource >= 0 && resource < static_cast<int>(RLIM_NLIMITS), "pool_options::rlimits names a resource that does not exist");
+    require(resource >= 0 && resource < static_cast<int>(RLIM_NLIMITS),
+            "pool_options::rlimits names a resource that does not exist");
   }
   static_assert(cpu_set::capacity == CPU_SETSIZE && resource_limits::capacity == wire::max_rlimits);
   require(!options.cpu_affinity.invalid(), "pool_options::cpu_affinity names a CPU that cannot exist");
@@ -66,8 +68,8 @@ std::size_t default_cache_bytes() noexcept {
 }
 
 shm::store_options store_options_of(const pool_options& options) {
-  return {options.backing, options.max_shm_bytes, options.cache_bytes.value_or(default_cache_bytes()), options.cache_idle,
-          options.dump_arrays};
+  return {options.backing, options.max_shm_bytes, options.cache_bytes.value_or(default_cache_bytes()),
+          options.cache_idle, options.dump_arrays};
 }
 
 sched::options scheduler_options_of(const pool_options& options) {
@@ -76,7 +78,8 @@ sched::options scheduler_options_of(const pool_options& options) {
   result.min_workers = options.min_workers;
   result.max_tasks_per_worker = options.max_tasks_per_worker;
   result.window = options.window;
-  result.cancel_grace = std::min<std::chrono::milliseconds>(options.cancel_grace, std::chrono::years{100});  // in ns from here
+  result.cancel_grace =
+      std::min<std::chrono::milliseconds>(options.cancel_grace, std::chrono::years{100});  // in ns from here
   result.max_pending = options.max_pending;
   result.max_pending_bytes = options.max_pending_bytes;
   result.quarantine_after = options.quarantine_function_after;
@@ -106,7 +109,8 @@ void append_call(std::vector<std::byte>& body, const bound_function& which, cons
   if (!call) return;
   const auto append = [&](const void* address) {
     const auto where = worker::locate(address);
-    if (!where) throw std::system_error(errc::function_not_found, std::string(option) + " is in no module of this program");
+    if (!where)
+      throw std::system_error(errc::function_not_found, std::string(option) + " is in no module of this program");
     worker::append_code_ref(body, *where);
   };
   append(reinterpret_cast<const void*>(call->code.entry));
@@ -332,8 +336,8 @@ pool_stats pool_engine::stats() const {
   result.completed = succeeded_;
   result.failures = failures_;
   result.failed = failures_.threw + failures_.aborted + failures_.deadline_exceeded + failures_.worker_lost +
-                  failures_.shm_exhausted + failures_.protocol_violation + failures_.worker_start_failed + failures_.pool_broken +
-                  failures_.quarantined;
+                  failures_.shm_exhausted + failures_.protocol_violation + failures_.worker_start_failed +
+                  failures_.pool_broken + failures_.quarantined;
   result.live_segments = memory.live_segments;
   result.cached_segments = memory.cached_segments;
   result.live_bytes = memory.live_bytes;

@@ -1,8 +1,8 @@
-// The engine of one pool: owns the scheduler, the store, the loop's queue and the links to the workers, and turns what the
-// scheduler decides into frames, forks and kills. Sources: engine.cpp (the calls from above), engine_submit.cpp (how tasks
-// come in), engine_actions.cpp (what the scheduler wants done), engine_events.cpp (what the loop and the workers report),
-// engine_polling.cpp (the same without the kernel), engine_processes.cpp (the worker processes), engine_failures.cpp (what it
-// does when the kernel refuses it something).
+// The engine of one pool: owns the scheduler, the store, the loop's queue and the links to the workers, and turns what
+// the scheduler decides into frames, forks and kills. Sources: engine.cpp (the calls from above), engine_submit.cpp
+// (how tasks come in), engine_actions.cpp (what the scheduler wants done), engine_events.cpp (what the loop and the
+// workers report), engine_polling.cpp (the same without the kernel), engine_processes.cpp (the worker processes),
+// engine_failures.cpp (what it does when the kernel refuses it something).
 //
 // Thread safety: public members may be called from any thread; one mutex guards everything below.
 #pragma once
@@ -92,13 +92,14 @@ class pool_engine final : public engine, sched::claims {
 
   // ---- engine_submit.cpp
   task& new_task(operation& op);
-  /// Runs the scheduler's event that makes `made` known to it and returns its id; false if it is refused (an id of 0), and
-  /// `made` is given back. So it is if that throws.
+  /// Runs the scheduler's event that makes `made` known to it and returns its id; false if it is refused (an id of 0),
+  /// and `made` is given back. So it is if that throws.
   template <class Event>
   bool enter(task& made, std::uint64_t place, Event event);
   std::string bound_reached() const;
   /// Throws errc::quarantined for a function, or a call, that has killed too often.
-  void check_quarantine(std::uint32_t function, std::span<const std::byte> arguments, bool with_arrays, clock::time_point now);
+  void check_quarantine(std::uint32_t function, std::span<const std::byte> arguments, bool with_arrays,
+                        clock::time_point now);
   /// Throws pool_broken, when it has given the lock up.
   [[noreturn]] void refuse_broken(std::unique_lock<std::mutex> lock);
   urgency react();
@@ -116,7 +117,8 @@ class pool_engine final : public engine, sched::claims {
   void introduce_function(link& to, std::uint32_t function);
   wire::segment_ref reference(link& to, const attachment& what);
   void unassign(task& what) noexcept;
-  /// Takes all tasks off a worker that is dead or given up, and says which of them it had started. It never starts the others.
+  /// Takes all tasks off a worker that is dead or given up, and says which of them it had started. It never starts the
+  /// others.
   std::vector<sched::task_id> strip(link& which);
   void fail(task& what, const sched::action& how);
   /// Says in an outcome why there is no result.
@@ -129,8 +131,8 @@ class pool_engine final : public engine, sched::claims {
   void submit_to_loop();
   /// Submits and reaps until there is nothing to reap, within bounds: what is left then makes the descriptor readable.
   void cycle(clock::time_point now);
-  /// True if it has begun to wait for the timer: the loop has to be told. The first looks at every link, as is needed after
-  /// anything was heard of one.
+  /// True if it has begun to wait for the timer: the loop has to be told. The first looks at every link, as is needed
+  /// after anything was heard of one.
   bool arm_timer_for_links();
   bool arm_timer();
   void finish_shutdown();
@@ -159,7 +161,8 @@ class pool_engine final : public engine, sched::claims {
   bool on_open(link& from, const wire::frame& in);
   /// Says no to a worker that waits for an answer.
   static void refuse(link& to, std::uint64_t task, std::string_view why);
-  /// The segment as the worker has it, for this task (null: for its initializer) or kept; no handle if it was not given it.
+  /// The segment as the worker has it, for this task (null: for its initializer) or kept; no handle if it was not given
+  /// it.
   static worker::link::kept_segment given(const link& to, const task* of, std::uint64_t segment);
   bool on_account(link& from, task* of, const wire::frame& in);
   void violated(link& from, const char* what, clock::time_point now);
@@ -175,7 +178,8 @@ class pool_engine final : public engine, sched::claims {
   std::chrono::nanoseconds spin_time() const noexcept;
 
   // ---- engine_failures.cpp
-  /// Runs what must not stop half-way: an exception (memory has run out, say) breaks the pool and goes to all its tasks.
+  /// Runs what must not stop half-way: an exception (memory has run out, say) breaks the pool and goes to all its
+  /// tasks.
   template <class Body>
   void guarded(Body body) noexcept {
     try {
@@ -208,7 +212,8 @@ class pool_engine final : public engine, sched::claims {
   void on_server_message(const wire::server_message& message, unique_fd descriptor, clock::time_point now);
   void on_server_lost(clock::time_point now);
   void watch_server();
-  /// Takes in the workers that the fork server is starting at the end of the pool, so that their death can be waited for.
+  /// Takes in the workers that the fork server is starting at the end of the pool, so that their death can be waited
+  /// for.
   void meet_last_workers(clock::time_point deadline) noexcept;
   void check_exits(clock::time_point now);
   void check_unstarted(clock::time_point now);
@@ -223,7 +228,8 @@ class pool_engine final : public engine, sched::claims {
   mutable std::mutex mutex_;
   std::shared_ptr<shm::store> store_;
   std::shared_ptr<unmap_list> unmapped_;
-  std::vector<std::unique_ptr<link>> outlast_loop_;  // of a ring that failed: it may write into their buffers until it is closed
+  // Of a ring that failed: it may write into their buffers until it is closed.
+  std::vector<std::unique_ptr<link>> outlast_loop_;
   std::unique_ptr<loop::completion_queue> queue_;
   std::optional<sched::scheduler> scheduler_;
   function_table functions_;
@@ -233,13 +239,13 @@ class pool_engine final : public engine, sched::claims {
   bool has_initializer_ = false;
 
   const worker::surroundings surroundings_;  // of workers: those of now
-  unique_fd server_;  // this pool's socket to the fork server
+  unique_fd server_;                         // this pool's socket to the fork server
   loop::operation server_watch_;
   unique_fd timer_;
   loop::operation timer_watch_;
   clock::time_point timer_due_ = clock::time_point::max();
   clock::time_point links_due_ = clock::time_point::max();  // when to look at one of them, at the earliest
-  std::deque<wire::spawn_message> unsent_;  // the fork server's socket was full
+  std::deque<wire::spawn_message> unsent_;                  // the fork server's socket was full
   loop::operation server_send_;
 
   std::unordered_map<sched::worker_id, std::unique_ptr<link>> links_;
@@ -247,34 +253,36 @@ class pool_engine final : public engine, sched::claims {
   std::vector<task*> spare_tasks_;
   std::unordered_map<std::uint64_t, sched::task_id> cancel_keys_;
 
-  operation* held_now_ = nullptr;  // the one that hold() is about: if it is admitted at once, it is not completed for that
+  // The one that hold() is about: if it is admitted at once, it is not completed for that.
+  operation* held_now_ = nullptr;
 
   const std::exception_ptr no_memory_;  // made in time
   completion_list completed_;
   completion_list shutdown_waiters_;
   std::vector<notice> notices_;
-  bool closing_ = false;   // shutdown() or stop() was called
-  bool drained_ = false;   // and all workers are gone
-  bool closed_ = false;    // close() was called
+  bool closing_ = false;                            // shutdown() or stop() was called
+  bool drained_ = false;                            // and all workers are gone
+  bool closed_ = false;                             // close() was called
   std::optional<clock::time_point> refused_since_;  // the loop has something that the kernel would not take
   std::error_code refusal_;
-  bool loop_lost_ = false;                          // it never did: nothing can be waited for any more
-  std::optional<clock::time_point> server_due_;     // when to try again to start the fork server
+  bool loop_lost_ = false;                       // it never did: nothing can be waited for any more
+  std::optional<clock::time_point> server_due_;  // when to try again to start the fork server
   std::optional<clock::time_point> server_failing_since_;
-  unsigned server_attempts_ = 0;                    // since it was heard of last
+  unsigned server_attempts_ = 0;  // since it was heard of last
   const unsigned cpus_ = default_worker_count();
   std::atomic<bool> polling_{false};  // somebody is going to call poll(); written under the lock
   clock::time_point poll_until_{};
-  bool spinning_ = false;             // also while there is nothing else to do
-  bool poll_found_ = false;           // since it began
+  bool spinning_ = false;    // also while there is nothing else to do
+  bool poll_found_ = false;  // since it began
   spin_budget spin_;
   std::vector<link*> polled_;
-  bool drain_wanted_ = false;         // whatever the kernel has to report
-  bool idle_output_ = false;  // an idle worker has been given something that is not sent yet
-  // One time for all submits until the pool's next turn of the loop, when what they assign is sent together: to read the
-  // clock for each would be a good part of what a task costs.
+  bool drain_wanted_ = false;  // whatever the kernel has to report
+  bool idle_output_ = false;   // an idle worker has been given something that is not sent yet
+  // One time for all submits until the pool's next turn of the loop, when what they assign is sent together: to read
+  // the clock for each would be a good part of what a task costs.
   std::optional<clock::time_point> submit_time_;
-  // Filled when the pool is broken or when that is told first, and not changed after that. Made before: memory may have run out.
+  // Filled when the pool is broken or when that is told first, and not changed after that. Made before: memory may have
+  // run out.
   const std::shared_ptr<breakage> broken_ = std::make_shared<breakage>();
   std::string start_failure_;
   // Why the last worker that had not come to a task did not: how it died, or what it said and threw.

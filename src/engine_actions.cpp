@@ -1,5 +1,5 @@
-// What the scheduler wants done, done: tasks sent, operations completed, the loop told. Workers are started and killed in
-// engine_processes.cpp.
+// What the scheduler wants done, done: tasks sent, operations completed, the loop told. Workers are started and killed
+// in engine_processes.cpp.
 #include "engine.hpp"
 
 #include "fault_point.hpp"
@@ -32,7 +32,8 @@ void pool_engine::run_actions(clock::time_point now) {
         break;
       case kind::request_stop: {
         const task& which = *static_cast<task*>(next.context);
-        if (which.on) which.on->slot(which.slot).stop.store(which.on->handover_in(which.slot), std::memory_order_release);
+        if (which.on)
+          which.on->slot(which.slot).stop.store(which.on->handover_in(which.slot), std::memory_order_release);
         break;
       }
       case kind::retire_worker:
@@ -107,8 +108,8 @@ void pool_engine::assign(link& to, task& what, clock::time_point now) {
   to.queue_frame(header, refs, what.arguments);
 }
 
-/// There is no memory to hand a task over. What was queued for it until then does the worker no harm, and the next task finds
-/// it known or is told again.
+/// There is no memory to hand a task over. What was queued for it until then does the worker no harm, and the next task
+/// finds it known or is told again.
 void pool_engine::lacks_memory(link& at, task& what, clock::time_point now) {
   if (!scheduler_->not_sent(at.id, what.id, now)) return;
   operation& op = *what.op;
@@ -175,7 +176,8 @@ std::optional<sched::time_point> pool_engine::started(sched::worker_id worker, s
   auto* which = static_cast<task*>(scheduler_->assigned_context(worker, id));
   if (!which || !which->on) return std::nullopt;
   const wire::slot& slot = which->on->slot(which->slot);
-  if (slot.word.load(std::memory_order_acquire) != wire::slot_word(which->on->handover_in(which->slot), wire::slot_state::started)) {
+  if (slot.word.load(std::memory_order_acquire) !=
+      wire::slot_word(which->on->handover_in(which->slot), wire::slot_state::started)) {
     return std::nullopt;
   }
   // The clock is the same in every process, or should be. The worker cannot have started it before it had it, nor
@@ -195,7 +197,8 @@ void pool_engine::unassign(task& what) noexcept {
 void pool_engine::finish(task& what) {
   unassign(what);
   for (const attachment& each : what.attachments) {
-    shm::end_lend(static_cast<shm::pool_segment&>(*each.handle.get()), each.offset, each.length, each.mode != access::read);
+    shm::end_lend(static_cast<shm::pool_segment&>(*each.handle.get()), each.offset, each.length,
+                  each.mode != access::read);
   }
   what.attachments.clear();
   std::vector<std::byte>().swap(what.arguments);
@@ -247,13 +250,16 @@ void pool_engine::note_failure(outcome& of, const sched::action& how) {
   switch (how.why) {
     case sched::failure::cancelled:
     case sched::failure::pool_stopped: of.aborted = true; return;
-    case sched::failure::deadline_exceeded: of.error = std::make_exception_ptr(std::system_error(errc::deadline_exceeded)); return;
+    case sched::failure::deadline_exceeded:
+      of.error = std::make_exception_ptr(std::system_error(errc::deadline_exceeded));
+      return;
     case sched::failure::worker_start_failed:
       of.error = std::make_exception_ptr(std::system_error(errc::worker_start_failed, start_failure_));
       return;
     case sched::failure::pool_broken: of.broken = why_broken(); return;
     case sched::failure::quarantined:
-      of.error = std::make_exception_ptr(std::system_error(errc::quarantined, "its function has killed nearly every worker that ran it"));
+      of.error = std::make_exception_ptr(
+          std::system_error(errc::quarantined, "its function has killed nearly every worker that ran it"));
       return;
     case sched::failure::none:
     case sched::failure::worker_lost: return note_loss(of, how);
@@ -346,8 +352,8 @@ void pool_engine::submit_to_loop() {
 }
 
 void pool_engine::cycle(clock::time_point now) {
-  // What is reaped starts new operations, which have to be submitted in turn. Sends usually end at once; reaping them here
-  // saves a turn of the user's loop.
+  // What is reaped starts new operations, which have to be submitted in turn. Sends usually end at once; reaping them
+  // here saves a turn of the user's loop.
   constexpr int bound = 4;
   submit_time_.reset();
   plan_polling(now);

@@ -42,7 +42,8 @@ bool pool_engine::reap(clock::time_point now) {
       if (op == &about.receive) {
         on_received(about, now);
       } else if (op == &about.send) {
-        // A stream that cannot be written is that of a worker that has died; its end is noticed by its other operations.
+        // A stream that cannot be written is that of a worker that has died; its end is noticed by its other
+        // operations.
         if (about.state != link::stage::gone) about.sent(*queue_);
         about.found_busy(now);
       } else if (about.state != link::stage::gone) {
@@ -54,7 +55,8 @@ bool pool_engine::reap(clock::time_point now) {
   // Only now: until here actions may ask how a worker ended.
   std::erase_if(links_, [](const auto& each) {
     const link& about = *each.second;
-    return about.state == link::stage::gone && !about.receive.pending && !about.send.pending && !about.exit_watch.pending;
+    return about.state == link::stage::gone && !about.receive.pending && !about.send.pending &&
+           !about.exit_watch.pending;
   });
   const bool waits = arm_timer_for_links();
   return any || waits;
@@ -96,7 +98,8 @@ void pool_engine::on_received(link& from, clock::time_point now) {
   } else if (from.receive.result < 0 && !link::is_end(-from.receive.result)) {
     from.failed("recv", -from.receive.result);
   } else if (from.state != link::stage::leaving) {
-    kill(from, nullptr);  // it has closed its socket: of no use, if it is not dying anyway, of what its status will tell
+    kill(from,
+         nullptr);  // it has closed its socket: of no use, if it is not dying anyway, of what its status will tell
   }
 }
 
@@ -165,7 +168,8 @@ bool pool_engine::on_frame(link& from, const wire::frame& in, clock::time_point 
       if (!on_result(from, in, now)) return violated(from, "it sent a result that makes no sense", now), false;
       return true;
     case wire::frame_type::need:
-      if (!on_need(from, in)) return violated(from, "it asked for memory without a task, or before it had its answer", now), false;
+      if (!on_need(from, in))
+        return violated(from, "it asked for memory without a task, or before it had its answer", now), false;
       return true;
     case wire::frame_type::open:
       if (!on_open(from, in)) {
@@ -219,8 +223,8 @@ worker::link::kept_segment pool_engine::given(const link& to, const task* of, st
   return found;
 }
 
-/// The worker's account of its memory: which files it has made, which segments it keeps. Believed only about segments that
-/// it was given.
+/// The worker's account of its memory: which files it has made, which segments it keeps. Believed only about segments
+/// that it was given.
 bool pool_engine::on_account(link& from, task* of, const wire::frame& in) {
   for (std::size_t i = 0; i != in.segment_count(); ++i) {
     const wire::segment_ref ref = in.segment(i);
@@ -255,7 +259,8 @@ bool pool_engine::on_result(link& from, const wire::frame& in, clock::time_point
   }
 
   const auto longest = now - std::min(which->assigned, now);
-  const auto run = std::min(std::chrono::nanoseconds(in.header.value & 0x7fff'ffff'ffff'ffffU), std::chrono::nanoseconds(longest));
+  const auto run =
+      std::min(std::chrono::nanoseconds(in.header.value & 0x7fff'ffff'ffff'ffffU), std::chrono::nanoseconds(longest));
   // From here nothing can fail for want of memory: what the scheduler has forgotten is completed.
   if (!scheduler_->replied(from.id, id, run, now)) return false;
   from.found_busy(now);
@@ -309,10 +314,11 @@ bool pool_engine::take_result(link& from, task& which, const wire::frame& in, in
     if (!segment.created()) return false;
     if (to.lack) continue;
     if (const shm::call_error failed = segment.map(static_cast<std::size_t>(ref.offset + ref.length))) {
-      // The worker has done its part; that this process cannot have the result, or somebody has removed it, is not its fault.
+      // The worker has done its part; that this process cannot have the result, or somebody has removed it, is not its
+      // fault.
       if (!shm::is_shortage(failed.code) && failed.code != std::errc::no_such_file_or_directory) return false;
-      to.lack = std::make_exception_ptr(
-          std::system_error(errc::shm_exhausted, "an array of the result cannot be taken in: " + shm::describe(failed)));
+      to.lack = std::make_exception_ptr(std::system_error(
+          errc::shm_exhausted, "an array of the result cannot be taken in: " + shm::describe(failed)));
       continue;
     }
     const access mode = found.mode == access::read ? access::read : access::own;
@@ -332,8 +338,8 @@ bool pool_engine::take_result(link& from, task& which, const wire::frame& in, in
   return true;
 }
 
-/// Who asks: one of its tasks, or its initializer (null) as long as it is not ready. A worker waits for its answer. One that asks
-/// on and does not read would make the parent keep all the answers.
+/// Who asks: one of its tasks, or its initializer (null) as long as it is not ready. A worker waits for its answer. One
+/// that asks on and does not read would make the parent keep all the answers.
 bool pool_engine::may_ask(const link& from, std::uint64_t handover, task*& which) {
   which = handover == 0 ? nullptr : static_cast<task*>(scheduler_->assigned_context(from.id, from.task_of(handover)));
   return !from.answer_waits && (handover == 0 ? !from.ready : which != nullptr);
@@ -347,7 +353,8 @@ bool pool_engine::on_need(link& from, const wire::frame& in) {
   auto& leases = which ? which->leases : from.initializer_leases;
   try {
     if (leases.size() >= most_leases) {
-      throw std::system_error(errc::shm_exhausted, "a task may have " + std::to_string(most_leases) + " segments of its own");
+      throw std::system_error(errc::shm_exhausted,
+                              "a task may have " + std::to_string(most_leases) + " segments of its own");
     }
     shm_handle leased = store_->lease(static_cast<std::size_t>(in.header.value), from.id, in.header.slot != 0);
     auto& segment = static_cast<shm::pool_segment&>(*leased.get());
@@ -377,8 +384,8 @@ bool pool_engine::on_need(link& from, const wire::frame& in) {
   return true;
 }
 
-/// A worker opens a segment by its name as long as it can: where somebody has removed the name, or the worker has no way to it
-/// any more (a chroot, a filter of system calls), it is given the descriptor.
+/// A worker opens a segment by its name as long as it can: where somebody has removed the name, or the worker has no
+/// way to it any more (a chroot, a filter of system calls), it is given the descriptor.
 bool pool_engine::on_open(link& from, const wire::frame& in) {
   task* which = nullptr;
   if (!may_ask(from, in.header.task, which)) return false;

@@ -61,7 +61,8 @@ void pool_engine::heed_refusal(clock::time_point now) {
   if (!refused_since_ || now - *refused_since_ < patience) return;
   refused_since_.reset();
   loop_lost_ = true;
-  break_pool({std::string("the system does not take what is to be waited for (") + queue_->name() + "): " + refusal_.message()},
+  break_pool({std::string("the system does not take what is to be waited for (") + queue_->name() +
+              "): " + refusal_.message()},
              now);
   run_actions(now);
   // The end of the workers cannot be waited for through the loop, so it is seen to here.

@@ -8,7 +8,8 @@ namespace shmpool::detail {
 std::chrono::nanoseconds pool_engine::spin_time() const noexcept {
   const sched::counts now = scheduler_->count();
   const unsigned busy = now.workers - now.idle_workers - now.leaving_workers;
-  return busy < cpus_ ? std::chrono::nanoseconds(options_.spin) : std::chrono::nanoseconds::zero();  // this thread needs one
+  return busy < cpus_ ? std::chrono::nanoseconds(options_.spin)
+                      : std::chrono::nanoseconds::zero();  // this thread needs one
 }
 
 void pool_engine::plan_polling(clock::time_point now) {
@@ -68,7 +69,8 @@ void pool_engine::collect_polled() {
 
 bool pool_engine::look_at_polled(clock::time_point now) {
   bool found = false;
-  for (std::size_t i = 0; i != polled_.size(); ++i) {  // what they have said may start a worker, for which room is made here
+  for (std::size_t i = 0; i != polled_.size();
+       ++i) {  // what they have said may start a worker, for which room is made here
     link* const each = polled_[i];
     if (each->state == link::stage::gone || !each->violation.empty() || !take_from_ring(*each, now)) continue;
     found = true;

@@ -1,5 +1,5 @@
-// The worker processes: how one is started and killed, what the fork server reports, how a dead worker is accounted for, and
-// what happens when the fork server itself dies.
+// The worker processes: how one is started and killed, what the fork server reports, how a dead worker is accounted
+// for, and what happens when the fork server itself dies.
 #include "engine.hpp"
 
 #include "fault_point.hpp"
@@ -91,7 +91,8 @@ void pool_engine::send_to_server() {
       queue_->start(server_send_);
       return;
     }
-    if (sent == -EPIPE || sent == -ECONNRESET) return;  // the server is dead; its socket tells, and the next one is sent this
+    if (sent == -EPIPE || sent == -ECONNRESET)
+      return;                  // the server is dead; its socket tells, and the next one is sent this
     if (sent < 0 && !spawn) {  // a worker that is not killed would keep its task for ever
       about->failed("sendmsg to the fork server", static_cast<int>(-sent));
       return;
@@ -99,7 +100,8 @@ void pool_engine::send_to_server() {
     unsent_.pop_front();
     if (sent < 0) {
       // ETOOMANYREFS, say: descriptors in flight count against the limit.
-      start_failed(*about, "sendmsg to the fork server: " + std::system_category().message(static_cast<int>(-sent)), clock::now());
+      start_failed(*about, "sendmsg to the fork server: " + std::system_category().message(static_cast<int>(-sent)),
+                   clock::now());
       continue;
     }
     if (spawn) {
@@ -183,7 +185,8 @@ void pool_engine::on_server_message(const wire::server_message& message, unique_
       break;
     case wire::server_message_type::spawn_failed:
       --workers_started_;
-      start_failed(*about, std::string(name_of(message.call)) + ": " + std::system_category().message(message.status), now);
+      start_failed(*about, std::string(name_of(message.call)) + ": " + std::system_category().message(message.status),
+                   now);
       break;
     case wire::server_message_type::exited:
       about->wait_status = message.status;
@@ -195,7 +198,8 @@ void pool_engine::on_server_message(const wire::server_message& message, unique_
   }
 }
 
-/// The fork server is dead, and with it all workers (they die with their parent). A program that called init gets a new one.
+/// The fork server is dead, and with it all workers (they die with their parent). A program that called init gets a new
+/// one.
 void pool_engine::on_server_lost(clock::time_point now) {
   queue_->cancel(server_send_);
   server_.reset();
@@ -208,8 +212,8 @@ void pool_engine::on_server_lost(clock::time_point now) {
     }
     each->server_gone = !each->worker_end;
     each->status_due.reset();
-    // One that it was to start may never have been there; else it is dying. One that it has not been told of is for the next,
-    // if it is wanted still.
+    // One that it was to start may never have been there; else it is dying. One that it has not been told of is for the
+    // next, if it is wanted still.
     if (each->process) kill(*each, "the fork server that had started it died");
     else if (!each->worker_end || each->state == link::stage::leaving) each->process_ended = true;
   }
@@ -225,11 +229,14 @@ void pool_engine::on_server_lost(clock::time_point now) {
 void pool_engine::meet_last_workers(clock::time_point deadline) noexcept {
   if (!server_) return;
   ::shutdown(server_.get(), SHUT_WR);
-  const auto unanswered = [](const auto& each) { return each.second->state != link::stage::gone && !each.second->process; };
+  const auto unanswered = [](const auto& each) {
+    return each.second->state != link::stage::gone && !each.second->process;
+  };
   while (std::any_of(links_.begin(), links_.end(), unanswered)) {
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - clock::now()).count();
     pollfd answer{server_.get(), POLLIN, 0};
-    if (const int polled = ::poll(&answer, 1, static_cast<int>(std::max<long>(left, 0))); polled < 0 && errno == EINTR) {
+    if (const int polled = ::poll(&answer, 1, static_cast<int>(std::max<long>(left, 0)));
+        polled < 0 && errno == EINTR) {
       continue;
     } else if (polled <= 0) {
       return;
@@ -279,11 +286,11 @@ void pool_engine::account(const link& which) {
   }
 }
 
-/// A worker begins a task as soon as it has it and is done with the one before. One that has its tasks and begins none is
-/// stopped, or damaged: it may have said that a task was done and be at it yet. Nothing else would ever end those tasks,
-/// as their deadlines count from their start; killed, it gives them back. If it only was slow, they have lost nothing but
-/// time. Twice, so that a machine (or a group of processes) that was halted for a while does not look like this. It may also
-/// keep its replies to itself, as it believes that somebody looks at them: so somebody does.
+/// A worker begins a task as soon as it has it and is done with the one before. One that has its tasks and begins none
+/// is stopped, or damaged: it may have said that a task was done and be at it yet. Nothing else would ever end those
+/// tasks, as their deadlines count from their start; killed, it gives them back. If it only was slow, they have lost
+/// nothing but time. Twice, so that a machine (or a group of processes) that was halted for a while does not look like
+/// this. It may also keep its replies to itself, as it believes that somebody looks at them: so somebody does.
 void pool_engine::check_unstarted(clock::time_point now) {
   for (const auto& [id, each] : links_) {
     if (now < each->look_due()) continue;
@@ -307,7 +314,8 @@ void pool_engine::note_death(const link& which, const std::vector<sched::task_id
     const auto* culprit = static_cast<const task*>(scheduler_->assigned_context(which.id, started.front()));
     if (culprit && culprit->attachments.empty()) killers_.killed(culprit->function, culprit->arguments, now);
   }
-  if (which.why_it_left != worker_exit::reason::died && which.violation.empty()) return;  // it had been asked to, or was to go
+  if (which.why_it_left != worker_exit::reason::died && which.violation.empty())
+    return;  // it had been asked to, or was to go
   if (!started.empty() || which.results != 0 || which.unfit) return;
   last_problem_ = {};
   if (!which.violation.empty()) {

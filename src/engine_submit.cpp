@@ -1,5 +1,5 @@
-// How tasks come in: the places that they wait for, what is lent to them, and what is known of them from then on. For want of
-// memory a submit fails and leaves the pool as it was.
+// How tasks come in: the places that they wait for, what is lent to them, and what is known of them from then on. For
+// want of memory a submit fails and leaves the pool as it was.
 #include "engine.hpp"
 
 #include <algorithm>
@@ -19,7 +19,8 @@ class lent_ranges {
   ~lent_ranges() {
     while (count_-- != 0) {
       const attachment& each = all_[count_];
-      shm::end_lend(static_cast<shm::pool_segment&>(*each.handle.get()), each.offset, each.length, each.mode != access::read);
+      shm::end_lend(static_cast<shm::pool_segment&>(*each.handle.get()), each.offset, each.length,
+                    each.mode != access::read);
     }
   }
 
@@ -28,7 +29,8 @@ class lent_ranges {
     std::uint64_t warm = 0;
     for (const attachment& each : all_) {
       auto& segment = static_cast<shm::pool_segment&>(*each.handle.get());
-      if (!shm::begin_lend(segment, each.offset, each.length, each.mode != access::read)) throw_array_busy(overlaps_own(each));
+      if (!shm::begin_lend(segment, each.offset, each.length, each.mode != access::read))
+        throw_array_busy(overlaps_own(each));
       ++count_;
       if (warm != 0) continue;
       for (std::uint32_t bit = 0; bit != 64; ++bit) warm |= std::uint64_t{segment.maybe_mapped_by(bit)} << bit;
@@ -58,13 +60,15 @@ std::chrono::nanoseconds in_nanoseconds(std::chrono::milliseconds span) {
 }
 
 void check(const task_options& options) {
-  if (options.timeout < std::chrono::nanoseconds::zero()) throw std::invalid_argument("task_options::timeout must not be negative");
+  if (options.timeout < std::chrono::nanoseconds::zero())
+    throw std::invalid_argument("task_options::timeout must not be negative");
   if (options.cancel_grace && *options.cancel_grace < std::chrono::milliseconds::zero()) {
     throw std::invalid_argument("task_options::cancel_grace must not be negative");
   }
   if (options.attempts == 0) throw std::invalid_argument("task_options::attempts must be at least 1");
   if (options.attempts > 1 && !options.idempotent) {
-    throw std::invalid_argument("task_options::attempts above 1 needs idempotent = true: the task may run more than once");
+    throw std::invalid_argument(
+        "task_options::attempts above 1 needs idempotent = true: the task may run more than once");
   }
 }
 
@@ -112,10 +116,12 @@ urgency pool_engine::withdraw(std::uint64_t place, std::uint64_t cancel_key) noe
 urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<std::byte> arguments,
                             std::vector<attachment> attachments, const task_options& options, std::uint64_t place) {
   if (arguments.size() > wire::max_body) {
-    throw std::system_error(errc::message_too_large, "the arguments take " + std::to_string(arguments.size()) + " bytes");
+    throw std::system_error(errc::message_too_large,
+                            "the arguments take " + std::to_string(arguments.size()) + " bytes");
   }
   if (attachments.size() > wire::max_segments / 2) {
-    throw std::system_error(errc::message_too_large, "the arguments have " + std::to_string(attachments.size()) + " arrays");
+    throw std::system_error(errc::message_too_large,
+                            "the arguments have " + std::to_string(attachments.size()) + " arrays");
   }
   check(options);
   if (made_here_.inherited()) throw std::system_error(errc::pool_closed, "this is a forked copy of the pool");
@@ -155,7 +161,8 @@ urgency pool_engine::submit(operation& op, const callable_ref& fn, std::vector<s
   guarded([&] { run_actions(now); });
   urgency next = react();
   if (next == urgency::none && made.on) next = urgency::later;
-  if (next != urgency::none || polling_.load(std::memory_order_relaxed)) submit_time_ = now;  // the pool's next turn is near
+  if (next != urgency::none || polling_.load(std::memory_order_relaxed))
+    submit_time_ = now;  // the pool's next turn is near
   return next;
 }
 
@@ -166,8 +173,9 @@ void pool_engine::check_quarantine(std::uint32_t function, std::span<const std::
   }
   if (scheduler_->admits(function + 1, now)) return;
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(scheduler_->admits_at(function + 1) - now).count();
-  throw std::system_error(errc::quarantined, "the function has killed nearly every worker that ran it; one call is let through in " +
-                                                 std::to_string(left) + " ms");
+  throw std::system_error(errc::quarantined,
+                          "the function has killed nearly every worker that ran it; one call is let through in " +
+                              std::to_string(left) + " ms");
 }
 
 pool_engine::task& pool_engine::new_task(operation& op) {

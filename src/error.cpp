@@ -16,22 +16,14 @@ class category final : public std::error_category {
 
   std::string message(int value) const override {
     switch (static_cast<errc>(value)) {
-      case errc::worker_lost:
-        return "the worker process died while it had the task";
-      case errc::deadline_exceeded:
-        return "the task ran longer than its timeout, or was not done by its deadline";
-      case errc::queue_full:
-        return "as much is pending as the pool's bounds allow; wait for some of it to complete";
-      case errc::array_busy:
-        return "an overlapping part of the array is in use, and one of the two uses writes to it";
-      case errc::shm_exhausted:
-        return "an array cannot be made, taken in or handed on";
-      case errc::pool_closed:
-        return "the pool was shut down or stopped";
-      case errc::pool_broken:
-        return "the pool has failed and accepts no tasks";
-      case errc::protocol_violation:
-        return "a worker sent what makes no sense; a task probably overwrote its memory";
+      case errc::worker_lost: return "the worker process died while it had the task";
+      case errc::deadline_exceeded: return "the task ran longer than its timeout, or was not done by its deadline";
+      case errc::queue_full: return "as much is pending as the pool's bounds allow; wait for some of it to complete";
+      case errc::array_busy: return "an overlapping part of the array is in use, and one of the two uses writes to it";
+      case errc::shm_exhausted: return "an array cannot be made, taken in or handed on";
+      case errc::pool_closed: return "the pool was shut down or stopped";
+      case errc::pool_broken: return "the pool has failed and accepts no tasks";
+      case errc::protocol_violation: return "a worker sent what makes no sense; a task probably overwrote its memory";
       case errc::function_not_found:
         return "the worker cannot find the function; its module must be the same file for the parent and the worker";
       case errc::worker_start_failed:
@@ -50,18 +42,13 @@ class category final : public std::error_category {
   bool equivalent(int value, const std::error_condition& condition) const noexcept override {
     if (std::error_category::equivalent(value, condition)) return true;
     switch (static_cast<errc>(value)) {
-      case errc::deadline_exceeded:
-        return condition == std::errc::timed_out;
-      case errc::array_busy:
-        return condition == std::errc::device_or_resource_busy;
+      case errc::deadline_exceeded: return condition == std::errc::timed_out;
+      case errc::array_busy: return condition == std::errc::device_or_resource_busy;
       case errc::shm_exhausted:  // a full budget looks like the first, a full tmpfs like the second
         return condition == std::errc::not_enough_memory || condition == std::errc::no_space_on_device;
-      case errc::protocol_violation:
-        return condition == std::errc::protocol_error;
-      case errc::message_too_large:
-        return condition == std::errc::message_size;
-      default:
-        return false;
+      case errc::protocol_violation: return condition == std::errc::protocol_error;
+      case errc::message_too_large: return condition == std::errc::message_size;
+      default: return false;
     }
   }
 };

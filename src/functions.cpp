@@ -29,7 +29,8 @@ bool in_program(const worker::code_ref& where) {
 }  // namespace
 
 std::uint32_t function_table::number(const callable_ref& callable) {
-  // Another library may have been loaded at the same address since. Workers go by number, so old numbers stay as they are.
+  // Another library may have been loaded at the same address since. Workers go by number, so old numbers stay as they
+  // are.
   if (beyond_program_ && worker::unload_count() != unloads_) {
     numbers_.clear();
     latest_ = none;
@@ -40,13 +41,16 @@ std::uint32_t function_table::number(const callable_ref& callable) {
   function_record made;
   made.callable = callable;
   const auto entry = worker::locate(reinterpret_cast<const void*>(callable.entry));
-  if (!entry) throw std::system_error(errc::function_not_found, "the code that calls the function is in no module of this program");
+  if (!entry)
+    throw std::system_error(errc::function_not_found,
+                            "the code that calls the function is in no module of this program");
   bool beyond_program = !in_program(*entry);
   worker::append_code_ref(made.definition, *entry);
   made.definition.push_back(std::byte{callable.target != nullptr});
   if (callable.target) {
     const auto target = worker::locate(callable.target);
-    if (!target) throw std::system_error(errc::function_not_found, "the function's address is in no module of this program");
+    if (!target)
+      throw std::system_error(errc::function_not_found, "the function's address is in no module of this program");
     worker::append_code_ref(made.definition, *target);
     beyond_program = beyond_program || !in_program(*target);
   }

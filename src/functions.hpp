@@ -1,5 +1,5 @@
-// The functions that a pool has been asked to run: a small number for each, how to name it to a worker, and what memory the
-// result of its last run needed.
+// The functions that a pool has been asked to run: a small number for each, how to name it to a worker, and what memory
+// the result of its last run needed.
 //
 // Thread safety: none; the engine's lock guards it.
 #pragma once
@@ -16,14 +16,14 @@ namespace shmpool::detail {
 
 struct function_record {
   callable_ref callable;
-  std::vector<std::byte> definition;                 ///< body of the function frame
-  std::vector<std::size_t> result_sizes;             ///< bytes of the segments that the last run used for its result
+  std::vector<std::byte> definition;      ///< body of the function frame
+  std::vector<std::size_t> result_sizes;  ///< bytes of the segments that the last run used for its result
 };
 
 class function_table {
  public:
-  /// The number of a function; looks it up in its module when it is new. Throws std::system_error(errc::function_not_found)
-  /// for an address that is in no module.
+  /// The number of a function; looks it up in its module when it is new. Throws
+  /// std::system_error(errc::function_not_found) for an address that is in no module.
   std::uint32_t number(const callable_ref& callable);
   function_record& operator[](std::uint32_t number) { return records_[number]; }
 
@@ -37,9 +37,9 @@ class function_table {
   };
   std::unordered_map<callable_ref, std::uint32_t, hash> numbers_;
   static constexpr std::uint32_t none = ~std::uint32_t{0};
-  std::uint32_t latest_ = none;   // most often the next is the same
-  bool beyond_program_ = false;   // some function lies in a shared library, which may be unloaded
-  std::uint64_t unloads_ = 0;     // numbers_ holds while this many were
+  std::uint32_t latest_ = none;  // most often the next is the same
+  bool beyond_program_ = false;  // some function lies in a shared library, which may be unloaded
+  std::uint64_t unloads_ = 0;    // numbers_ holds while this many were
   std::vector<function_record> records_;
 };
 

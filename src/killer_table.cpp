@@ -31,7 +31,8 @@ void killer_table::forget(std::uint32_t function, std::span<const std::byte> arg
   std::erase_if(calls_, [&](const call& each) { return each.is(function, arguments); });
 }
 
-unsigned killer_table::look_up(std::uint32_t function, std::span<const std::byte> arguments, time_point now) const noexcept {
+unsigned killer_table::look_up(std::uint32_t function, std::span<const std::byte> arguments,
+                               time_point now) const noexcept {
   for (const call& each : calls_) {
     if (each.is(function, arguments)) return each.kills >= limit_ && now - each.last < memory ? each.kills : 0;
   }

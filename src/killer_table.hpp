@@ -1,5 +1,5 @@
-// Calls that have killed workers, for pool_options::quarantine_call_after: a function's number with the bytes of its arguments.
-// The bytes themselves, and no digest: nobody's call is refused for another one's.
+// Calls that have killed workers, for pool_options::quarantine_call_after: a function's number with the bytes of its
+// arguments. The bytes themselves, and no digest: nobody's call is refused for another one's.
 //
 // Thread safety: none; the engine's lock guards it.
 #pragma once
@@ -23,8 +23,8 @@ class killer_table {
   /// `limit`: how many workers a call may kill before it is refused; 0: nothing is remembered.
   explicit killer_table(unsigned limit) noexcept : limit_(limit) {}
 
-  /// The call has killed a worker. Of many calls the one that did so longest ago is forgotten; one with more than most_bytes is
-  /// not remembered, nor is any for want of memory.
+  /// The call has killed a worker. Of many calls the one that did so longest ago is forgotten; one with more than
+  /// most_bytes is not remembered, nor is any for want of memory.
   void killed(std::uint32_t function, std::span<const std::byte> arguments, time_point now) noexcept;
   /// The call has come to an end: what killed its worker before was something else.
   void ended(std::uint32_t function, std::span<const std::byte> arguments) noexcept {

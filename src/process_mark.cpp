@@ -11,8 +11,8 @@ namespace shmpool {
 
 namespace {
 
-/// The number of this process among those that it descends from. It is in memory that the kernel wipes in a copy, however
-/// that was made, and a copy that finds it wiped takes the next one.
+/// The number of this process among those that it descends from. It is in memory that the kernel wipes in a copy,
+/// however that was made, and a copy that finds it wiped takes the next one.
 class process_number {
  public:
   process_number() noexcept {
@@ -55,7 +55,8 @@ const process_number& this_process() noexcept {
 
 }  // namespace
 
-process_mark::process_mark() noexcept : number_(this_process().value()), owner_(::getpid()) {}
+process_mark::process_mark() noexcept : number_(this_process().value()), owner_(::getpid()) {
+}
 
 bool process_mark::inherited() const noexcept {
   return this_process().value() != number_;

@@ -14,11 +14,11 @@ class process_mark {
   /// Belongs to this process from here on.
   process_mark() noexcept;
 
-  /// True in a copy of the process that made it (fork, or a bare clone system call). Costs two loads, for the paths that every
-  /// task takes.
+  /// True in a copy of the process that made it (fork, or a bare clone system call). Costs two loads, for the paths
+  /// that every task takes.
   bool inherited() const noexcept;
-  /// The same, and asks the kernel as well: true also in a child that shares the memory of its parent (vfork). For what would
-  /// harm the original: kill, unlink, give back.
+  /// The same, and asks the kernel as well: true also in a child that shares the memory of its parent (vfork). For what
+  /// would harm the original: kill, unlink, give back.
   bool inherited_for_certain() const noexcept;
 
  private:

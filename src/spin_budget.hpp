@@ -1,5 +1,5 @@
-// Whether it pays to poll for a while instead of sleeping at once. Polling that finds nothing, or that others had to wait for,
-// is tried again only after a while: at first after one sleep, at last after many.
+// Whether it pays to poll for a while instead of sleeping at once. Polling that finds nothing, or that others had to
+// wait for, is tried again only after a while: at first after one sleep, at last after many.
 //
 // Thread safety: none.
 #pragma once
@@ -35,8 +35,8 @@ class spin_budget {
   static constexpr unsigned least_crowded = 64, most_crowded = 1024;
   static constexpr unsigned looks_between = 16;  // successes between two system calls
 
-  /// This thread had to make place for others since the last look: CPUs are short, and who polls takes what others need. The
-  /// longer that goes on, the more seldom it is tried.
+  /// This thread had to make place for others since the last look: CPUs are short, and who polls takes what others
+  /// need. The longer that goes on, the more seldom it is tried.
   void look_around() noexcept {
     rusage used{};
     ::getrusage(RUSAGE_THREAD, &used);

@@ -264,8 +264,8 @@ struct mixed : mixin<mixed> {
 struct fixed_text {
   fixed_text() = default;
   template <class Text>
-  requires std::is_convertible_v<const Text&, std::string_view> fixed_text(const Text& text)
-      : size(std::string_view(text).size()) {}
+    requires std::is_convertible_v<const Text&, std::string_view>
+  fixed_text(const Text& text) : size(std::string_view(text).size()) {}
   std::size_t size = 0;
   char content[32]{};
 };

@@ -128,7 +128,8 @@ constexpr bool all_survive<std::tuple<Members&...>> = (survives<Members> && ...)
 static_assert(all_survive<decltype(members_of(std::declval<pool_options&>()))>);
 static_assert(all_survive<decltype(members_of(std::declval<task_options&>()))>);
 
-// ---- In a co_await. The pool's own expressions are in tests/api/inline_options_test.cpp; these run with each compiler.
+// ---- In a co_await. The pool's own expressions are in tests/api/inline_options_test.cpp; these run with each
+// compiler.
 
 struct coroutine {
   struct promise_type {
@@ -184,8 +185,8 @@ coroutine captures(Capture capture, int& calls) {
   }
 }
 
-// g++ 12 makes what a lambda captures, and what an aggregate is initialised with, from the bytes of a temporary where the
-// expression has a co_await, and destroys both: a std::function in the options freed what was not allocated.
+// g++ 12 makes what a lambda captures, and what an aggregate is initialised with, from the bytes of a temporary where
+// the expression has a co_await, and destroys both: a std::function in the options freed what was not allocated.
 TEST(options_in_a_co_await, keep_what_their_functions_capture) {
   int alive = 0, calls = 0;
   captures(counted(alive), calls);
@@ -208,7 +209,8 @@ coroutine lists(int& sum) {
   sum += co_await make(pool_options{.cpu_affinity = cpus, .rlimits = std::vector<std::pair<int, std::uint64_t>>(2)});
 }
 
-// "array used as initializer", g++ 12 said of a std::initializer_list there, and the bytes of a std::vector were freed twice.
+// "array used as initializer", g++ 12 said of a std::initializer_list there, and the bytes of a std::vector were freed
+// twice.
 TEST(options_in_a_co_await, have_their_lists) {
   int sum = 0;
   lists(sum);

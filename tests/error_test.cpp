@@ -94,9 +94,11 @@ TEST(worker_lost, says_that_the_pool_did_it_and_why) {
   const worker_lost lost({.pid = 7, .signal = SIGKILL, .status_known = true, .killed_because = "it had begun nothing"});
   EXPECT_STREQ(lost.what(), "worker 7 was lost while it ran the task: killed by the pool: it had begun nothing");
   EXPECT_TRUE(lost.killed_by_pool());
-  const worker_lost before({.pid = 7, .signal = SIGSEGV, .status_known = true, .killed_because = "it had begun nothing"});
+  const worker_lost before(
+      {.pid = 7, .signal = SIGSEGV, .status_known = true, .killed_because = "it had begun nothing"});
   EXPECT_EQ(std::string(before.what()).find("pool"), std::string::npos) << "it had died of something else by then";
-  EXPECT_TRUE(std::string(worker_lost({.pid = 7, .killed_because = "its server died"}).what()).ends_with("killed by the pool: its server died"));
+  EXPECT_TRUE(std::string(worker_lost({.pid = 7, .killed_because = "its server died"}).what())
+                  .ends_with("killed by the pool: its server died"));
 }
 
 TEST(worker_lost, names_the_limit_of_cpu_time) {

@@ -37,9 +37,9 @@ template <class T>
 constexpr verdict as_result = shmpool::detail::result_codec<T>::judge();
 template <class T>
 constexpr bool refused_both_ways =
-    as_parameter<T> == verdict::address_in_value&& as_result<T> == verdict::address_in_value;
+    as_parameter<T> == verdict::address_in_value && as_result<T> == verdict::address_in_value;
 template <class T>
-constexpr bool fine_both_ways = as_parameter<T> == verdict::ok&& as_result<T> == verdict::ok;
+constexpr bool fine_both_ways = as_parameter<T> == verdict::ok && as_result<T> == verdict::ok;
 
 struct named {
   int number;
@@ -115,8 +115,8 @@ int count(const std::vector<named>& x) {
   return static_cast<int>(x.size());
 }
 static_assert(!shmpool::detail::callable_with<decltype(count)&, std::vector<named>&>);
-static_assert(shmpool::detail::callable_with<decltype([](const auto& x) { return x.x; }) &, plain&>);
-static_assert(!shmpool::detail::callable_with<decltype([](const auto& x) { return x.number; }) &, named&>);
+static_assert(shmpool::detail::callable_with<decltype([](const auto& x) { return x.x; })&, plain&>);
+static_assert(!shmpool::detail::callable_with<decltype([](const auto& x) { return x.number; })&, named&>);
 
 TEST(Sendable, IsJudgedByTheCompiler) {
   EXPECT_EQ(count({{1, "one"}}), 1);  // here it is an ordinary function

@@ -97,7 +97,8 @@ class array {
   }
 
   /// array<T> converts to array<const T>.
-  array(const array<value_type, Rank>& other) noexcept requires std::is_const_v<T>
+  array(const array<value_type, Rank>& other) noexcept
+    requires std::is_const_v<T>
       : handle_(other.handle()), data_(other.data()), extents_(other.extents()) {}
 
   void swap(array& other) noexcept {
@@ -127,8 +128,8 @@ class array {
 
   /// The element at one index per dimension; unchecked.
   template <class... Index>
-  requires(sizeof...(Index) == Rank && (detail::extent_like<Index> && ...)) T& operator()(
-      Index... index) const noexcept {
+    requires(sizeof...(Index) == Rank && (detail::extent_like<Index> && ...))
+  T& operator()(Index... index) const noexcept {
     std::size_t position = 0, dimension = 0;
     ((position = position * extents_[dimension++] + static_cast<std::size_t>(index)), ...);
     return data_[position];
@@ -136,7 +137,8 @@ class array {
 
   /// The same, checked: throws std::out_of_range that names the index and the extent.
   template <class... Index>
-  requires(sizeof...(Index) == Rank && (detail::extent_like<Index> && ...)) T& at(Index... index) const {
+    requires(sizeof...(Index) == Rank && (detail::extent_like<Index> && ...))
+  T& at(Index... index) const {
     std::size_t position = 0, dimension = 0;
     ((position = position * extents_[dimension] + detail::checked_index(index, dimension, extents_[dimension]),
       ++dimension),
@@ -169,8 +171,8 @@ class array {
   /// The same elements in another shape, sharing the segment; extents as for make_array(). Throws std::invalid_argument
   /// if the number of elements is another.
   template <class... Extents>
-  requires(detail::array_arguments<Extents...>::valid &&
-           !detail::array_arguments<Extents...>::filled) auto reshape(const Extents&... extents) const {
+    requires(detail::array_arguments<Extents...>::valid && !detail::array_arguments<Extents...>::filled)
+  auto reshape(const Extents&... extents) const {
     constexpr std::size_t new_rank = detail::array_arguments<Extents...>::rank;
     const auto shape = detail::read_extents<new_rank>(extents...);
     const std::size_t count = detail::checked_bytes(shape, sizeof(T)) / sizeof(T);
@@ -252,8 +254,8 @@ auto make_array(const Args&... args) {
 
 /// A new mutable array of the same shape and element type; optionally filled with a value.
 template <class T, std::size_t Rank, class... Fill>
-requires(sizeof...(Fill) <= 1) array<std::remove_const_t<T>, Rank> make_array_like(const array<T, Rank>& shape,
-                                                                                   const Fill&... value) {
+  requires(sizeof...(Fill) <= 1)
+array<std::remove_const_t<T>, Rank> make_array_like(const array<T, Rank>& shape, const Fill&... value) {
   return detail::make_array_with<std::remove_const_t<T>>(detail::allocate_local, shape.extents(), value...);
 }
 

@@ -1,5 +1,5 @@
-// The only file that includes Asio: standalone Asio from 1.22.1, or Boost.Asio from 1.81 where SHMPOOL_USE_BOOST_ASIO is
-// defined. Everything else says shmpool::net. What differs between versions is bridged here.
+// The only file that includes Asio: standalone Asio from 1.22.1, or Boost.Asio from 1.81 where SHMPOOL_USE_BOOST_ASIO
+// is defined. Everything else says shmpool::net. What differs between versions is bridged here.
 #pragma once
 
 // Clang has coroutines since version 16 without saying so the way Asio before 1.26 asks.
@@ -131,10 +131,11 @@ struct asio_categories {
 
 }  // namespace SHMPOOL_ASIO_ABI
 
-/// The token that stands where none is named: the executor's own, and use_awaitable where it has none (any_io_executor has
-/// none before Asio 1.31), so that `co_await pool.submit(...)` works with every version.
+/// The token that stands where none is named: the executor's own, and use_awaitable where it has none (any_io_executor
+/// has none before Asio 1.31), so that `co_await pool.submit(...)` works with every version.
 template <class Executor>
-using default_token = std::conditional_t<std::is_void_v<typename net::default_completion_token<Executor>::type>,
-                                         net::use_awaitable_t<>, typename net::default_completion_token<Executor>::type>;
+using default_token =
+    std::conditional_t<std::is_void_v<typename net::default_completion_token<Executor>::type>, net::use_awaitable_t<>,
+                       typename net::default_completion_token<Executor>::type>;
 
 }  // namespace shmpool::detail

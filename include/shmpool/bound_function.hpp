@@ -37,7 +37,7 @@ class bound_function {
   bound_function() noexcept = default;
   bound_function(std::nullptr_t) noexcept {}
   template <class Function>
-  requires std::is_convertible_v<Function, void (*)()>
+    requires std::is_convertible_v<Function, void (*)()>
   bound_function(Function function) : bound_function(of_plain(function)) {}
   template <detail::called_without_bind Function>
   bound_function(Function) {

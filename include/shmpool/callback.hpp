@@ -1,5 +1,5 @@
-// callback: a function of the user's that a pool may call, as a member of options that are written where they are used. Why
-// it is not std::function: docs/adr/0012-option-types.md.
+// callback: a function of the user's that a pool may call, as a member of options that are written where they are used.
+// Why it is not std::function: docs/adr/0012-option-types.md.
 //
 // Thread safety: distinct objects: safe, also those that share a function.
 #pragma once
@@ -14,8 +14,8 @@
 #include <type_traits>
 #include <utility>
 
-// g++ before 13 makes what an aggregate is initialised with twice where the expression contains a co_await: the bytes of a
-// temporary become the member, and both are destroyed. The captures of a lambda are such members, too.
+// g++ before 13 makes what an aggregate is initialised with twice where the expression contains a co_await: the bytes
+// of a temporary become the member, and both are destroyed. The captures of a lambda are such members, too.
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
 #define SHMPOOL_MEMBERS_MAY_BE_BYTES 1
 #else
@@ -81,7 +81,8 @@ class function_holder final : public shared_function<Args...> {
   template <class From>
   function_holder(const void* first, From&& from) : shared_function<Args...>(first), function_(readable<From>(from)) {
 #if SHMPOOL_MEMBERS_MAY_BE_BYTES
-    if constexpr (!std::is_trivially_copyable_v<F> && is_closure<F>() && std::is_same_v<From, F>) origin_ = std::addressof(from);
+    if constexpr (!std::is_trivially_copyable_v<F> && is_closure<F>() && std::is_same_v<From, F>)
+      origin_ = std::addressof(from);
 #endif
   }
 
@@ -89,15 +90,15 @@ class function_holder final : public shared_function<Args...> {
 
 #if SHMPOOL_MEMBERS_MAY_BE_BYTES
   void mend_origin() noexcept override {
-    // Its captures belong to temporaries, which destroy them: so they are not destroyed here, but forgotten, and what is
-    // destroyed in their place is a copy.
+    // Its captures belong to temporaries, which destroy them: so they are not destroyed here, but forgotten, and what
+    // is destroyed in their place is a copy.
     if (origin_) ::new (static_cast<void*>(origin_)) F(std::as_const(function_));
   }
 #endif
 
  private:
-  /// Bytes can be copied from as long as the temporary lives that they are of. To move from them would be to take what the
-  /// temporary destroys.
+  /// Bytes can be copied from as long as the temporary lives that they are of. To move from them would be to take what
+  /// the temporary destroys.
   template <class From>
   static decltype(auto) readable(std::remove_reference_t<From>& from) noexcept {
 #if SHMPOOL_MEMBERS_MAY_BE_BYTES
@@ -129,9 +130,9 @@ bool is_null(const std::function<Signature>& function) noexcept {
 template <class Signature>
 class callback;
 
-/// Owns a function object, or none. Copies share it, so that to copy a callback runs no code of yours, takes no memory and
-/// does not throw; the function object is destroyed with the last of them. Made from whatever std::function<void(Args...)>
-/// can be made from.
+/// Owns a function object, or none. Copies share it, so that to copy a callback runs no code of yours, takes no memory
+/// and does not throw; the function object is destroyed with the last of them. Made from whatever
+/// std::function<void(Args...)> can be made from.
 ///
 /// It knows its own address, so that the bytes of one that lie elsewhere (see above) are told from an owner.
 template <class... Args>
@@ -142,8 +143,8 @@ class callback<void(Args...)> {
 
   /// Empty if `function` is a null pointer or an empty std::function.
   template <class F>
-  requires(!std::same_as<std::remove_cvref_t<F>, callback> && std::copy_constructible<std::decay_t<F>> &&
-           std::invocable<std::decay_t<F>&, Args...>)
+    requires(!std::same_as<std::remove_cvref_t<F>, callback> && std::copy_constructible<std::decay_t<F>> &&
+             std::invocable<std::decay_t<F>&, Args...>)
   callback(F&& function) {
     if (detail::is_null(static_cast<const std::decay_t<F>&>(function))) return;
     function_ = new detail::function_holder<std::decay_t<F>, Args...>(this, std::forward<F>(function));

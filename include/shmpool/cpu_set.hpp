@@ -1,5 +1,5 @@
-// cpu_set: which CPUs, as a member of options that are written where they are used. Bits, so that its bytes are its value: see
-// docs/adr/0012-option-types.md.
+// cpu_set: which CPUs, as a member of options that are written where they are used. Bits, so that its bytes are its
+// value: see docs/adr/0012-option-types.md.
 //
 // Thread safety: distinct objects: safe.
 #pragma once
@@ -26,12 +26,12 @@ class cpu_set {
   cpu_set() noexcept = default;
   /// No std::initializer_list: g++ 12 does not compile one in a co_await.
   template <std::integral... Cpus>
-  requires(sizeof...(Cpus) != 0)
+    requires(sizeof...(Cpus) != 0)
   cpu_set(Cpus... cpus) noexcept {
     (insert(cpus), ...);
   }
   template <std::ranges::input_range Range>
-  requires(!std::same_as<std::remove_cvref_t<Range>, cpu_set> && std::integral<std::ranges::range_value_t<Range>>)
+    requires(!std::same_as<std::remove_cvref_t<Range>, cpu_set> && std::integral<std::ranges::range_value_t<Range>>)
   cpu_set(const Range& cpus) {
     for (const auto& cpu : cpus) insert(cpu);
   }

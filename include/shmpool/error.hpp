@@ -30,9 +30,9 @@ enum class errc {
   protocol_violation,   ///< a worker sent something that makes no sense and was killed
   function_not_found,   ///< the worker cannot find the function; the text says which module it looked for
   worker_start_failed,  ///< no worker could be started; the text names the system call and its error
-  message_too_large,    ///< arguments or a result (without arrays) are larger than 1 GiB, or have more than 8,192 arrays
-  fork_server,          ///< the fork server could not be started; the text says what to do
-  quarantined,          ///< the function, or this call of it, has killed too many workers: see pool_options::quarantine_*
+  message_too_large,  ///< arguments or a result (without arrays) are larger than 1 GiB, or have more than 8,192 arrays
+  fork_server,        ///< the fork server could not be started; the text says what to do
+  quarantined,        ///< the function, or this call of it, has killed too many workers: see pool_options::quarantine_*
 };
 
 const std::error_category& shmpool_category() noexcept;
@@ -47,7 +47,8 @@ class worker_lost : public std::system_error {
     int exit_code = 0;                ///< its exit code, if signal is 0
     bool status_known = false;        ///< false if nobody could learn how it ended
     std::uint64_t max_rss_bytes = 0;  ///< its peak resident memory, 0 if unknown
-    bool started = true;  ///< whether the task had begun to run; false: it was given up as workers died when they were to begin it
+    /// Whether the task had begun to run; false: it was given up as workers died when they were to begin it.
+    bool started = true;
     const char* killed_because = nullptr;  ///< why the pool killed it, a literal; null if it did not
     std::chrono::milliseconds cpu_time{};  ///< the CPU time that it had used, 0 if unknown
     std::chrono::seconds cpu_limit{};      ///< its RLIMIT_CPU if it had used that up, or else 0

@@ -41,22 +41,21 @@ class basic_process_pool {
   };
 
   /// Makes the pool; no worker is started yet. Throws std::invalid_argument for options that make no sense, and
-  /// std::system_error where something is missing: errc::fork_server if the process has several threads and did not call
-  /// init(), or what the failed system call says.
+  /// std::system_error where something is missing: errc::fork_server if the process has several threads and did not
+  /// call init(), or what the failed system call says.
   ///
-  /// A program that gives up privileges does so before it makes its first pool: workers have those of that time. Standard
-  /// streams that are closed are opened on /dev/null, so that no descriptor of the pool is taken for one.
+  /// A program that gives up privileges does so before it makes its first pool: workers have those of that time.
+  /// Standard streams that are closed are opened on /dev/null, so that no descriptor of the pool is taken for one.
   explicit basic_process_pool(const executor_type& executor, const pool_options& options = {})
       : executor_(executor), core_(detail::pool_core::make(executor, options)) {}
 
   template <class ExecutionContext>
-  requires std::convertible_to<ExecutionContext&, net::execution_context&>
+    requires std::convertible_to<ExecutionContext&, net::execution_context&>
   explicit basic_process_pool(ExecutionContext& context, const pool_options& options = {})
       : basic_process_pool(executor_type(context.get_executor()), options) {}
 
   /// The pool that was moved from keeps its executor; it may be destroyed and assigned to.
-  basic_process_pool(basic_process_pool&& other) noexcept
-      : executor_(other.executor_), core_(std::move(other.core_)) {}
+  basic_process_pool(basic_process_pool&& other) noexcept : executor_(other.executor_), core_(std::move(other.core_)) {}
   basic_process_pool& operator=(basic_process_pool&& other) noexcept {
     if (this != &other) {
       close();
@@ -66,9 +65,8 @@ class basic_process_pool {
     return *this;
   }
   template <class Other>
-  requires(!std::same_as<Other, Executor> && std::convertible_to<Other, Executor>)
-  basic_process_pool(basic_process_pool<Other>&& other)
-      : executor_(other.executor_), core_(std::move(other.core_)) {}
+    requires(!std::same_as<Other, Executor> && std::convertible_to<Other, Executor>)
+  basic_process_pool(basic_process_pool<Other>&& other) : executor_(other.executor_), core_(std::move(other.core_)) {}
   ~basic_process_pool() { close(); }
 
   executor_type get_executor() const noexcept { return executor_; }
@@ -76,14 +74,15 @@ class basic_process_pool {
   /// Runs fn(args...) in a worker: submit([task_options,] fn, args...[, token]).
   ///
   /// `fn`: a function, function pointer, lambda without captures, stateless function object, or by_value(closure). Its
-  /// signature decides how each argument travels: see docs/arguments.md. Contiguous ranges that are lvalues and not arrays
-  /// of shmpool are read when the operation is initiated and must live until then; where submits wait for room
+  /// signature decides how each argument travels: see docs/arguments.md. Contiguous ranges that are lvalues and not
+  /// arrays of shmpool are read when the operation is initiated and must live until then; where submits wait for room
   /// (pool_options::max_pending), until it completes.
   ///
-  /// Completion signature: void(std::exception_ptr, R), or void(std::exception_ptr) where fn returns void; R is fn's result type.
-  /// The handler is never called from inside submit().
+  /// Completion signature: void(std::exception_ptr, R), or void(std::exception_ptr) where fn returns void; R is fn's
+  /// result type. The handler is never called from inside submit().
   ///
-  /// Errors: what fn threw (also as remote_error); worker_lost; std::system_error with a code of errc; operation_aborted.
+  /// Errors: what fn threw (also as remote_error); worker_lost; std::system_error with a code of errc;
+  /// operation_aborted.
   ///
   /// Cancellation: total, partial and terminal. A task that was not started ends with operation_aborted; one that runs
   /// ignores total, sees this_task::stop_requested() on partial, and on terminal is killed after its cancel_grace, too.
@@ -98,17 +97,17 @@ class basic_process_pool {
 
   /// Runs `fn` on each element: map([task_options,] fn, range[, token]). Small elements travel together.
   ///
-  /// `range`: any input range; an lvalue that is no view must live until the operation has completed. `fn` takes an element
-  /// as submit() would.
+  /// `range`: any input range; an lvalue that is no view must live until the operation has completed. `fn` takes an
+  /// element as submit() would.
   ///
-  /// Completion signature: void(std::exception_ptr, std::vector<R>), results in the order of the range; no vector where fn returns void.
-  /// The first exception ends it; if a task threw it, remote_error::element() says at which element.
+  /// Completion signature: void(std::exception_ptr, std::vector<R>), results in the order of the range; no vector where
+  /// fn returns void. The first exception ends it; if a task threw it, remote_error::element() says at which element.
   ///
-  /// Of the task_options, `deadline` counts from here for all of the range; `timeout` and `attempts` are those of one task, which
-  /// may have several elements.
+  /// Of the task_options, `deadline` counts from here for all of the range; `timeout` and `attempts` are those of one
+  /// task, which may have several elements.
   ///
-  /// Cancellation: partial and terminal, as submit() for each element that was not finished; total is ignored. It completes
-  /// with operation_aborted unless all results have arrived nonetheless.
+  /// Cancellation: partial and terminal, as submit() for each element that was not finished; total is ignored. It
+  /// completes with operation_aborted unless all results have arrived nonetheless.
   template <class Function, class... Args>
   auto map(Function&& fn, Args&&... args) {
     if constexpr (std::same_as<std::remove_cvref_t<Function>, task_options>) {
@@ -118,8 +117,8 @@ class basic_process_pool {
     }
   }
 
-  /// A new array in the pool's shared memory: make_array<T>(extents..., [fill value]), as shmpool::make_array. Elements that
-  /// are not filled are what the memory holds. Throws std::system_error(errc::shm_exhausted).
+  /// A new array in the pool's shared memory: make_array<T>(extents..., [fill value]), as shmpool::make_array. Elements
+  /// that are not filled are what the memory holds. Throws std::system_error(errc::shm_exhausted).
   template <class T, class... Args>
   auto make_array(Args&&... args) {
     return detail::make_array_with<T>(
@@ -127,13 +126,14 @@ class basic_process_pool {
         std::forward<Args>(args)...);
   }
 
-  /// No further submits; completes when all tasks have ended, all workers have left, and the cache of segments is cleared.
-  /// Submits that wait for room are let in; a map() that has elements left to submit ends with errc::pool_closed.
-  /// Completion signature: void(std::exception_ptr). May be called more than once, also at the same time.
+  /// No further submits; completes when all tasks have ended, all workers have left, and the cache of segments is
+  /// cleared. Submits that wait for room are let in; a map() that has elements left to submit ends with
+  /// errc::pool_closed. Completion signature: void(std::exception_ptr). May be called more than once, also at the same
+  /// time.
   template <class Token = detail::default_token<Executor>>
   auto shutdown(Token&& token = Token()) {
-    return net::async_initiate<Token, void(std::exception_ptr)>(
-        detail::initiate_shutdown<Executor>{core_, executor_}, token);
+    return net::async_initiate<Token, void(std::exception_ptr)>(detail::initiate_shutdown<Executor>{core_, executor_},
+                                                                token);
   }
 
   /// Kills the workers now; tasks in flight complete with operation_aborted. Does not wait.
@@ -160,12 +160,15 @@ class basic_process_pool {
   template <class Function, class... Args>
   auto submit_with(const task_options& options, Function&& fn, Args&&... args) {
     constexpr std::size_t count = sizeof...(Args);
-    if constexpr (count == 0 || detail::callable_with<Function, Args...> || detail::takes_this_many<Function, Args...>) {
-      return initiate(options, detail::default_token<Executor>(), std::forward<Function>(fn), std::forward<Args>(args)...);
+    if constexpr (count == 0 || detail::callable_with<Function, Args...> ||
+                  detail::takes_this_many<Function, Args...>) {
+      return initiate(options, detail::default_token<Executor>(), std::forward<Function>(fn),
+                      std::forward<Args>(args)...);
     } else {
       return with_last_first(
           [&]<class Token, class... Rest>(Token&& token, Rest&&... rest) {
-            return initiate(options, std::forward<Token>(token), std::forward<Function>(fn), std::forward<Rest>(rest)...);
+            return initiate(options, std::forward<Token>(token), std::forward<Function>(fn),
+                            std::forward<Rest>(rest)...);
           },
           std::make_index_sequence<count - 1>(), std::forward_as_tuple(std::forward<Args>(args)...));
     }
@@ -184,8 +187,8 @@ class basic_process_pool {
     std::decay_t<Function> function(std::forward<Function>(fn));
     const auto ref = call::ref(function);
     return net::async_initiate<Token, signature>(
-        detail::initiate_submit<Executor>{core_, executor_}, token, std::move(function), ref, &call::decode_result, options,
-        detail::store_arguments<Function, Args...>(std::forward<Args>(args)...));
+        detail::initiate_submit<Executor>{core_, executor_}, token, std::move(function), ref, &call::decode_result,
+        options, detail::store_arguments<Function, Args...>(std::forward<Args>(args)...));
   }
 
   template <class Function, class Range, class Token = detail::default_token<Executor>>

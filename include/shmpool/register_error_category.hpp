@@ -44,7 +44,7 @@ class category_registration {
   explicit category_registration(const std::error_category& category, category_rank rank = category_rank::own) noexcept
       : category_registration(typeid(std::error_category), &category, category.name(), rank) {}
   template <class Category>
-  requires std::same_as<Category, boost::system::error_category>
+    requires std::same_as<Category, boost::system::error_category>
   explicit category_registration(const Category& category, category_rank rank = category_rank::own) noexcept
       : category_registration(typeid(Category), &category, category.name(), rank) {}
   ~category_registration();

@@ -1,5 +1,5 @@
-// resource_limits: limits for setrlimit(), as a member of options that are written where they are used. A short array, so that
-// its bytes are its value: see docs/adr/0012-option-types.md.
+// resource_limits: limits for setrlimit(), as a member of options that are written where they are used. A short array,
+// so that its bytes are its value: see docs/adr/0012-option-types.md.
 //
 // Thread safety: distinct objects: safe.
 #pragma once
@@ -16,8 +16,8 @@
 
 namespace shmpool {
 
-/// RLIMIT_* with the value for both the soft and the hard limit: written {{RLIMIT_NOFILE, 64}, {RLIMIT_CORE, 0}}, or made from
-/// a range of such pairs.
+/// RLIMIT_* with the value for both the soft and the hard limit: written {{RLIMIT_NOFILE, 64}, {RLIMIT_CORE, 0}}, or
+/// made from a range of such pairs.
 class resource_limits {
  public:
   using value_type = std::pair<int, std::uint64_t>;
@@ -27,16 +27,16 @@ class resource_limits {
   resource_limits() noexcept = default;
   /// No std::initializer_list: g++ 12 does not compile one in a co_await.
   resource_limits(value_type a, value_type b = none, value_type c = none, value_type d = none, value_type e = none,
-                  value_type f = none, value_type g = none, value_type h = none, value_type i = none, value_type j = none,
-                  value_type k = none, value_type l = none, value_type m = none, value_type n = none, value_type o = none,
-                  value_type p = none) noexcept {
+                  value_type f = none, value_type g = none, value_type h = none, value_type i = none,
+                  value_type j = none, value_type k = none, value_type l = none, value_type m = none,
+                  value_type n = none, value_type o = none, value_type p = none) noexcept {
     for (const value_type& each : {a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p}) {
       if (each != none) push_back(each);
     }
   }
   template <std::ranges::input_range Range>
-  requires(!std::same_as<std::remove_cvref_t<Range>, resource_limits> &&
-           std::convertible_to<std::ranges::range_reference_t<const Range&>, value_type>)
+    requires(!std::same_as<std::remove_cvref_t<Range>, resource_limits> &&
+             std::convertible_to<std::ranges::range_reference_t<const Range&>, value_type>)
   resource_limits(const Range& limits) {
     for (const auto& each : limits) push_back(each);
   }

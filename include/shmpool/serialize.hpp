@@ -76,25 +76,27 @@ void load(input_archive& archive, array<E, Rank>& value) {
 // has not found any.
 
 template <class Archive, class T>
-requires(std::same_as<Archive, output_archive>&& detail::untaught_address_class<T>) void save(Archive&, const T&) {
+  requires(std::same_as<Archive, output_archive> && detail::untaught_address_class<T>)
+void save(Archive&, const T&) {
   detail::require_no_address<T>();
 }
 template <class Archive, class T>
-requires(std::same_as<Archive, input_archive>&& detail::untaught_address_class<T>) void load(Archive&, T&) {
+  requires(std::same_as<Archive, input_archive> && detail::untaught_address_class<T>)
+void load(Archive&, T&) {
   detail::require_no_address<T>();
 }
 
 // ---- Trivially copyable classes. An empty one writes nothing, as cereal has it: its byte may belong to a neighbour.
 
 template <class Archive, class T>
-requires(std::same_as<Archive, output_archive>&& detail::plain_class<T> &&
-         !std::is_empty_v<T>) void save(Archive& archive, const T& value) {
+  requires(std::same_as<Archive, output_archive> && detail::plain_class<T> && !std::is_empty_v<T>)
+void save(Archive& archive, const T& value) {
   detail::require_no_address<T>();
   archive.save_bytes(std::addressof(value), sizeof(T));
 }
 template <class Archive, class T>
-requires(std::same_as<Archive, input_archive>&& detail::plain_class<T> &&
-         !std::is_empty_v<T>) void load(Archive& archive, T& value) {
+  requires(std::same_as<Archive, input_archive> && detail::plain_class<T> && !std::is_empty_v<T>)
+void load(Archive& archive, T& value) {
   std::array<std::byte, sizeof(T)> bytes;
   archive.load_bytes(bytes.data(), sizeof(T));
   if constexpr (std::is_copy_assignable_v<T>) {
@@ -157,11 +159,13 @@ void load(input_archive& archive, std::valarray<T>& value) {
 }
 
 template <detail::bitwise T, std::size_t N>
-requires(N > 0) void save(output_archive& archive, const std::array<T, N>& value) {
+  requires(N > 0)
+void save(output_archive& archive, const std::array<T, N>& value) {
   archive.save_block(value.data(), sizeof value);
 }
 template <detail::bitwise T, std::size_t N>
-requires(N > 0) void load(input_archive& archive, std::array<T, N>& value) {
+  requires(N > 0)
+void load(input_archive& archive, std::array<T, N>& value) {
   archive.load_block(value.data(), sizeof value);
 }
 

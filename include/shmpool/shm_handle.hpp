@@ -1,7 +1,8 @@
 // shm_handle: the owner under every array. A cheap-to-copy reference to one segment; the last one released gives the
 // segment back to its pool (which keeps it warm or unlinks it).
 //
-// Thread safety: distinct handles may be used from distinct threads, also when they share a segment; one handle may not.
+// Thread safety: distinct handles may be used from distinct threads, also when they share a segment; one handle may
+// not.
 #pragma once
 
 #include <shmpool/detail/segment.hpp>

@@ -11,11 +11,12 @@ namespace shmpool {
 
 /// Tasks that ended with an error, by what it was.
 struct failure_counts {
-  std::uint64_t threw = 0;  ///< the task's own exception
+  std::uint64_t threw = 0;    ///< the task's own exception
   std::uint64_t aborted = 0;  ///< operation_aborted: cancelled, or the pool was stopped
   std::uint64_t deadline_exceeded = 0;
   std::uint64_t worker_lost = 0;
-  std::uint64_t shm_exhausted = 0;  ///< this process could not take in the result: its limits, or a name that was removed
+  /// This process could not take in the result: its limits, or a name that was removed.
+  std::uint64_t shm_exhausted = 0;
   std::uint64_t protocol_violation = 0;
   std::uint64_t worker_start_failed = 0;
   std::uint64_t pool_broken = 0;
@@ -26,7 +27,8 @@ struct failure_counts {
 enum class pool_health : std::uint8_t {
   healthy,  ///< as far as is known
   failing,  ///< workers cannot be started, or end before they have a task: the next one is started after a pause
-  broken,   ///< and no other is left: submits fail with errc::pool_broken; the first after pool_stats::next_start tries again
+  broken,   ///< and no other is left: submits fail with errc::pool_broken; the first after pool_stats::next_start tries
+            ///< again
   lost,     ///< broken for good: without its fork server, its loop or its memory the pool cannot go on
 };
 
@@ -49,10 +51,10 @@ struct pool_stats {
   std::optional<std::chrono::steady_clock::time_point> next_start;
   std::size_t quarantined_functions = 0;  ///< see pool_options::quarantine_function_after
 
-  std::size_t held = 0;       ///< submits that wait for room (pool_options::max_pending)
-  std::size_t queued = 0;     ///< tasks that wait in the pool
-  std::size_t assigned = 0;   ///< tasks that were handed to a worker
-  std::size_t running = 0;    ///< of these, begun
+  std::size_t held = 0;             ///< submits that wait for room (pool_options::max_pending)
+  std::size_t queued = 0;           ///< tasks that wait in the pool
+  std::size_t assigned = 0;         ///< tasks that were handed to a worker
+  std::size_t running = 0;          ///< of these, begun
   std::uint64_t pending_bytes = 0;  ///< arguments of all queued and assigned tasks
   std::uint64_t submitted = 0;      ///< let in so far
   std::uint64_t completed = 0;      ///< with a value

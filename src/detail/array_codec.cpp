@@ -88,16 +88,11 @@ class copying {
 std::optional<access> access_without_copy(packer& to, const array_description& what, purpose why) noexcept {
   if (!what.owner || !to.source().can_lend(*what.owner)) return std::nullopt;
   switch (why) {
-    case purpose::lend:
-      return access::read;
-    case purpose::lend_write:
-      return access::write;
-    case purpose::give:
-      return what.sole_owner ? std::optional(access::own) : std::nullopt;
-    case purpose::share:
-      return what.sole_owner ? access::own : access::read;
-    case purpose::share_write:
-      return what.sole_owner ? access::own : access::write;
+    case purpose::lend: return access::read;
+    case purpose::lend_write: return access::write;
+    case purpose::give: return what.sole_owner ? std::optional(access::own) : std::nullopt;
+    case purpose::share: return what.sole_owner ? access::own : access::read;
+    case purpose::share_write: return what.sole_owner ? access::own : access::write;
   }
   return std::nullopt;
 }
@@ -149,7 +144,8 @@ void put_array(packer& to, const array_description& what, purpose why) {
       const auto offset = static_cast<std::uint64_t>(static_cast<const std::byte*>(what.elements) - what.owner->data());
       if (why == purpose::lend_write) {
         for (const auto& each : to.copied()) {
-          if (each.from == what.owner->get() && overlap(each.offset, each.length, offset, bytes)) throw_array_busy(true);
+          if (each.from == what.owner->get() && overlap(each.offset, each.length, offset, bytes))
+            throw_array_busy(true);
         }
       }
       const auto index = to.attach({.handle = *what.owner, .offset = offset, .length = bytes, .mode = *mode});
@@ -212,14 +208,12 @@ void put_block(packer& to, const void* bytes, std::size_t size) {
 
 const std::byte* take_block(unpacker& from, std::size_t size) {
   switch (from.get<placement>()) {
-    case placement::in_message:
-      return from.take(size).data();
+    case placement::in_message: return from.take(size).data();
     case placement::in_segment: {
       const auto reference = from.get<segment_reference>();
       return address(checked_attachment(from, reference, size), reference);
     }
-    case placement::empty:
-      break;
+    case placement::empty: break;
   }
   throw_protocol_violation("block of an unknown placement");
 }

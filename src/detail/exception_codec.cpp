@@ -102,14 +102,9 @@ exception_record decode(std::span<const std::byte> bytes) {
   unpacker from(bytes, {});
   exception_record record;
   switch (static_cast<form>(take_le<std::uint8_t>(from))) {
-    case form::full:
-      record = decode_full(from);
-      break;
-    case form::bare:
-      record = bare_record(take_kind(from));
-      break;
-    default:
-      throw_protocol_violation("exception record of an unknown form");
+    case form::full: record = decode_full(from); break;
+    case form::bare: record = bare_record(take_kind(from)); break;
+    default: throw_protocol_violation("exception record of an unknown form");
   }
   if (from.remaining() != 0) throw_protocol_violation("exception record with bytes behind its end");
   return record;

@@ -15,8 +15,8 @@
 
 #include "clock.hpp"
 #include "loop/epoll_queue.hpp"
-#include "unique_fd.hpp"
 #include "loop/uring_queue.hpp"
+#include "unique_fd.hpp"
 
 namespace shmpool::loop {
 namespace {
@@ -80,8 +80,8 @@ std::unique_ptr<completion_queue> make_tested_uring_queue() {
   return queue;
 }
 
-// False once io_uring was found not to work in this process: to find out may take the probe's patience. That something is
-// short does not count, as it passes.
+// False once io_uring was found not to work in this process: to find out may take the probe's patience. That something
+// is short does not count, as it passes.
 std::atomic<bool> uring_may_work{true};
 
 bool is_shortage(const std::error_code& error) noexcept {
@@ -93,12 +93,9 @@ bool is_shortage(const std::error_code& error) noexcept {
 
 std::unique_ptr<completion_queue> make_completion_queue(backend which) {
   switch (which) {
-    case backend::epoll:
-      return std::make_unique<epoll_queue>();
-    case backend::io_uring:
-      return make_tested_uring_queue();
-    case backend::automatic:
-      break;
+    case backend::epoll: return std::make_unique<epoll_queue>();
+    case backend::io_uring: return make_tested_uring_queue();
+    case backend::automatic: break;
   }
   if (uring_may_work.load(std::memory_order_relaxed)) {
     // Each time, as a filter may have been installed since the last.

@@ -4,7 +4,6 @@
 // Thread safety: none; the engine's lock serialises all calls. They may come from different threads.
 #pragma once
 
-
 #include <cstdint>
 #include <unordered_map>
 

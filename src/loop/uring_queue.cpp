@@ -124,8 +124,7 @@ void uring_queue::cancel(operation& op) {
       retry_ = true;
       break;
     case operation::place::ended:
-    case operation::place::nowhere:
-      break;
+    case operation::place::nowhere: break;
   }
 }
 

@@ -75,7 +75,8 @@ class uring_queue final : public completion_queue {
   bool retry_ = false;         // there is something for reap() to hand over
   bool missed_cancel_ = false;  // a cancellation did not find its target
   bool cancel_any_works_ = true;
-  bool abandoned_ = false;  // cancel_all() ended before the kernel had given everything back: what comes yet is nobody's
+  // Cancel_all() ended before the kernel had given everything back: what comes yet is nobody's.
+  bool abandoned_ = false;
 
   // Every pending operation is in exactly one of these.
   operation_list waiting_;     // not in the ring

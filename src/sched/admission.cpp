@@ -35,7 +35,8 @@ void scheduler::impl::accept(index_type task, const task_spec& spec, time_point 
   record.attempts_left = std::max(spec.attempts, 1U);
   record.state = task_state::queued;
   bytes_ += record.bytes;
-  if (staff() == 0) crashes_.forget_failed_starts();  // nobody else would run it: whether one can be started is tried at once
+  if (staff() == 0)
+    crashes_.forget_failed_starts();  // nobody else would run it: whether one can be started is tried at once
   record.aside = kinds_.risky(record.kind);
   (record.aside ? aside_ : queue_).push_back(tasks_, task);
   await_deadline(task);

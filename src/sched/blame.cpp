@@ -1,12 +1,14 @@
-// What a death says, and of whom. A worker that dies in a task speaks of the task and of its kind; one that dies with tasks
-// that it has not begun, of the first of them; only one that dies without any, before it had one, speaks of the pool.
+// What a death says, and of whom. A worker that dies in a task speaks of the task and of its kind; one that dies with
+// tasks that it has not begun, of the first of them; only one that dies without any, before it had one, speaks of the
+// pool.
 #include "sched/scheduler_state.hpp"
 
 #include <algorithm>
 
 namespace shmpool::sched {
 
-std::uint32_t scheduler::impl::blame(index_type worker, std::span<const task_id> started, bool by_pool, time_point now) {
+std::uint32_t scheduler::impl::blame(index_type worker, std::span<const task_id> started, bool by_pool,
+                                     time_point now) {
   ++deaths_;
   worker_record& dead = workers_[worker];
   index_type running = no_index;

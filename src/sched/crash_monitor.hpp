@@ -1,10 +1,10 @@
-// Tells an accident from a pool that cannot keep workers alive: when starting has to pause, when to refuse tasks, and when to
-// try again. It hears only of workers that ended before they had a task. One that dies with a task is that task's affair: else
-// whoever can make a task crash could stop the pool.
+// Tells an accident from a pool that cannot keep workers alive: when starting has to pause, when to refuse tasks, and
+// when to try again. It hears only of workers that ended before they had a task. One that dies with a task is that
+// task's affair: else whoever can make a task crash could stop the pool.
 //
 // Failures are counted in rounds. A worker that dies says something new only if it was started after the last round was
-// counted, that is, in spite of it. So one signal that ends 64 workers is one round, and so are 64 initializers that crash on
-// the same missing file, without any window of time.
+// counted, that is, in spite of it. So one signal that ends 64 workers is one round, and so are 64 initializers that
+// crash on the same missing file, without any window of time.
 //
 // Thread safety: none.
 #pragma once

@@ -18,8 +18,11 @@ inline time_point later(time_point now, duration span) noexcept {
 
 class deadline_heap : public indexed_heap<time_point> {
  public:
-  /// The index with the earliest deadline if that is not after `now`, else no_index. It stays until it is set or cleared.
-  index_type due(time_point now) const noexcept { return first() == no_index || first_key() > now ? no_index : first(); }
+  /// The index with the earliest deadline if that is not after `now`, else no_index. It stays until it is set or
+  /// cleared.
+  index_type due(time_point now) const noexcept {
+    return first() == no_index || first_key() > now ? no_index : first();
+  }
 
   std::optional<time_point> earliest() const noexcept {
     if (first() == no_index) return std::nullopt;

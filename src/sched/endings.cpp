@@ -57,8 +57,8 @@ void scheduler::impl::doom(index_type task, failure why, time_point now) {
 }
 
 void scheduler::impl::kill_for(index_type task, time_point now) {
-  // A worker runs one task after the other. If it has begun a later one, this one is done and its result is on the way; to
-  // kill the worker would be to kill the other task.
+  // A worker runs one task after the other. If it has begun a later one, this one is done and its result is on the way;
+  // to kill the worker would be to kill the other task.
   task_record& record = tasks_[task];
   if (!record.result_due && overtaken(task)) {
     record.result_due = true;
@@ -123,8 +123,7 @@ void scheduler::impl::bury(index_type worker, std::span<const task_id> started, 
   while (!workers_[worker].tasks.empty()) {
     const index_type task = workers_[worker].tasks.front();
     task_record& record = tasks_[task];
-    const bool was_started =
-        record.sent && std::find(started.begin(), started.end(), tasks_.id(task)) != started.end();
+    const bool was_started = record.sent && std::find(started.begin(), started.end(), tasks_.id(task)) != started.end();
     detach(task);
     if (record.doom != failure::none) {
       complete(task, record.doom);

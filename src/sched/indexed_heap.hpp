@@ -1,5 +1,5 @@
-// Which of many indexes has the least key: a binary heap that knows where every index is in it, so that a key can be changed
-// and an index taken out at once, and the heap never holds more than those that have a key.
+// Which of many indexes has the least key: a binary heap that knows where every index is in it, so that a key can be
+// changed and an index taken out at once, and the heap never holds more than those that have a key.
 //
 // Thread safety: none.
 #pragma once

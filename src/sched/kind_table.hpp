@@ -1,5 +1,5 @@
-// What is known of tasks that run alike, those of one function: how long they usually run, and how often they kill the worker
-// that runs them. Kind 0 is like no other: nothing is known of it.
+// What is known of tasks that run alike, those of one function: how long they usually run, and how often they kill the
+// worker that runs them. Kind 0 is like no other: nothing is known of it.
 //
 // Thread safety: none.
 #pragma once
@@ -24,8 +24,8 @@ class kind_table {
 
   /// Whether it kills so often that others should not have to wait for it.
   bool risky(std::uint32_t kind) const noexcept;
-  /// How long one is expected to run: as a moving average says, or unknown. Also of those that kill often: what waits behind
-  /// one has to be handed out again, and to wait for a replacement perhaps.
+  /// How long one is expected to run: as a moving average says, or unknown. Also of those that kill often: what waits
+  /// behind one has to be handed out again, and to wait for a replacement perhaps.
   duration usual_run(std::uint32_t kind) const noexcept;
 
   /// One has ended and its worker lives. True if the kind was risky, and is not any more.
@@ -33,8 +33,11 @@ class kind_table {
   /// One has killed its worker. True if the kind is quarantined for that, and was not before.
   bool killed(std::uint32_t kind, time_point now) noexcept;
 
-  /// Whether one may be taken in. Of a kind in quarantine one is, now and then: if it ends well, so does the quarantine.
-  bool admits(std::uint32_t kind, time_point now) const noexcept { return !quarantined(kind) || now >= kinds_[kind].until; }
+  /// Whether one may be taken in. Of a kind in quarantine one is, now and then: if it ends well, so does the
+  /// quarantine.
+  bool admits(std::uint32_t kind, time_point now) const noexcept {
+    return !quarantined(kind) || now >= kinds_[kind].until;
+  }
   /// One was taken in: if the kind is in quarantine, it is the one.
   void taken_in(std::uint32_t kind, time_point now) noexcept;
   bool quarantined(std::uint32_t kind) const noexcept { return kind < kinds_.size() && kinds_[kind].quarantined; }
@@ -45,12 +48,13 @@ class kind_table {
 
  private:
   struct record {
-    duration pause;                ///< until the next one is let through
+    duration pause;  ///< until the next one is let through
     duration usual = unknown;
-    std::uint32_t risk = 0;        ///< moving average of how many kill, in 256ths
-    std::uint32_t kills = 0;       ///< less `kills_forgiven` for each that ended otherwise: more than nine in ten, or it stays small
+    std::uint32_t risk = 0;  ///< moving average of how many kill, in 256ths
+    /// Less `kills_forgiven` for each that ended otherwise: more than nine in ten, or it stays small.
+    std::uint32_t kills = 0;
     bool quarantined = false;
-    bool probing = false;          ///< one was let through
+    bool probing = false;  ///< one was let through
     time_point until{};
   };
 

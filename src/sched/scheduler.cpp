@@ -285,7 +285,8 @@ counts scheduler::count() const noexcept {
   out.deaths = impl_->deaths_;
   out.quarantined_kinds = impl_->kinds_.quarantined();
   out.health = impl_->broken_ ? pool_health::lost : impl_->crashes_.health();
-  if (out.health == pool_health::failing || out.health == pool_health::broken) out.next_start = impl_->crashes_.resume_at();
+  if (out.health == pool_health::failing || out.health == pool_health::broken)
+    out.next_start = impl_->crashes_.resume_at();
   return out;
 }
 
@@ -345,16 +346,13 @@ bool scheduler::impl::still_meant(const action& what) noexcept {
       tasks_[task].sent = true;
       return true;
     }
-    case action::kind::request_stop:
-      return find_sent(what.worker, what.task) != no_index;
+    case action::kind::request_stop: return find_sent(what.worker, what.task) != no_index;
     case action::kind::start_worker:
     case action::kind::retire_worker:
-    case action::kind::kill_worker:
-      return workers_.find(what.worker) != no_index;
+    case action::kind::kill_worker: return workers_.find(what.worker) != no_index;
     case action::kind::admit:
     case action::kind::complete:
-    case action::kind::drained:
-      return true;
+    case action::kind::drained: return true;
   }
   return true;
 }

@@ -54,7 +54,8 @@ struct options {
   unsigned broken_limit = 7;
   /// The first pause; doubles up to 2 s.
   duration backoff = std::chrono::milliseconds{100};
-  /// So many workers may die in a row with the same task at their head and nothing begun, before it is lost with the last.
+  /// So many workers may die in a row with the same task at their head and nothing begun, before it is lost with the
+  /// last.
   unsigned unbegun_limit = 5;
   /// Tasks of kinds that kill often wait until no others do; but if those never end, one has its turn after this time.
   duration patience_aside = std::chrono::milliseconds{20};
@@ -65,13 +66,14 @@ struct options {
 };
 
 struct task_spec {
-  void* context = nullptr;              ///< the engine's record of the task; handed back in every action that names it
-  std::optional<duration> expected;     ///< expected run time, if the caller knows; else what others of its kind took, or long
-  std::uint32_t kind = 0;               ///< small number of those that run alike; 0: like no other
-  duration timeout = duration::zero();  ///< most time of one run; zero: none
+  void* context = nullptr;  ///< the engine's record of the task; handed back in every action that names it
+  std::optional<duration>
+      expected;            ///< expected run time, if the caller knows; else what others of its kind took, or long
+  std::uint32_t kind = 0;  ///< small number of those that run alike; 0: like no other
+  duration timeout = duration::zero();      ///< most time of one run; zero: none
   time_point deadline = time_point::max();  ///< when it has to have ended, wherever it is and in whichever run
   std::optional<duration> cancel_grace;     ///< instead of options::cancel_grace
-  unsigned attempts = 1;                ///< how often it may start; more than 1 only for idempotent tasks
+  unsigned attempts = 1;                    ///< how often it may start; more than 1 only for idempotent tasks
   std::uint64_t warm_workers = 0;  ///< hint: bit (worker id modulo 64) is set where its segments are mapped already
   std::uint64_t bytes = 0;         ///< what it counts for max_pending_bytes
 };
@@ -83,7 +85,8 @@ enum class failure : std::uint8_t {
   none,
   cancelled,            ///< operation_aborted
   deadline_exceeded,    ///< it ran longer than its timeout, or its deadline has passed
-  worker_lost,          ///< its worker died while it ran; action.worker says which. Or with action.begun false, see unbegun_limit
+  worker_lost,          ///< its worker died while it ran; action.worker says which. Or with action.begun false, see
+                        ///< unbegun_limit
   worker_start_failed,  ///< no worker is alive and none could be started
   pool_broken,          ///< workers cannot be kept alive until they have a task, or break_pool() was called
   quarantined,          ///< its kind was quarantined while it waited
@@ -131,11 +134,11 @@ enum class pool_health : std::uint8_t {
 };
 
 struct counts {
-  std::size_t held = 0;           ///< waiting for room
-  std::size_t queued = 0;         ///< waiting in the scheduler, those included that were admitted and are not submitted yet
-  std::size_t assigned = 0;       ///< handed to a worker, running ones included
-  std::uint64_t bytes = 0;        ///< task_spec::bytes of all queued and assigned ones
-  unsigned workers = 0;           ///< started or starting, not yet exited
+  std::size_t held = 0;      ///< waiting for room
+  std::size_t queued = 0;    ///< waiting in the scheduler, those included that were admitted and are not submitted yet
+  std::size_t assigned = 0;  ///< handed to a worker, running ones included
+  std::uint64_t bytes = 0;   ///< task_spec::bytes of all queued and assigned ones
+  unsigned workers = 0;      ///< started or starting, not yet exited
   unsigned starting_workers = 0;  ///< of these, not known to exist yet
   unsigned idle_workers = 0;      ///< of these, without a task and to be given one
   unsigned leaving_workers = 0;   ///< of these, told to leave, or killed
@@ -159,11 +162,13 @@ class scheduler {
   /// A new task; 0 if there is no room (max_pending, max_pending_bytes), after shutdown() or stop(), or when refuses():
   /// nothing is remembered then. The first after a pause of a broken pool has a worker started to see whether it lives.
   task_id submit(const task_spec& task, time_point now);
-  /// A new task that waits for room in the order of these calls, before anything is known of it but its context; 0 after
-  /// shutdown(), stop() or when refuses(). `admit` follows, perhaps at once, unless it ends before: by its deadline, say.
+  /// A new task that waits for room in the order of these calls, before anything is known of it but its context; 0
+  /// after shutdown(), stop() or when refuses(). `admit` follows, perhaps at once, unless it ends before: by its
+  /// deadline, say.
   task_id hold(void* context, time_point deadline, time_point now);
   task_id hold(void* context, time_point now) { return hold(context, time_point::max(), now); }
-  /// The task that was admitted, as it is now. If it was cancelled or stopped since, or is overdue, it completes with that.
+  /// The task that was admitted, as it is now. If it was cancelled or stopped since, or is overdue, it completes with
+  /// that.
   void submit(task_id admitted, const task_spec& task, time_point now);
   /// Forgets a task that was admitted and cannot be submitted; the engine completes it itself.
   void withdraw(task_id admitted, time_point now);
@@ -171,8 +176,8 @@ class scheduler {
   void worker_started(worker_id worker, time_point now);
   /// `worker` is up: it has set itself up and can run tasks. May come before worker_started().
   void worker_ready(worker_id worker, time_point now);
-  /// `worker` says that it cannot be set up, and leaves without having begun a task: its tasks go back to the queue. If no
-  /// other worker is up, everything that waits completes with pool_broken.
+  /// `worker` says that it cannot be set up, and leaves without having begun a task: its tasks go back to the queue. If
+  /// no other worker is up, everything that waits completes with pool_broken.
   void worker_unfit(worker_id worker, time_point now);
   /// `worker` could not be started: its tasks go back to the queue; if no other worker is alive, everything queued
   /// completes with worker_start_failed, otherwise starting is tried again after a pause.
@@ -182,14 +187,15 @@ class scheduler {
   /// protocol, or stop() or break_pool() has ended the task; nothing changed. A result that arrives after request_stop
   /// or kill_worker counts as a result.
   bool replied(worker_id worker, task_id task, duration run, time_point now);
-  /// What was assigned could not be sent: the engine completes the task itself, and nothing is learnt from it. False as above.
+  /// What was assigned could not be sent: the engine completes the task itself, and nothing is learnt from it. False as
+  /// above.
   bool not_sent(worker_id worker, task_id task, time_point now);
-  /// The worker is dead and everything it sent has been processed. `started`: the task that it was running, if any; more
-  /// than one if it took finished results with it (its stream was given up, say).
-  /// Started tasks are lost (or tried again, if attempts are left); those it had not started go back to the head of the
-  /// queue, in order. With an end for its lateness or a terminal cancellation under way, the started task completes with that
-  /// instead of worker_lost. A task that was asked to stop is not tried again: it completes as cancelled.
-  /// `by_pool`: it was not the task's doing, so that the death is not held against it.
+  /// The worker is dead and everything it sent has been processed. `started`: the task that it was running, if any;
+  /// more than one if it took finished results with it (its stream was given up, say). Started tasks are lost (or tried
+  /// again, if attempts are left); those it had not started go back to the head of the queue, in order. With an end for
+  /// its lateness or a terminal cancellation under way, the started task completes with that instead of worker_lost. A
+  /// task that was asked to stop is not tried again: it completes as cancelled. `by_pool`: it was not the task's doing,
+  /// so that the death is not held against it.
   void worker_exited(worker_id worker, std::span<const task_id> started, time_point now, bool by_pool = false);
   /// The same with one task, or 0.
   void worker_exited(worker_id worker, task_id started, time_point now) {

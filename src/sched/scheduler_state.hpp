@@ -1,6 +1,6 @@
-// The scheduler's state and the steps that its events are made of. scheduler.cpp has the events, admission.cpp what waits
-// for room, assignment.cpp decides which worker gets which task, staffing.cpp when workers are started and retired,
-// endings.cpp how tasks and workers end, blame.cpp what a death says.
+// The scheduler's state and the steps that its events are made of. scheduler.cpp has the events, admission.cpp what
+// waits for room, assignment.cpp decides which worker gets which task, staffing.cpp when workers are started and
+// retired, endings.cpp how tasks and workers end, blame.cpp what a death says.
 //
 // Thread safety: none.
 #pragma once
@@ -24,7 +24,8 @@
 namespace shmpool::sched {
 
 struct scheduler::impl {
-  impl(const options& settings, claims& slots) : settings_(settings), slots_(slots), crashes_(settings), kinds_(settings) {
+  impl(const options& settings, claims& slots)
+      : settings_(settings), slots_(slots), crashes_(settings), kinds_(settings) {
     settings_.max_workers = std::max(settings_.max_workers, 1U);
   }
 
@@ -45,7 +46,8 @@ struct scheduler::impl {
   bool has_room() const noexcept;
   /// Lets held tasks in, oldest first, as long as there is room.
   void admit_held();
-  /// Whether a task may come in at all, in whatever order its turn comes. What comes to a broken pool when it is time is its probe.
+  /// Whether a task may come in at all, in whatever order its turn comes. What comes to a broken pool when it is time
+  /// is its probe.
   bool lets_in(time_point now) noexcept;
   /// A task with room gets into the queue, unless its deadline has passed.
   void accept(index_type task, const task_spec& spec, time_point now);
@@ -61,8 +63,8 @@ struct scheduler::impl {
   bool hand_out(task_list& from, time_point now);
   /// A kind kills often now, or does so no more: its tasks go from the queue aside, or back, each to its place.
   void change_lines(task_list& from, task_list& to, std::uint32_t kind) noexcept;
-  /// As late as possible: of a thousand tasks that came together before anything was known of their kind, all but the first are
-  /// known to be short by now.
+  /// As late as possible: of a thousand tasks that came together before anything was known of their kind, all but the
+  /// first are known to be short by now.
   void learn_cost(task_record& task) const noexcept;
   /// The worker that `task` goes to, perhaps a new one; no_index if it has to wait.
   index_type choose_worker(const task_record& task, time_point now);
@@ -121,13 +123,14 @@ struct scheduler::impl {
 
   // ---- Blame.
 
-  /// A worker that nobody had asked to end, and that had `started` these, is dead and not buried yet: notes what that says of
-  /// its tasks or of the pool. Returns the kind of tasks that is quarantined for it, or 0.
+  /// A worker that nobody had asked to end, and that had `started` these, is dead and not buried yet: notes what that
+  /// says of its tasks or of the pool. Returns the kind of tasks that is quarantined for it, or 0.
   std::uint32_t blame(index_type worker, std::span<const task_id> started, bool by_pool, time_point now);
-  /// The worker ends before it had a task; `certain`: it says that it could not do otherwise. If that was the last hope, all
-  /// others go, too, and what waits is turned away.
+  /// The worker ends before it had a task; `certain`: it says that it could not do otherwise. If that was the last
+  /// hope, all others go, too, and what waits is turned away.
   void lose(index_type worker, bool certain, time_point now);
-  /// Ends everything that waits, as the pool is broken (what was admitted is yet to come and sees for itself); or, as their kind is quarantined, what is queued of it.
+  /// Ends everything that waits, as the pool is broken (what was admitted is yet to come and sees for itself); or, as
+  /// their kind is quarantined, what is queued of it.
   void turn_away();
   void end_queued(failure why);
   void turn_away(std::uint32_t kind);
@@ -147,7 +150,8 @@ struct scheduler::impl {
   void doom(index_type task, failure why, time_point now);
   /// Looks again at a task that no worker has when its deadline comes.
   void await_deadline(index_type task);
-  /// The task was to be looked at by now: its deadline has come, or its run may have taken too long, or a grace is over.
+  /// The task was to be looked at by now: its deadline has come, or its run may have taken too long, or a grace is
+  /// over.
   void expire(index_type task, time_point now);
   /// Kills the worker of a doomed task, unless the task must be done already.
   void kill_for(index_type task, time_point now);
@@ -166,8 +170,8 @@ struct scheduler::impl {
   /// After shutdown() or stop(): retires the workers when no task is left, and says `drained` when no worker is.
   void wind_down(time_point now);
 
-  /// Orders workers by what a newcomer would wait for. Where estimates do not tell them apart, as with tasks that take no
-  /// time at all, the number of tasks does; then the worker's place.
+  /// Orders workers by what a newcomer would wait for. Where estimates do not tell them apart, as with tasks that take
+  /// no time at all, the number of tasks does; then the worker's place.
   struct load {
     duration behind;
     std::uint64_t tasks_and_place;
@@ -183,27 +187,27 @@ struct scheduler::impl {
   claims& slots_;
   task_table tasks_;
   worker_table workers_;
-  task_list held_;   ///< waits for room
+  task_list held_;  ///< waits for room
   task_list queue_;
-  task_list aside_;  ///< queued, too, but of kinds that kill often
+  task_list aside_;                            ///< queued, too, but of kinds that kill often
   time_point aside_turn_ = time_point::min();  ///< when one of those is due although others wait
-  deadline_heap deadlines_;     ///< when to look at a task: its deadline, the end of its time to run, that of a grace
-  deadline_heap looks_;         ///< when to look whether a worker with tasks has been silent for too long. May be early
-  indexed_heap<load> open_;     ///< workers with tasks to which more may be handed over; some may have become unusable
-  index_set stuck_;             ///< workers that were found stuck, and at which tasks may still wait
-  index_set sharers_;           ///< workers at which tasks may wait that they have not started: no other has any
+  deadline_heap deadlines_;  ///< when to look at a task: its deadline, the end of its time to run, that of a grace
+  deadline_heap looks_;      ///< when to look whether a worker with tasks has been silent for too long. May be early
+  indexed_heap<load> open_;  ///< workers with tasks to which more may be handed over; some may have become unusable
+  index_set stuck_;          ///< workers that were found stuck, and at which tasks may still wait
+  index_set sharers_;        ///< workers at which tasks may wait that they have not started: no other has any
   crash_monitor crashes_;
   std::vector<action> actions_;
-  std::size_t next_action_ = 0;                ///< actions before this one have been fetched
+  std::size_t next_action_ = 0;  ///< actions before this one have been fetched
   kind_table kinds_;
   std::uint64_t deaths_ = 0;                   ///< of workers that nobody had asked to end
   std::vector<index_type> scratch_;            ///< kept for its capacity
   std::optional<time_point> start_wanted_at_;  ///< a worker is needed, and a pause ends then
   std::uint64_t submits_ = 0;
   std::size_t assigned_ = 0;
-  std::size_t admitted_ = 0;       ///< tasks in state admitted
-  std::size_t busy_ = 0;           ///< workers that have tasks
-  std::uint64_t bytes_ = 0;        ///< of all tasks that were let in
+  std::size_t admitted_ = 0;          ///< tasks in state admitted
+  std::size_t busy_ = 0;              ///< workers that have tasks
+  std::uint64_t bytes_ = 0;           ///< of all tasks that were let in
   std::size_t room_for_tasks_ = 0;    ///< an event needs no memory while there are fewer records of tasks ...
   std::size_t room_for_workers_ = 0;  ///< ... and of workers, and no actions are left from the event before
   bool closing_ = false;

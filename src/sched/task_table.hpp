@@ -43,7 +43,7 @@ struct task_record {
   unsigned unbegun_deaths = 0;  ///< of workers that were to begin it next, and had begun nothing
   task_state state = task_state::vacant;
   failure doom = failure::none;  ///< how it ends unless its result comes first: its worker is about to be killed for it
-  bool sent = false;  ///< while assigned: the engine has fetched the assignment, so the worker may know of it
+  bool sent = false;   ///< while assigned: the engine has fetched the assignment, so the worker may know of it
   bool aside = false;  ///< while queued: its kind kills often, so others go first
   bool stop_requested = false;
   bool result_due = false;  ///< its worker was not killed for it, as it has begun a later task

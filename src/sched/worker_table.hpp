@@ -25,21 +25,21 @@ enum class worker_state : std::uint8_t {
 struct worker_record {
   worker_id id = 0;
   worker_state state = worker_state::vacant;
-  bool idle = false;        ///< in the idle list
-  bool outgrown = false;    ///< it is not to be given tasks any more
-  bool replaced = false;    ///< a worker was started in its place
-  bool up = false;          ///< it has set itself up: it said so, or has begun a task
-  bool begun = false;       ///< it has begun a task
-  bool stuck = false;       ///< nothing has been heard of it for too long: nothing more is to wait there until something is
+  bool idle = false;      ///< in the idle list
+  bool outgrown = false;  ///< it is not to be given tasks any more
+  bool replaced = false;  ///< a worker was started in its place
+  bool up = false;        ///< it has set itself up: it said so, or has begun a task
+  bool begun = false;     ///< it has begun a task
+  bool stuck = false;  ///< nothing has been heard of it for too long: nothing more is to wait there until something is
   unsigned tasks_left = no_limit;  ///< how many more it may be given
-  unsigned long_tasks = 0;  ///< tasks that nothing may wait behind
-  unsigned doomed = 0;      ///< tasks that it will be killed for unless they end first; it takes no others meanwhile
-  duration short_work{};    ///< expected run time of all its other tasks
-  duration behind{};        ///< the same without the first task: what a newcomer would wait for, once that has ended
-  task_list tasks;          ///< in the order of assignment, which is the order in which it runs them
+  unsigned long_tasks = 0;         ///< tasks that nothing may wait behind
+  unsigned doomed = 0;    ///< tasks that it will be killed for unless they end first; it takes no others meanwhile
+  duration short_work{};  ///< expected run time of all its other tasks
+  duration behind{};      ///< the same without the first task: what a newcomer would wait for, once that has ended
+  task_list tasks;        ///< in the order of assignment, which is the order in which it runs them
   time_point up_since{};
-  time_point heard{};       ///< when it replied last, or was given a task when it had none
-  time_point leave_by{};    ///< while retiring: when it is killed
+  time_point heard{};     ///< when it replied last, or was given a task when it had none
+  time_point leave_by{};  ///< while retiring: when it is killed
   index_type more_recently_idle = no_index;
   index_type less_recently_idle = no_index;
 

@@ -74,8 +74,7 @@ bool is_shortage(const std::error_code& error) noexcept {
     case EFBIG:   // RLIMIT_FSIZE
     case EAGAIN:  // mlockall(MCL_FUTURE) and RLIMIT_MEMLOCK
       return true;
-    default:
-      return false;
+    default: return false;
   }
 }
 
@@ -90,24 +89,20 @@ std::string advice(std::string_view call, const std::error_code& error) {
     return value ? " = " + std::to_string(*value) : std::string();
   };
   switch (error.value()) {
-    case ENOMEM:
-      return call.find("mmap") == call.npos ? std::string() : "; " + describe_lack_of_mappings();
+    case ENOMEM: return call.find("mmap") == call.npos ? std::string() : "; " + describe_lack_of_mappings();
     case EAGAIN:
       if (call.find("mmap") == call.npos) return {};
       return "; RLIMIT_MEMLOCK" + limit(RLIMIT_MEMLOCK) + " is too small for a process that locks all of its memory";
     case EMFILE:
       return "; this process has as many descriptors as RLIMIT_NOFILE" + limit(RLIMIT_NOFILE) +
              " allows: raise it, or close some";
-    case ENFILE:
-      return "; the machine has as many open files as fs.file-max allows";
-    case EFBIG:
-      return "; RLIMIT_FSIZE" + limit(RLIMIT_FSIZE) + " bytes is too small";
+    case ENFILE: return "; the machine has as many open files as fs.file-max allows";
+    case EFBIG: return "; RLIMIT_FSIZE" + limit(RLIMIT_FSIZE) + " bytes is too small";
     case ENOENT:
       if (call != "open") return {};  // to create one, the directory is missing
       return std::string("; somebody has removed its name from ") + shm_directory() +
              " (systemd-logind does when a user logs out, unless RemoveIPC=no; so does rm)";
-    default:
-      return {};
+    default: return {};
   }
 }
 

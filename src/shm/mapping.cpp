@@ -74,7 +74,8 @@ mapping::~mapping() {
 mapping mapping::map(int fd, std::size_t size, bool writable, std::error_code& error, bool dumped) noexcept {
   const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
   error.clear();
-  // A core file with all arrays in it takes seconds to write, while the task's caller waits to hear of the crash. Best effort.
+  // A core file with all arrays in it takes seconds to write, while the task's caller waits to hear of the crash. Best
+  // effort.
   const auto leave_out = [dumped](void* at, std::size_t length) {
     if (!dumped) ::madvise(at, length, MADV_DONTDUMP);
   };

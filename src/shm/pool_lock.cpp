@@ -26,7 +26,8 @@ constinit pool_lock* first_pool = nullptr;
 }  // namespace
 
 /// The pools of this process, linked through their locks. All static: a handle in a static object may outlive any
-/// object here. Hidden, so that those of a plugin that has a copy of the library are its own, functions and variables alike.
+/// object here. Hidden, so that those of a plugin that has a copy of the library are its own, functions and variables
+/// alike.
 class [[gnu::visibility("hidden")]] pool_registry {
  public:
   static std::unique_lock<std::mutex> lock() { return std::unique_lock{registry_mutex}; }
@@ -53,7 +54,8 @@ class [[gnu::visibility("hidden")]] pool_registry {
   /// A flock belongs to the open file, which a fork shares: a child that kept the descriptor would keep a dead pool
   /// locked.
   static void watch_forks() {
-    static const int result = ::pthread_atfork([] { registry_mutex.lock(); }, [] { registry_mutex.unlock(); }, &in_child);
+    static const int result =
+        ::pthread_atfork([] { registry_mutex.lock(); }, [] { registry_mutex.unlock(); }, &in_child);
     if (result != 0) throw std::system_error(result, std::system_category(), "pthread_atfork");
   }
 

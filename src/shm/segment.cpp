@@ -47,18 +47,14 @@ call_error pool_segment::create(bool memfd) noexcept {
   }
   call_error failed;
   mapping where = mapping::map(fd.get(), capacity_, true, error, dumped_);
-  if (error)
-    failed = {"mmap", error};
-  else if ((error = reserve(fd.get(), where, 0, reserved_)))
-    failed = {"fallocate", error};
+  if (error) failed = {"mmap", error};
+  else if ((error = reserve(fd.get(), where, 0, reserved_))) failed = {"fallocate", error};
   if (failed) {
     unlink();
     return failed;
   }
-  if (memfd)
-    memfd_ = std::move(fd);
-  else
-    kept_.keep(std::move(fd));
+  if (memfd) memfd_ = std::move(fd);
+  else kept_.keep(std::move(fd));
   mapping_ = std::move(where);
   data_ = mapping_.data();
   size_ = existing_ = reserved_;

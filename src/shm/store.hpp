@@ -77,8 +77,8 @@ class store final : public detail::segment_source, public std::enable_shared_fro
 
   /// Frees what is cached; returns how many were freed and how many are still held.
   clear_result clear() noexcept;
-  /// Frees cached segments that have been unused for longer than cache_idle, and makes a lock file again that somebody has
-  /// removed. Cheap if called often.
+  /// Frees cached segments that have been unused for longer than cache_idle, and makes a lock file again that somebody
+  /// has removed. Cheap if called often.
   void trim(monotonic_clock::time_point now) noexcept;
   /// From here on a segment's last release frees it; what is cached is freed now. Handles stay valid. allocate() and
   /// lease() throw errc::pool_closed. Idempotent.

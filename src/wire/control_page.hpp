@@ -1,9 +1,9 @@
-// The memory that the parent and one worker share for control: slots that say which task has been started; the ring in which
-// the worker keeps replies until the parent has them, so that a crash loses none that was finished; and what each tells the
-// other so that neither need call the kernel while both are awake. docs/control-page.md.
+// The memory that the parent and one worker share for control: slots that say which task has been started; the ring in
+// which the worker keeps replies until the parent has them, so that a crash loses none that was finished; and what each
+// tells the other so that neither need call the kernel while both are awake. docs/control-page.md.
 //
-// Thread safety: every field that both sides touch is atomic. The parent believes nothing that it reads here: it decides
-// about the worker's own tasks only, and a lie costs the liar.
+// Thread safety: every field that both sides touch is atomic. The parent believes nothing that it reads here: it
+// decides about the worker's own tasks only, and a lie costs the liar.
 #pragma once
 
 #include <atomic>
@@ -44,13 +44,15 @@ struct control_page {
   std::atomic<std::uint64_t> reply_begin;            ///< before this the ring's bytes are gone, or were never in it
 
   // Written by the parent.
-  alignas(64) std::atomic<std::uint64_t> frames_end;  ///< bytes of frames that it has sent or is about to send, since the worker began
+  alignas(64) std::atomic<std::uint64_t> frames_end;  ///< bytes of frames that it has sent or is about to send, since
+                                                      ///< the worker began
   std::atomic<std::uint64_t> reply_taken;             ///< up to here it has taken replies from the ring
-  std::atomic<std::uint32_t> polled;                  ///< not 0: it looks at reply_end by itself, the worker need not send
-  std::atomic<std::uint32_t> spin_ns;                 ///< how long the worker may poll frames_end before it sleeps
+  std::atomic<std::uint32_t> polled;   ///< not 0: it looks at reply_end by itself, the worker need not send
+  std::atomic<std::uint32_t> spin_ns;  ///< how long the worker may poll frames_end before it sleeps
 
   alignas(64) slot slots[slot_count];
-  alignas(4096) std::byte reply_ring[reply_ring_bytes];  ///< the reply stream's byte at position p is at p modulo its size
+  alignas(4096) std::byte
+      reply_ring[reply_ring_bytes];  ///< the reply stream's byte at position p is at p modulo its size
 };
 static_assert(offsetof(control_page, reply_ring) == 4096 && std::atomic<std::uint64_t>::is_always_lock_free);
 

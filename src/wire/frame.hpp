@@ -1,5 +1,5 @@
-// Frames: what parent and worker say to each other on their stream socket. A fixed header, then segment references, then a
-// body. docs/wire-frames.md has the byte layout; this file is its source.
+// Frames: what parent and worker say to each other on their stream socket. A fixed header, then segment references,
+// then a body. docs/wire-frames.md has the byte layout; this file is its source.
 //
 // Thread safety: none; a stream belongs to one thread at a time.
 #pragma once
@@ -30,18 +30,22 @@ enum class frame_type : std::uint8_t {
   leave = 7,     ///< run the finalizer, and exit
   segment = 8,   ///< introduces a memfd, before the first task that refers to it: one segment, one descriptor
   // worker to parent
-  ready = 32,        ///< the initializer has run; task: the worker's pid
-  value = 33,        ///< the task's result; segments: results first, then those marked kept or created; value: run time in ns
-  error = 34,        ///< the task threw; body: the exception; value: run time in ns
-  need = 35,         ///< memory for a result: value bytes; slot 1 if no file could be made in /dev/shm
-  released = 36,     ///< the worker dropped its last handle on kept segments (ids in the body)
-  init_failed = 37,  ///< instead of ready: the initializer threw, or (value 1) the worker cannot be set up, or (value 2) the
-                     ///< finalizer is not there; task: pid; body: the exception
-  progress = 38,     ///< the task says how far it has come; value: the bits of a double from 0 to 1
-  outgrown = 39,     ///< its private resident memory is above the limit; value: bytes
-  leaving = 40,      ///< it had nothing to do for so long that it exits now
-  open = 42,         ///< it cannot open the segment `value`, which it was given, and needs its descriptor
-  skipped = 41,      ///< no part of the reply stream: what follows begins at position value, as the parent has taken the rest from the ring
+  ready = 32,  ///< the initializer has run; task: the worker's pid
+  value = 33,  ///< the task's result; segments: results first, then those marked kept or created; value: run time in ns
+  error = 34,  ///< the task threw; body: the exception; value: run time in ns
+  need = 35,   ///< memory for a result: value bytes; slot 1 if no file could be made in /dev/shm
+  released = 36,  ///< the worker dropped its last handle on kept segments (ids in the body)
+  /// Instead of ready: the initializer threw, or (value 1) the worker cannot be set up, or (value 2) the finalizer is
+  /// not
+  /// there; task: pid; body: the exception.
+  init_failed = 37,
+  progress = 38,  ///< the task says how far it has come; value: the bits of a double from 0 to 1
+  outgrown = 39,  ///< its private resident memory is above the limit; value: bytes
+  leaving = 40,   ///< it had nothing to do for so long that it exits now
+  open = 42,      ///< it cannot open the segment `value`, which it was given, and needs its descriptor
+  /// No part of the reply stream: what follows begins at position `value`, as the parent has taken the rest from the
+  /// ring.
+  skipped = 41,
 };
 
 struct frame_header {
@@ -58,12 +62,12 @@ struct frame_header {
 static_assert(sizeof(frame_header) == 32 && std::is_trivially_copyable_v<frame_header>);
 
 enum segment_flags : std::uint8_t {
-  flag_memfd = 1,    ///< the segment is a memfd, known by its id or passed with this frame
-  flag_fresh = 2,    ///< leased, and the receiver has to create the file
-  flag_created = 4,  ///< reply: the worker has created the file
-  flag_kept = 8,     ///< reply: the worker still holds it after the task
-  flag_result = 16,  ///< reply: part of the result; those come first, in the order in which the body names them
-  flag_with_fd = 32, ///< the segment's descriptor travels with this frame (segment and grant only)
+  flag_memfd = 1,     ///< the segment is a memfd, known by its id or passed with this frame
+  flag_fresh = 2,     ///< leased, and the receiver has to create the file
+  flag_created = 4,   ///< reply: the worker has created the file
+  flag_kept = 8,      ///< reply: the worker still holds it after the task
+  flag_result = 16,   ///< reply: part of the result; those come first, in the order in which the body names them
+  flag_with_fd = 32,  ///< the segment's descriptor travels with this frame (segment and grant only)
 };
 
 struct segment_ref {
@@ -112,8 +116,8 @@ class frame_reader {
     malformed,   ///< not our protocol; why() says what is wrong. The stream is of no use any more.
   };
 
-  /// Room for at least `least` bytes, and for more where what came lately has filled the room; what is left of an incomplete
-  /// frame is kept. Invalidates frames.
+  /// Room for at least `least` bytes, and for more where what came lately has filled the room; what is left of an
+  /// incomplete frame is kept. Invalidates frames.
   std::span<std::byte> prepare(std::size_t least = 4096);
   void commit(std::size_t bytes) noexcept;
   status next(frame& out);

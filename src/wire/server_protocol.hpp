@@ -1,5 +1,5 @@
-// What a parent and its fork server say to each other, in messages of fixed layout on SOCK_SEQPACKET sockets. Both are the
-// same program (or copies of one process), so the structs travel as they are.
+// What a parent and its fork server say to each other, in messages of fixed layout on SOCK_SEQPACKET sockets. Both are
+// the same program (or copies of one process), so the structs travel as they are.
 #pragma once
 
 #include <sched.h>
@@ -11,21 +11,23 @@ namespace shmpool::wire {
 
 inline constexpr unsigned resource_count = 16;  // RLIM_NLIMITS
 
-/// What workers have of the process as it was when their pool was made, whichever thread made it, and whatever the server was
-/// started with.
+/// What workers have of the process as it was when their pool was made, whichever thread made it, and whatever the
+/// server was started with.
 struct pool_surroundings {
-  cpu_set_t cpus;       ///< those of the process; none: unknown
-  std::int32_t nice;    ///< that of the process
-  std::int32_t umask;   ///< -1: unknown
+  cpu_set_t cpus;      ///< those of the process; none: unknown
+  std::int32_t nice;   ///< that of the process
+  std::int32_t umask;  ///< -1: unknown
   struct {
     std::uint64_t soft, hard;
   } limits[resource_count];
-  std::uint32_t has_directory, has_streams, has_environment;  ///< not 0: the descriptors come with the message, in this order
+  /// Not 0: the descriptors come with the message, in this order.
+  std::uint32_t has_directory, has_streams, has_environment;
 };
 
-/// Root socket, parent to server: a pool was made. Carries the server's end of the pool's own socket; then, if `with` says so,
-/// the working directory, standard output and standard error, and a file with the environment ("NAME=value", each ended by a
-/// zero byte). When the pool's socket is closed by the parent, the server kills and reaps the pool's workers.
+/// Root socket, parent to server: a pool was made. Carries the server's end of the pool's own socket; then, if `with`
+/// says so, the working directory, standard output and standard error, and a file with the environment ("NAME=value",
+/// each ended by a zero byte). When the pool's socket is closed by the parent, the server kills and reaps the pool's
+/// workers.
 struct open_pool_message {
   std::uint64_t pool_id;
   pool_surroundings with;
@@ -65,7 +67,7 @@ struct server_message {
   std::int32_t status = 0;
   std::uint64_t max_rss_bytes = 0;
   std::uint64_t cpu_us = 0;  ///< exited: CPU time that it has used, in microseconds
-  std::uint32_t call = 0;  ///< spawn_failed: which call failed, see failed_call
+  std::uint32_t call = 0;    ///< spawn_failed: which call failed, see failed_call
   std::uint32_t reserved = 0;
 };
 

@@ -46,8 +46,8 @@ namespace shmpool::worker {
 
 namespace {
 
-/// Makes the dynamic linker look up in the server, once, what each of its workers would look up anew in its first tasks.
-/// Its value tells it from one that the user has set.
+/// Makes the dynamic linker look up in the server, once, what each of its workers would look up anew in its first
+/// tasks. Its value tells it from one that the user has set.
 constexpr const char* bind_eagerly_name = "LD_BIND_NOW";
 constexpr std::string_view bind_eagerly_value = "shmpool";
 /// What a program leaves with that the dynamic linker cannot make ready.
@@ -67,7 +67,8 @@ std::pair<unique_fd, unique_fd> seqpacket_pair(int flags) {
 class server_environment {
  public:
   server_environment(pid_t parent, server_mode mode, int socket, bool bind_eagerly)
-      : start_(start_variable(parent, mode, socket)), binding_(std::string(bind_eagerly_name) + "=" + std::string(bind_eagerly_value)) {
+      : start_(start_variable(parent, mode, socket)),
+        binding_(std::string(bind_eagerly_name) + "=" + std::string(bind_eagerly_value)) {
     for (char** each = environ; each && *each; ++each) variables_.push_back(*each);
     variables_.push_back(start_.data());
     if (bind_eagerly && !std::getenv(bind_eagerly_name)) variables_.push_back(binding_.data());
@@ -128,8 +129,9 @@ class fork_server {
     leave_if_not_a_server_yet();
     std::lock_guard lock(mutex_);
     if (!privileges::now().within(with.made_with())) {
-      throw std::system_error(errc::fork_server, "the process has privileges now that it did not have when the pool was made, and "
-                                                 "that workers of the pool must not get");
+      throw std::system_error(errc::fork_server,
+                              "the process has privileges now that it did not have when the pool was made, and "
+                              "that workers of the pool must not get");
     }
     auto [ours, theirs] = seqpacket_pair(SOCK_NONBLOCK);
     leave_to_former_pools();
@@ -194,8 +196,8 @@ class fork_server {
   }
 
  private:
-  /// If the server that is there was started with other privileges, it serves the pools that it has, and new ones get another:
-  /// one of before that had those of now, if it is alive.
+  /// If the server that is there was started with other privileges, it serves the pools that it has, and new ones get
+  /// another: one of before that had those of now, if it is alive.
   void leave_to_former_pools() {
     privileges now = privileges::now();
     if (!root_ || now == started_with_) return;
@@ -226,8 +228,8 @@ class fork_server {
     return last_status_ && WIFSIGNALED(*last_status_) && WTERMSIG(*last_status_) == SIGALRM;
   }
 
-  /// A server that ends at once would be started again for ever. It leaves by exit only when its parent has gone; else it
-  /// is a program that does not get to init, or whose libraries are not there any more.
+  /// A server that ends at once would be started again for ever. It leaves by exit only when its parent has gone; else
+  /// it is a program that does not get to init, or whose libraries are not there any more.
   void refuse_the_hopeless() {
     const bool left = last_status_ && WIFEXITED(*last_status_);
     if (!left && !took_too_long() && ++fruitless_ < most_fruitless) return;
@@ -245,15 +247,18 @@ class fork_server {
       switch (WEXITSTATUS(*last_status_)) {
         case pool_before_init: return server + "made a pool before it called shmpool::init; " + advice;
         case refused_privileges:
-          return server + "would have gained privileges by that (it is set-user-ID, or has capabilities), which were refused";
+          return server +
+                 "would have gained privileges by that (it is set-user-ID, or has capabilities), which were refused";
         case threads_from_the_start:
-          return server + "has several threads before its own constructors run, as a library that it is linked with starts one; "
-                          "forking it is not safe";
+          return server +
+                 "has several threads before its own constructors run, as a library that it is linked with starts one; "
+                 "forking it is not safe";
         default: break;
       }
     }
     std::string end = "is dead";
-    if (last_status_ && WIFEXITED(*last_status_)) end = "left with exit code " + std::to_string(WEXITSTATUS(*last_status_));
+    if (last_status_ && WIFEXITED(*last_status_))
+      end = "left with exit code " + std::to_string(WEXITSTATUS(*last_status_));
     else if (last_status_) end = "was killed by signal " + std::to_string(WTERMSIG(*last_status_));
     return server + end + " before it did anything; " + advice;
   }
@@ -281,8 +286,8 @@ class fork_server {
     const auto spawn = [&, socket = theirs.get()] { return spawn_server(file, socket); };
     int error = 0;
     if (gives_privileges(file) || started_with_.grow_by_executing()) {
-      // What executing gives is not given to who has said so, for good; so a thread says it, of which only that is left. Its
-      // own choice: programs that tasks start do not get their privileges either.
+      // What executing gives is not given to who has said so, for good; so a thread says it, of which only that is
+      // left. Its own choice: programs that tasks start do not get their privileges either.
       std::thread([&] {
         try {
           error = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? spawn() : errno;
@@ -295,7 +300,8 @@ class fork_server {
     }
     if (error != 0) {
       pid_ = 0;
-      throw std::system_error(errc::fork_server, "posix_spawn of " + file + ": " + std::system_category().message(error));
+      throw std::system_error(errc::fork_server,
+                              "posix_spawn of " + file + ": " + std::system_category().message(error));
     }
     root_ = std::move(ours);
   }
@@ -317,7 +323,8 @@ class fork_server {
 #if SHMPOOL_HAS_SPAWN_CLOSEFROM
     if (error == 0) error = ::posix_spawn_file_actions_addclosefrom_np(&actions, server_socket + 1);
 #endif
-    if (error == 0) error = ::posix_spawn(&pid_, file.c_str(), &actions, &attributes, program_, environment.variables());
+    if (error == 0)
+      error = ::posix_spawn(&pid_, file.c_str(), &actions, &attributes, program_, environment.variables());
     ::posix_spawnattr_destroy(&attributes);
     ::posix_spawn_file_actions_destroy(&actions);
     return error;
@@ -328,7 +335,7 @@ class fork_server {
     const pid_t parent = ::getpid();
     std::fflush(nullptr);  // what is buffered must not be printed twice
     flush_standard_streams();
-    forking_ = true;       // no other thread is there to see it
+    forking_ = true;  // no other thread is there to see it
     const pid_t pid = ::fork();
     if (pid < 0) {
       forking_ = false;
@@ -348,7 +355,8 @@ class fork_server {
     const wire::open_pool_message message{pool_id, with.describe(environment_, owned)};
     std::vector<int> descriptors{channel};
     for (const unique_fd& each : owned) descriptors.push_back(each.get());
-    const ssize_t sent = wire::send_with_fds(root_.get(), std::as_bytes(std::span(&message, 1)), descriptors, MSG_DONTWAIT);
+    const ssize_t sent =
+        wire::send_with_fds(root_.get(), std::as_bytes(std::span(&message, 1)), descriptors, MSG_DONTWAIT);
     return sent < 0 ? static_cast<int>(-sent) : 0;
   }
 
@@ -396,7 +404,8 @@ class fork_server {
   bool forking_ = false;  // the fork is its own, and it holds the lock already
 };
 
-/// It is there for ever, as what is static may fork, or make pools, when it is destroyed; but it is ended with the process.
+/// It is there for ever, as what is static may fork, or make pools, when it is destroyed; but it is ended with the
+/// process.
 fork_server& this_process() {
   static detail::immortal<fork_server> instance;
   static const struct ender {

@@ -29,11 +29,11 @@ enum class server_start : std::uint8_t {
 /// somebody is there to remove it. Throws as connect_pool().
 void ensure_fork_server();
 
-/// Starts the server if there is none, or if it has died, or if this process has other privileges by now, and introduces a
-/// pool, whose workers shall find what is around it `with`. Returns the pool's own socket to the
-/// server (SOCK_SEQPACKET, non-blocking); closing it makes the server kill and reap the pool's workers. Throws
-/// std::system_error: errc::fork_server with a text that says what to do, also where servers end before they do anything, or
-/// the error of the system call that it names.
+/// Starts the server if there is none, or if it has died, or if this process has other privileges by now, and
+/// introduces a pool, whose workers shall find what is around it `with`. Returns the pool's own socket to the server
+/// (SOCK_SEQPACKET, non-blocking); closing it makes the server kill and reap the pool's workers. Throws
+/// std::system_error: errc::fork_server with a text that says what to do, also where servers end before they do
+/// anything, or the error of the system call that it names.
 unique_fd connect_pool(std::uint64_t pool_id, const surroundings& with, server_start how = server_start::any);
 
 /// Notes that the server has answered a pool: if it dies, another one will do better than to die at once.
@@ -68,8 +68,8 @@ enum class server_start_kind : std::uint8_t {
 /// Executes the program once more, to become a server before its constructors run.
 [[noreturn]] void execute_early(const server_start_note& note, char* const* arguments, bool bind_eagerly) noexcept;
 
-/// Called before the constructors of an executed program run: the same loop. Returns in each worker, which goes on to main, and
-/// to init.
+/// Called before the constructors of an executed program run: the same loop. Returns in each worker, which goes on to
+/// main, and to init.
 void become_server_early() noexcept;
 /// True in such a worker until run_early_worker().
 bool is_born_early() noexcept;

@@ -1,5 +1,5 @@
-// The fork server: a small single-threaded process that forks workers, reaps them, reports how they ended, and cleans up
-// when the parent is gone, however it went.
+// The fork server: a small single-threaded process that forks workers, reaps them, reports how they ended, and cleans
+// up when the parent is gone, however it went.
 #include "worker/descendants.hpp"
 #include "worker/fork_server.hpp"
 #include "worker/hygiene.hpp"
@@ -109,19 +109,21 @@ class server {
   struct child {
     pid_t pid;
     std::uint32_t worker;
-    pool* owner;                // null once the pool is closed
+    pool* owner;  // null once the pool is closed
     bool leave_descendants;
   };
 
   child* find(pid_t pid) noexcept {
-    const auto found = std::find_if(children_.begin(), children_.end(), [&](const child& each) { return each.pid == pid; });
+    const auto found =
+        std::find_if(children_.begin(), children_.end(), [&](const child& each) { return each.pid == pid; });
     return found == children_.end() ? nullptr : &*found;
   }
 
   void wait_and_serve() {
     std::vector<pollfd> wait{{root_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}, {parent_process_.get(), POLLIN, 0}};
     for (const auto& each : pools_) {
-      wait.push_back({each->channel.get(), static_cast<short>(POLLIN | (each->outbox.empty() || each->failures != 0 ? 0 : POLLOUT)), 0});
+      wait.push_back({each->channel.get(),
+                      static_cast<short>(POLLIN | (each->outbox.empty() || each->failures != 0 ? 0 : POLLOUT)), 0});
     }
     // What cannot be waited for is looked at now and then.
     const bool blind = !signals_ || !parent_process_;
@@ -177,7 +179,8 @@ class server {
   void accept_pool() {
     wire::open_pool_message message{};
     std::vector<unique_fd> fds;
-    const ssize_t received = wire::receive_with_fds(root_.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
+    const ssize_t received =
+        wire::receive_with_fds(root_.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
     if (received == -EAGAIN) return;
     if (is_shortage(received)) return pause_or_leave(receive_failures_);
     receive_failures_ = 0;
@@ -227,8 +230,7 @@ class server {
             if (each.owner == &from && each.worker == message.head.worker) ::kill(each.pid, SIGKILL);
           }
           break;
-        default:
-          return close(from);
+        default: return close(from);
       }
     }
   }
@@ -237,7 +239,8 @@ class server {
     SHMPOOL_FAULT_POINT("server.asked");
     socket = move_out_of_the_way(std::move(socket));
     control = move_out_of_the_way(std::move(control));
-    if (!socket || !control) return report_failure(owner, message.head.worker, EMFILE, wire::failed_call::receive_descriptors);
+    if (!socket || !control)
+      return report_failure(owner, message.head.worker, EMFILE, wire::failed_call::receive_descriptors);
     oom_score_.raise();
     const pid_t pid = ::fork();
     const int failure_of_fork = errno;
@@ -283,7 +286,8 @@ class server {
         reap(dead.si_pid);
         any = true;
       }
-      descendants_.look([this](pid_t pid) { return find(pid) != nullptr; });  // those that have died meanwhile may have left more
+      descendants_.look(
+          [this](pid_t pid) { return find(pid) != nullptr; });  // those that have died meanwhile may have left more
     }
   }
 
@@ -355,7 +359,7 @@ class server {
   std::vector<std::unique_ptr<pool>> pools_;
   std::vector<child> children_;  // the workers
   descendants descendants_;
-  bool leaves_descendants_ = false;  // a pool has asked for it
+  bool leaves_descendants_ = false;      // a pool has asked for it
   std::vector<std::uint64_t> pool_ids_;  // all there ever were: their names go when the parent has gone
   bool parent_gone_ = false;
 };
@@ -368,7 +372,8 @@ std::optional<early_worker>& born_early() noexcept {
 
 server make_server(unique_fd root, pid_t parent, bool early) {
   ::prctl(PR_SET_NAME, "shmpool-server");
-  ::setsid();  // what is meant for the application's process group is not for the server, which has to clean up after it
+  ::setsid();    // what is meant for the application's process group is not for the server, which has to clean up after
+                 // it
   if (!early) {  // or else there are no C++ streams yet
     // What constructors have printed, where this is the program executed again. Each worker would print it.
     std::fflush(nullptr);

@@ -52,7 +52,7 @@ std::uint32_t ignored_group_signals() noexcept {
 void occupy_standard_streams() noexcept {
   for (int standard = STDIN_FILENO; standard <= STDERR_FILENO; ++standard) {
     if (::fcntl(standard, F_GETFD) >= 0) continue;
-    const int opened = ::open("/dev/null", O_RDWR);  // the lowest number that is free
+    const int opened = ::open("/dev/null", O_RDWR);          // the lowest number that is free
     if (opened != standard && opened >= 0) ::close(opened);  // another thread was faster
   }
 }
@@ -82,15 +82,16 @@ oom_score::oom_score() noexcept
 void oom_score::write(int score) noexcept {
   char text[16]{};
   const auto end = std::to_chars(text, text + sizeof text, score).ptr;
-  if (file_) [[maybe_unused]] auto written = ::pwrite(file_.get(), text, static_cast<std::size_t>(end - text), 0);
+  if (file_) [[maybe_unused]]
+    auto written = ::pwrite(file_.get(), text, static_cast<std::size_t>(end - text), 0);
 }
 
 namespace {
 
-/// What is sent to every process of a service (its cgroup, say) is for the application to decide, whose end is the worker's
-/// too. A handler that does nothing, since programs that a task starts would inherit it if it were ignored, and could not be
-/// asked to end; but what the application itself ignores stays ignored, in them as well. As the server resets all signals
-/// before it ignores these, a worker need not do that again.
+/// What is sent to every process of a service (its cgroup, say) is for the application to decide, whose end is the
+/// worker's too. A handler that does nothing, since programs that a task starts would inherit it if it were ignored,
+/// and could not be asked to end; but what the application itself ignores stays ignored, in them as well. As the server
+/// resets all signals before it ignores these, a worker need not do that again.
 void leave_group_signals_to_the_application(std::uint32_t ignored) noexcept {
   struct sigaction nothing {};
   nothing.sa_handler = [](int) {};
@@ -122,7 +123,8 @@ std::uint64_t reseed() noexcept {
 void use_ordinary_scheduling() noexcept {
   const int policy = ::sched_getscheduler(0) & ~SCHED_RESET_ON_FORK;
   const sched_param ordinary{};
-  if (policy != SCHED_OTHER && policy != SCHED_BATCH && policy != SCHED_IDLE) ::sched_setscheduler(0, SCHED_OTHER, &ordinary);
+  if (policy != SCHED_OTHER && policy != SCHED_BATCH && policy != SCHED_IDLE)
+    ::sched_setscheduler(0, SCHED_OTHER, &ordinary);
   ::prctl(PR_SET_TIMERSLACK, 50'000);
 }
 
@@ -132,7 +134,8 @@ setup_failure become_worker(pid_t server, const wire::worker_settings& settings,
   if (::getppid() != server) ::_exit(0);  // it died before the line above
   ::setsid();  // a terminal's signals are not for it, and what its tasks start can be told by its session
   ::prctl(PR_SET_NAME, "shmpool-worker");
-  if (const setup_failure failure = with.apply(); failure.call) return failure;  // it has descriptors that are closed next
+  if (const setup_failure failure = with.apply(); failure.call)
+    return failure;  // it has descriptors that are closed next
   if (const int error = close_own_descriptors_except(keep)) return {"close_range", error};
   if (!null_input && !read_dev_null()) return {"opening /dev/null as standard input", errno};
   leave_group_signals_to_the_application(settings.ignored_signals);

@@ -1,4 +1,5 @@
-// What a fresh fork does before it becomes a fork server or a worker, so that nothing of its parent's state leaks into it.
+// What a fresh fork does before it becomes a fork server or a worker, so that nothing of its parent's state leaks into
+// it.
 #pragma once
 
 #include "unique_fd.hpp"
@@ -16,23 +17,23 @@ class received_surroundings;
 /// Default dispositions for all signals, then an empty mask.
 void reset_signals() noexcept;
 
-/// Ignores what is meant for the whole process group or session: a fork server has to outlive its parent for a moment, to
-/// clean up. become_worker() undoes it.
+/// Ignores what is meant for the whole process group or session: a fork server has to outlive its parent for a moment,
+/// to clean up. become_worker() undoes it.
 void ignore_group_signals() noexcept;
 /// Those of them that this process ignores: bit n for signal n.
 std::uint32_t ignored_group_signals() noexcept;
 
-/// The input of the application is not for workers: puts /dev/null in its place, or an empty file where there is none. The
-/// fork server does it for all of them; false if it could not.
+/// The input of the application is not for workers: puts /dev/null in its place, or an empty file where there is none.
+/// The fork server does it for all of them; false if it could not.
 bool read_dev_null() noexcept;
 
 /// Opens the standard streams that are closed, on /dev/null. Else descriptors of this library take their numbers, and
 /// what somebody prints goes into a socket.
 void occupy_standard_streams() noexcept;
 
-/// How soon the out-of-memory killer takes this process. A child inherits that: to raise it in the server around a fork costs
-/// two short writes, while to open the file in each worker costs more than anything else that a worker does to begin.
-/// Without permission or without /proc it does nothing, and a worker is merely as likely a victim as its parent.
+/// How soon the out-of-memory killer takes this process. A child inherits that: to raise it in the server around a fork
+/// costs two short writes, while to open the file in each worker costs more than anything else that a worker does to
+/// begin. Without permission or without /proc it does nothing, and a worker is merely as likely a victim as its parent.
 class oom_score {
  public:
   oom_score() noexcept;
@@ -54,10 +55,11 @@ struct setup_failure {
   int error = 0;
 };
 
-/// What is left to do in a fork of the server, whose signals were reset: the worker dies with `server` (and at once if that
-/// is dead already), leads a session, leaves SIGINT, SIGTERM, SIGHUP and SIGQUIT to the application, reads /dev/null (if the server does not: `null_input`), has random
-/// generators of its own, finds the surroundings of its pool, and has the limits, nice value and CPUs of `settings`. Returns what the kernel refused, which must
-/// not run silently without it; calls _exit if the server is gone.
+/// What is left to do in a fork of the server, whose signals were reset: the worker dies with `server` (and at once if
+/// that is dead already), leads a session, leaves SIGINT, SIGTERM, SIGHUP and SIGQUIT to the application, reads
+/// /dev/null (if the server does not: `null_input`), has random generators of its own, finds the surroundings of its
+/// pool, and has the limits, nice value and CPUs of `settings`. Returns what the kernel refused, which must not run
+/// silently without it; calls _exit if the server is gone.
 setup_failure become_worker(pid_t server, const wire::worker_settings& settings, received_surroundings& with,
                             std::initializer_list<int> keep, bool null_input) noexcept;
 

@@ -4,8 +4,8 @@
 #include "wire/fd_passing.hpp"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -141,8 +141,8 @@ void link::announce(std::size_t bytes) noexcept {
   control.page().frames_end.store(frames_end_, std::memory_order_release);
 }
 
-/// Descriptors travel by plain sendmsg, each with the first byte of its frame: everything up to the last of them is sent
-/// here, the rest with the others.
+/// Descriptors travel by plain sendmsg, each with the first byte of its frame: everything up to the last of them is
+/// sent here, the rest with the others.
 void link::send_with_descriptors(loop::completion_queue& queue) {
   std::size_t sent = 0;
   while (!descriptors_.empty()) {
@@ -200,7 +200,8 @@ bool link::is_end(int error) noexcept {
 
 void link::failed(const char* call, int error) {
   const auto now = monotonic_clock::now();
-  if (!last_failure || now - *last_failure > std::chrono::milliseconds(200)) failing_since = now;  // it has worked since
+  if (!last_failure || now - *last_failure > std::chrono::milliseconds(200))
+    failing_since = now;  // it has worked since
   last_failure = now;
   retry_due = now + std::chrono::milliseconds(2);
   failure = std::string(call) + ": " + std::system_category().message(error);

@@ -1,4 +1,5 @@
-// The parent's end of one worker: its socket, its control memory, what is on the way to it, and what it is known to know.
+// The parent's end of one worker: its socket, its control memory, what is on the way to it, and what it is known to
+// know.
 //
 // Thread safety: none; the engine's lock guards it.
 #pragma once
@@ -19,8 +20,8 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <csignal>
 #include <chrono>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -78,14 +79,14 @@ class link {
   control_memory control;
 
   // How it ended.
-  bool process_ended = false;                            ///< the pidfd says so
-  bool server_gone = false;                              ///< the fork server that started it is dead: nobody will say how it ended
-  std::optional<int> wait_status;                        ///< the fork server says how
+  bool process_ended = false;      ///< the pidfd says so
+  bool server_gone = false;        ///< the fork server that started it is dead: nobody will say how it ended
+  std::optional<int> wait_status;  ///< the fork server says how
   std::uint64_t max_rss_bytes = 0;
   std::chrono::microseconds cpu_time{};
-  const char* killed_because = nullptr;                  ///< why the pool killed it, a literal
+  const char* killed_because = nullptr;                   ///< why the pool killed it, a literal
   std::optional<monotonic_clock::time_point> status_due;  ///< when to stop waiting for the fork server's word
-  std::string violation;                                 ///< why its stream was given up, if it was
+  std::string violation;                                  ///< why its stream was given up, if it was
   worker_exit::reason why_it_left = worker_exit::reason::died;
   bool was_asked_to_leave() const noexcept {
     return why_it_left == worker_exit::reason::retired || why_it_left == worker_exit::reason::idle;
@@ -118,22 +119,25 @@ class link {
   };
   std::unordered_map<std::uint64_t, kept_segment> kept;
   std::vector<shm_handle> initializer_leases;
-  std::vector<shm_handle> abandoned;  ///< of tasks that were ended while it may still have been at them: in use until it is dead
+  /// Of tasks that were ended while it may still have been at them: in use until it is dead.
+  std::vector<shm_handle> abandoned;
   bool ready = false;
   bool unfit = false;  ///< it has said that it cannot be set up
   std::unordered_set<std::uint64_t> known_segments;
   std::vector<bool> known_functions;
 
-  // ---- Slots. Each time that a task is handed to this worker it gets a number of its own, which is what the worker knows it
-  // by: a frame of an earlier time, which may be unread yet, must not claim the slot for a task that was taken back and is handed
-  // over again.
+  // ---- Slots. Each time that a task is handed to this worker it gets a number of its own, which is what the worker
+  // knows it by: a frame of an earlier time, which may be unread yet, must not claim the slot for a task that was taken
+  // back and is handed over again.
 
   /// A free slot for the task, or nothing if all are taken.
   std::optional<std::uint16_t> take_slot(std::uint64_t task) noexcept;
   void free_slot(std::uint16_t slot) noexcept;
   /// The task in the slot, and its number; 0 if it is free.
   std::uint64_t task_in(std::uint16_t slot) const noexcept { return slot < wire::slot_count ? slots_[slot].task : 0; }
-  std::uint64_t handover_in(std::uint16_t slot) const noexcept { return slot < wire::slot_count ? slots_[slot].handover : 0; }
+  std::uint64_t handover_in(std::uint16_t slot) const noexcept {
+    return slot < wire::slot_count ? slots_[slot].handover : 0;
+  }
   /// The task that the worker has under that number; 0 if it has none.
   std::uint64_t task_of(std::uint64_t handover) const noexcept;
   wire::slot& slot(std::uint16_t index) const noexcept { return control.page().slots[index]; }
@@ -156,7 +160,8 @@ class link {
 
   // ---- Outgoing.
 
-  void queue_frame(const wire::frame_header& header, std::span<const wire::segment_ref> segments, std::span<const std::byte> body);
+  void queue_frame(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
+                   std::span<const std::byte> body);
   /// With the descriptor of a segment, which is held until it is sent.
   void queue_frame(const wire::frame_header& header, const wire::segment_ref& ref, int fd, shm_handle segment);
   bool has_output() const noexcept { return !out_.empty(); }
@@ -196,7 +201,8 @@ class link {
 
   // ---- While both are awake, neither need call the kernel.
 
-  /// Whether the worker may leave replies in the ring, as somebody looks there. After false they have to be looked for once more.
+  /// Whether the worker may leave replies in the ring, as somebody looks there. After false they have to be looked for
+  /// once more.
   void set_polled(bool polled) noexcept;
   bool polled() const noexcept { return polled_; }
   /// Says it once more to a worker that seems to believe something else.

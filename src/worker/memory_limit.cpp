@@ -18,7 +18,8 @@ constexpr std::uint64_t look_interval_ns = 10'000'000;
 memory_limit::memory_limit(std::uint64_t bytes) noexcept
     : bytes_(bytes),
       page_size_(static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE))),
-      statm_(::open("/proc/self/statm", O_RDONLY | O_CLOEXEC)) {}
+      statm_(::open("/proc/self/statm", O_RDONLY | O_CLOEXEC)) {
+}
 
 std::uint64_t memory_limit::exceeded_by(std::uint64_t now_ns, std::uint64_t run_ns) noexcept {
   if (told_ || (run_ns < long_run_ns && now_ns - last_look_ns_ < look_interval_ns)) return 0;

@@ -1,5 +1,5 @@
-// Where the descriptors of a fork server and of its workers live: above the numbers that the program's own objects use, which
-// may have opened files before main (a log, say) and go on using their numbers.
+// Where the descriptors of a fork server and of its workers live: above the numbers that the program's own objects use,
+// which may have opened files before main (a log, say) and go on using their numbers.
 //
 // Thread safety: none; the server and a fresh worker have one thread.
 #pragma once
@@ -10,8 +10,8 @@
 
 namespace shmpool::worker {
 
-/// To a number above those of the program, close-on-exec. Closed, and none, if there is no such number: what stayed where it is
-/// would reach workers.
+/// To a number above those of the program, close-on-exec. Closed, and none, if there is no such number: what stayed
+/// where it is would reach workers.
 unique_fd move_out_of_the_way(unique_fd descriptor) noexcept;
 
 /// Before settle_own_descriptors(): to a high number, or else it stays.
@@ -20,8 +20,8 @@ unique_fd move_up(unique_fd descriptor) noexcept;
 /// From here all descriptors above those that are open now, but for `own`, are the server's; moves that there.
 void settle_own_descriptors(unique_fd& own) noexcept;
 
-/// In a fresh worker: closes what is the server's, except `keep`. The program's own stay. Where they could not be told apart,
-/// closes all above 2. 0 or an errno.
+/// In a fresh worker: closes what is the server's, except `keep`. The program's own stay. Where they could not be told
+/// apart, closes all above 2. 0 or an errno.
 int close_own_descriptors_except(std::initializer_list<int> keep) noexcept;
 
 /// Closes every descriptor from `first` on except `keep`. 0 or an errno.

@@ -49,9 +49,11 @@ privileges privileges::now() {
 
 bool privileges::within(const privileges& other) const {
   const auto all_in = [](const auto& some, const auto& all) {
-    return std::all_of(some.begin(), some.end(), [&](auto each) { return std::find(all.begin(), all.end(), each) != all.end(); });
+    return std::all_of(some.begin(), some.end(),
+                       [&](auto each) { return std::find(all.begin(), all.end(), each) != all.end(); });
   };
-  if (!all_in(users, other.users) || !all_in(groups, other.groups) || permitted.size() != other.permitted.size()) return false;
+  if (!all_in(users, other.users) || !all_in(groups, other.groups) || permitted.size() != other.permitted.size())
+    return false;
   for (std::size_t i = 0; i != permitted.size(); ++i) {
     if ((permitted[i] & ~other.permitted[i]) != 0) return false;
   }
@@ -65,7 +67,8 @@ bool privileges::grow_by_executing() const {
   const auto set = [&](const char* name) -> std::optional<std::uint64_t> {
     const auto text = process.field(name);
     std::uint64_t bits = 0;
-    if (!text || std::from_chars(text->data(), text->data() + text->size(), bits, 16).ec != std::errc{}) return std::nullopt;
+    if (!text || std::from_chars(text->data(), text->data() + text->size(), bits, 16).ec != std::errc{})
+      return std::nullopt;
     return bits;
   };
   const auto now_permitted = set("CapPrm"), bounding = set("CapBnd"), inheritable = set("CapInh");

@@ -1,6 +1,6 @@
-// What this process may do and see: user and group ids, supplementary groups, capabilities, seccomp filters, root directory and
-// namespaces. Workers never have more than the process that made their pool had at that time. What cannot be asked for is not
-// among it: rules of Landlock and of other security modules.
+// What this process may do and see: user and group ids, supplementary groups, capabilities, seccomp filters, root
+// directory and namespaces. Workers never have more than the process that made their pool had at that time. What cannot
+// be asked for is not among it: rules of Landlock and of other security modules.
 //
 // Thread safety: any thread; they are those of the calling thread.
 #pragma once
@@ -28,7 +28,8 @@ struct privileges {
   /// True if nobody with `other` would miss any of these ids and capabilities.
   bool within(const privileges& other) const;
 
-  /// True if a user with these gets capabilities by executing an ordinary program: one who is root and has given some up.
+  /// True if a user with these gets capabilities by executing an ordinary program: one who is root and has given some
+  /// up.
   bool grow_by_executing() const;
 };
 

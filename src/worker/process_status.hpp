@@ -16,8 +16,8 @@ class process_status {
   /// What follows "<name>:" without the space around it, "Threads" for example.
   std::optional<std::string_view> field(std::string_view name) const noexcept;
 
-  /// Threads of this process that belong to the program (a sanitizer may have one of its own), 2 if nobody can tell: what is
-  /// safe with one thread only is not done then.
+  /// Threads of this process that belong to the program (a sanitizer may have one of its own), 2 if nobody can tell:
+  /// what is safe with one thread only is not done then.
   unsigned threads() const noexcept;
 
  private:

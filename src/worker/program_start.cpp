@@ -87,21 +87,23 @@ bool may_have_gained_privileges() noexcept {
 #if !SHMPOOL_HAS_SPAWN_CLOSEFROM
   close_descriptors_except({(*told)[2]});
 #endif
-  here.server = server_start_note{(*told)[0], static_cast<server_mode>((*told)[1]), move_up(unique_fd((*told)[2])).release()};
+  here.server =
+      server_start_note{(*told)[0], static_cast<server_mode>((*told)[1]), move_up(unique_fd((*told)[2])).release()};
   if (here.server->mode == server_mode::early) become_server_early();
 }
 
 }  // namespace
 
 std::string start_variable(pid_t parent, server_mode mode, int socket) {
-  return std::string(variable_name) + "=" + std::to_string(parent) + " " + std::to_string(static_cast<int>(mode)) + " " +
-         std::to_string(socket) + " " + std::to_string(::prctl(PR_GET_DUMPABLE) == 1 ? 1 : 0);
+  return std::string(variable_name) + "=" + std::to_string(parent) + " " + std::to_string(static_cast<int>(mode)) +
+         " " + std::to_string(socket) + " " + std::to_string(::prctl(PR_GET_DUMPABLE) == 1 ? 1 : 0);
 }
 
 void wipe_arguments() noexcept {
   const noted& here = notes();
   if (!here.arguments[0]) return;
-  for (std::size_t i = 1; here.arguments[i]; ++i) std::memset(here.kernel_arguments[i], 0, std::strlen(here.arguments[i]));
+  for (std::size_t i = 1; here.arguments[i]; ++i)
+    std::memset(here.kernel_arguments[i], 0, std::strlen(here.arguments[i]));
 }
 
 std::optional<server_start_note>& start_note() noexcept {
@@ -109,7 +111,8 @@ std::optional<server_start_note>& start_note() noexcept {
 }
 
 bool is_server_image() noexcept {
-  return notes().server_image || std::getenv(variable_name.data()) != nullptr;  // where constructors of libraries come first
+  return notes().server_image ||
+         std::getenv(variable_name.data()) != nullptr;  // where constructors of libraries come first
 }
 
 char* const* start_arguments() noexcept {

@@ -1,8 +1,9 @@
-// How this process was started, noted before any constructor of the program runs: its arguments, its CPUs, and whether it is
-// the program executed again to be a fork server. That is told by an environment variable, which is taken away at once, and
-// not by the arguments, which a program may make up, rewrite or interpret before it calls init.
+// How this process was started, noted before any constructor of the program runs: its arguments, its CPUs, and whether
+// it is the program executed again to be a fork server. That is told by an environment variable, which is taken away at
+// once, and not by the arguments, which a program may make up, rewrite or interpret before it calls init.
 //
-// Thread safety: what is noted is fixed before main; the rest is for the server and for fresh workers, which have one thread.
+// Thread safety: what is noted is fixed before main; the rest is for the server and for fresh workers, which have one
+// thread.
 #pragma once
 
 #include "unique_fd.hpp"
@@ -15,7 +16,8 @@
 #include <string>
 #include <vector>
 
-// posix_spawn can close what the program should not have since glibc 2.34. Elsewhere the executed program closes it itself.
+// posix_spawn can close what the program should not have since glibc 2.34. Elsewhere the executed program closes it
+// itself.
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
 #define SHMPOOL_HAS_SPAWN_CLOSEFROM 1
 #else
@@ -27,7 +29,8 @@ namespace shmpool::worker {
 /// How a program that was executed again becomes a server.
 enum class server_mode : std::uint8_t {
   at_init,  ///< when it calls init: its workers are copies of it as it is then, and start soonest
-  early,    ///< before its constructors run, which each worker then does for itself: for programs whose constructors start threads
+  early,    ///< before its constructors run, which each worker then does for itself: for programs whose constructors
+            ///< start threads
 };
 
 /// What the executed program is told.
@@ -37,8 +40,9 @@ struct server_start_note {
   int socket = -1;  ///< the server's end of the root socket, above the numbers that programs get
 };
 
-/// The variable, for the environment of the process that is to become a server; its end of the root socket has to be descriptor
-/// `socket` there. It also tells whether others may look into this process (PR_SET_DUMPABLE), which executing forgets.
+/// The variable, for the environment of the process that is to become a server; its end of the root socket has to be
+/// descriptor `socket` there. It also tells whether others may look into this process (PR_SET_DUMPABLE), which
+/// executing forgets.
 std::string start_variable(pid_t parent, server_mode mode, int socket);
 
 /// The note, in a process that was executed as a server and has not become one; nothing otherwise.
@@ -46,14 +50,15 @@ std::optional<server_start_note>& start_note() noexcept;
 /// True in a process that was executed as a server, and in what it has forked.
 bool is_server_image() noexcept;
 
-/// The arguments that this process was started with, as they were then; ends with a null pointer. Null where the C library does
-/// not hand them to constructors, and where they are longer than 16 KiB.
+/// The arguments that this process was started with, as they were then; ends with a null pointer. Null where the C
+/// library does not hand them to constructors, and where they are longer than 16 KiB.
 char* const* start_arguments() noexcept;
 
 /// In a server: what the application was told in its arguments is nobody's business whom it may have hidden it from.
 void wipe_arguments() noexcept;
 
-/// The CPUs that this process was started with (by taskset, by its cgroup), whatever a thread of it was pinned to since.
+/// The CPUs that this process was started with (by taskset, by its cgroup), whatever a thread of it was pinned to
+/// since.
 const cpu_set_t& process_cpus() noexcept;
 /// From here these are.
 void set_process_cpus(const cpu_set_t& cpus) noexcept;

@@ -37,7 +37,8 @@ reply_reader::status reply_reader::next(wire::frame& out) {
     if (found == status::malformed) return malformed(socket_.why());
     if (found == status::incomplete) return found;
     if (out.header.type == wire::frame_type::skipped) {
-      if (out.header.value < socket_at_ || out.header.value > read_) return malformed("it skipped replies that were not taken");
+      if (out.header.value < socket_at_ || out.header.value > read_)
+        return malformed("it skipped replies that were not taken");
       socket_at_ = out.header.value;
       continue;
     }

@@ -28,7 +28,8 @@ void reply_stream::append(const wire::frame_header& header, std::span<const wire
   const std::uint64_t end = end_ + scratch_.size();
   const bool keeps = scratch_.size() <= wire::reply_ring_bytes;
   // Also where nothing is overwritten: a task may have written there.
-  page_.reply_begin.store(keeps ? end - std::min<std::uint64_t>(end, wire::reply_ring_bytes) : end, std::memory_order_relaxed);
+  page_.reply_begin.store(keeps ? end - std::min<std::uint64_t>(end, wire::reply_ring_bytes) : end,
+                          std::memory_order_relaxed);
   // Before the bytes change: whoever copies the new ones sees that the old ones are gone.
   std::atomic_thread_fence(std::memory_order_release);
   if (keeps) {
@@ -38,7 +39,8 @@ void reply_stream::append(const wire::frame_header& header, std::span<const wire
     std::memcpy(page_.reply_ring, scratch_.data() + first, scratch_.size() - first);
   }
   SHMPOOL_FAULT_POINT("worker.ring_written");
-  // Release: whoever sees the new end sees the bytes. What is sent is published before, so the parent never gets more than that.
+  // Release: whoever sees the new end sees the bytes. What is sent is published before, so the parent never gets more
+  // than that.
   page_.reply_end.store(end, std::memory_order_release);
   SHMPOOL_FAULT_POINT("worker.published");
   if (!keeps) {
@@ -51,7 +53,8 @@ void reply_stream::append(const wire::frame_header& header, std::span<const wire
 }
 
 void reply_stream::skip_taken() noexcept {
-  if (const std::uint64_t taken = page_.reply_taken.load(std::memory_order_acquire); taken > sent_ && taken <= end_) sent_ = taken;
+  if (const std::uint64_t taken = page_.reply_taken.load(std::memory_order_acquire); taken > sent_ && taken <= end_)
+    sent_ = taken;
 }
 
 void reply_stream::flush() noexcept {

@@ -1,6 +1,6 @@
-// The worker's outgoing stream. Replies are written to the ring in the control memory first and sent from there, so that a
-// reply that was finished is not lost when the next task crashes: the parent takes what had not been sent from the ring. So
-// it does while it is awake, and then nothing need be sent. reply_reader is the other end.
+// The worker's outgoing stream. Replies are written to the ring in the control memory first and sent from there, so
+// that a reply that was finished is not lost when the next task crashes: the parent takes what had not been sent from
+// the ring. So it does while it is awake, and then nothing need be sent. reply_reader is the other end.
 //
 // Thread safety: none; the worker's lock guards it.
 #pragma once
@@ -26,23 +26,24 @@ class shortage_pause {
   unsigned pauses_ = 0;
 };
 
-/// The exit code of a process that a task has forked and that would go on as the worker: where it would return from the task,
-/// or else where it would reply.
+/// The exit code of a process that a task has forked and that would go on as the worker: where it would return from the
+/// task, or else where it would reply.
 inline constexpr int copy_status = 255;
 
 class reply_stream {
  public:
   reply_stream(int socket, wire::control_page& page) noexcept : socket_(socket), page_(page) {}
 
-  /// Adds a frame; sends what is there first if it does not fit. In a copy of the worker it leaves the process: only the
-  /// worker speaks for itself.
-  void append(const wire::frame_header& header, std::span<const wire::segment_ref> segments, std::span<const std::byte> body);
+  /// Adds a frame; sends what is there first if it does not fit. In a copy of the worker it leaves the process: only
+  /// the worker speaks for itself.
+  void append(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
+              std::span<const std::byte> body);
   /// Has memory for a frame of that size. Throws std::bad_alloc here, where it can still be told.
   void make_room(std::size_t body, std::size_t segments) {
     scratch_.reserve(sizeof(wire::frame_header) + segments * sizeof(wire::segment_ref) + body);
   }
-  /// Makes the parent see everything: sends it, unless the parent looks at the ring by itself. Blocks until the kernel has
-  /// taken it. Leaves the process if the parent is gone.
+  /// Makes the parent see everything: sends it, unless the parent looks at the ring by itself. Blocks until the kernel
+  /// has taken it. Leaves the process if the parent is gone.
   void flush() noexcept;
   /// True if there is nothing that the parent has to be sent yet.
   bool empty() const noexcept { return sent_ == end_; }
@@ -50,7 +51,8 @@ class reply_stream {
  private:
   /// Sends everything that the parent has not taken.
   void send_rest() noexcept;
-  /// Takes note of what the parent has taken from the ring; before anything is sent then, it has to be told where that begins.
+  /// Takes note of what the parent has taken from the ring; before anything is sent then, it has to be told where that
+  /// begins.
   void skip_taken() noexcept;
   void send_all(std::span<const std::byte> bytes) noexcept;
 

@@ -58,8 +58,8 @@ ssize_t request_stream::receive_once(int flags) {
   return received;
 }
 
-/// Polls for as long as the parent lets it, since to be woken takes longer than most waits. Not positive: there is nothing
-/// yet, or something is the matter.
+/// Polls for as long as the parent lets it, since to be woken takes longer than most waits. Not positive: there is
+/// nothing yet, or something is the matter.
 ssize_t request_stream::receive_soon() {
   const std::chrono::nanoseconds most(page_.spin_ns.load(std::memory_order_relaxed));
   if (most == most.zero() || !spin_.begin()) return 0;

@@ -1,5 +1,5 @@
-// The worker's incoming stream: frames as the parent sends them, and the descriptors that come with some. It polls for a
-// moment before it sleeps where the parent lets it. reply_stream is the other direction.
+// The worker's incoming stream: frames as the parent sends them, and the descriptors that come with some. It polls for
+// a moment before it sleeps where the parent lets it. reply_stream is the other direction.
 //
 // Thread safety: none; it belongs to the thread that serves.
 #pragma once
@@ -35,8 +35,8 @@ class request_stream {
   /// Waits for more.
   arrival receive();
 
-  /// The oldest descriptor that was not taken, an empty one if this process had no room for it. Leaves the process if none
-  /// has come.
+  /// The oldest descriptor that was not taken, an empty one if this process had no room for it. Leaves the process if
+  /// none has come.
   unique_fd take_descriptor();
   /// Gives one back, to be taken next.
   void return_descriptor(unique_fd descriptor) { descriptors_.insert(descriptors_.begin(), std::move(descriptor)); }

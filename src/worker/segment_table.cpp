@@ -11,14 +11,16 @@ namespace shmpool::worker {
 
 namespace {
 
-[[noreturn]] void throw_unmappable(const shm::call_error& failed, const std::string& what = "mapping an array in a worker") {
+[[noreturn]] void throw_unmappable(const shm::call_error& failed,
+                                   const std::string& what = "mapping an array in a worker") {
   throw std::system_error(errc::shm_exhausted, what + ": " + shm::describe(failed));
 }
 
 }  // namespace
 
 worker_segment::worker_segment(segment_table& table, const wire::segment_ref& ref) noexcept
-    : segment(kind::worker, ref.id), table_(table), pool_(ref.pool), memfd_((ref.flags & wire::flag_memfd) != 0) {}
+    : segment(kind::worker, ref.id), table_(table), pool_(ref.pool), memfd_((ref.flags & wire::flag_memfd) != 0) {
+}
 
 std::string worker_segment::name() const {
   return memfd_ ? std::string() : shm::segment_name(pool_, id());
@@ -152,7 +154,8 @@ shm_handle segment_table::take_lease(std::size_t bytes) {
     if (!best || candidate.ref.reserved < best->ref.reserved) best = &candidate;
   }
   if (!best) return {};
-  // One that cannot be had is dropped, and the parent is asked for another, which then fails for the same reason if it must.
+  // One that cannot be had is dropped, and the parent is asked for another, which then fails for the same reason if it
+  // must.
   if (best->fresh && create(*best)) {
     best->leased = false;
     return {};
@@ -166,7 +169,8 @@ shm_handle segment_table::take_lease(std::size_t bytes) {
 }
 
 shm_handle segment_table::allocate(std::size_t bytes, std::size_t alignment) {
-  if (alignment > 4096) throw std::system_error(std::make_error_code(std::errc::invalid_argument), "shmpool: alignment above a page");
+  if (alignment > 4096)
+    throw std::system_error(std::make_error_code(std::errc::invalid_argument), "shmpool: alignment above a page");
   bytes = std::max<std::size_t>(bytes, 1);
   // The lock may be that of a thread which the copy does not have, and what is leased is the worker's.
   if (original_.inherited()) return shm_handle(detail::make_heap_segment(bytes, alignment));
@@ -183,8 +187,8 @@ shm_handle segment_table::allocate(std::size_t bytes, std::size_t alignment) {
     if (known.fresh) {
       if (const shm::call_error failed = create(known)) {
         known.leased = false;
-        // Full between the parent's look at it and now, or out of reach for a worker that has locked itself in: once more, with
-        // other memory if the pool allows it.
+        // Full between the parent's look at it and now, or out of reach for a worker that has locked itself in: once
+        // more, with other memory if the pool allows it.
         if (again) throw_unmappable(failed, "creating a segment of " + std::to_string(bytes) + " bytes in a worker");
         no_file = true;
         continue;

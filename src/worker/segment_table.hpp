@@ -1,8 +1,9 @@
-// The shared memory of one worker: which segments it knows and how they are mapped, which it may use for results (leases), and which
-// a task has kept. Mappings stay when nobody uses them, so that a segment which comes again costs nothing.
+// The shared memory of one worker: which segments it knows and how they are mapped, which it may use for results
+// (leases), and which a task has kept. Mappings stay when nobody uses them, so that a segment which comes again costs
+// nothing.
 //
-// Thread safety: all members may be called from any thread of the worker (a task may start threads, and leave them), and
-// handles may be copied and dropped by any. The count of a segment falls to zero under the table's lock only.
+// Thread safety: all members may be called from any thread of the worker (a task may start threads, and leave them),
+// and handles may be copied and dropped by any. The count of a segment falls to zero under the table's lock only.
 #pragma once
 
 #include "process_mark.hpp"
@@ -65,26 +66,29 @@ class segment_table final : public detail::segment_source {
 
   /// A segment that came with a task: knows it from here on; keeps the descriptor of a memfd.
   void introduce(const wire::segment_ref& ref, unique_fd descriptor);
-  /// The range as an attachment, mapped as its access says. Throws std::system_error(errc::shm_exhausted) if it cannot be
-  /// mapped. May ask the parent: what the segment references of the task are read from must not be its receive buffer.
+  /// The range as an attachment, mapped as its access says. Throws std::system_error(errc::shm_exhausted) if it cannot
+  /// be mapped. May ask the parent: what the segment references of the task are read from must not be its receive
+  /// buffer.
   detail::attachment resolve(const wire::segment_ref& ref);
   /// Memory that the running task may use.
   void add_lease(const wire::segment_ref& ref);
   /// A segment was freed by the parent.
   void forget(std::uint64_t id);
 
-  /// From here to close_task() the parent may be asked for memory, by any thread: whoever serves must have read all that it
-  /// needs from the stream before, since the answer comes there.
+  /// From here to close_task() the parent may be asked for memory, by any thread: whoever serves must have read all
+  /// that it needs from the stream before, since the answer comes there.
   void begin_task() noexcept;
-  /// A lease that fits, or what the parent gives. Outside a task (from a thread that a task left behind) private memory, since the
-  /// parent is not there to be asked; so in a copy of the worker that a task has forked.
+  /// A lease that fits, or what the parent gives. Outside a task (from a thread that a task left behind) private
+  /// memory, since the parent is not there to be asked; so in a copy of the worker that a task has forked.
   shm_handle allocate(std::size_t bytes, std::size_t alignment) override;
   bool can_lend(const shm_handle& handle) const noexcept override;
 
-  /// The task is over: from here no thread gets memory of it, so that its result can be given up without being taken for free.
+  /// The task is over: from here no thread gets memory of it, so that its result can be given up without being taken
+  /// for free.
   void close_task() noexcept;
-  /// And its values are destroyed: leases lapse. Appends a reference for each segment that the worker created or still holds, and
-  /// returns the kept ones that were released since the last call: what a thread drops from here on is told by the next.
+  /// And its values are destroyed: leases lapse. Appends a reference for each segment that the worker created or still
+  /// holds, and returns the kept ones that were released since the last call: what a thread drops from here on is told
+  /// by the next.
   std::vector<std::uint64_t> end_task(std::vector<wire::segment_ref>& report);
 
  private:

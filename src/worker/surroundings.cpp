@@ -83,7 +83,8 @@ std::string environment_now() {
   return text;
 }
 
-surroundings::surroundings() : directory_(::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)), environment_(environment_now()) {
+surroundings::surroundings()
+    : directory_(::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)), environment_(environment_now()) {
   values_.cpus = process_cpus();
   values_.nice = nice_now();
   values_.umask = umask_now();
@@ -94,7 +95,8 @@ surroundings::surroundings() : directory_(::open(".", O_PATH | O_DIRECTORY | O_C
   }
 }
 
-wire::pool_surroundings surroundings::describe(const std::string& environment, std::vector<unique_fd>& descriptors) const {
+wire::pool_surroundings surroundings::describe(const std::string& environment,
+                                               std::vector<unique_fd>& descriptors) const {
   wire::pool_surroundings result = values_;
   descriptors.reserve(descriptors.size() + 4);
   if (directory_) {
@@ -135,7 +137,8 @@ received_surroundings::received_surroundings(const wire::pool_surroundings& valu
 }
 
 setup_failure received_surroundings::apply() noexcept {
-  if (directory_ && ::fchdir(directory_.get()) != 0) return {"fchdir to the directory in which the pool was made", errno};
+  if (directory_ && ::fchdir(directory_.get()) != 0)
+    return {"fchdir to the directory in which the pool was made", errno};
   if (output_ && ::dup2(output_.get(), STDOUT_FILENO) < 0) return {"dup2 of standard output", errno};
   if (error_ && ::dup2(error_.get(), STDERR_FILENO) < 0) return {"dup2 of standard error", errno};
   if (!environment_.empty()) {
@@ -152,7 +155,8 @@ setup_failure received_surroundings::apply() noexcept {
     const auto resource = static_cast<__rlimit_resource_t>(i);
     const rlimit wanted{values_.limits[i].soft, values_.limits[i].hard};
     rlimit now{};
-    if (::getrlimit(resource, &now) != 0 || (now.rlim_cur == wanted.rlim_cur && now.rlim_max == wanted.rlim_max)) continue;
+    if (::getrlimit(resource, &now) != 0 || (now.rlim_cur == wanted.rlim_cur && now.rlim_max == wanted.rlim_max))
+      continue;
     if (::setrlimit(resource, &wanted) == 0) continue;
     now.rlim_cur = std::min(wanted.rlim_cur, now.rlim_max);  // a limit that was given up cannot be had back
     ::setrlimit(resource, &now);

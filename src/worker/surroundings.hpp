@@ -1,5 +1,6 @@
-// What workers have of the application as it is when their pool is made: CPUs, nice value, limits, umask, working directory,
-// output streams, environment. The fork server, which all pools share, was started at another time and by another thread.
+// What workers have of the application as it is when their pool is made: CPUs, nice value, limits, umask, working
+// directory, output streams, environment. The fork server, which all pools share, was started at another time and by
+// another thread.
 //
 // Thread safety: none; a pool's are its engine's, in the server they belong to its one thread.
 #pragma once
@@ -27,8 +28,9 @@ class surroundings {
   /// What workers may have at the most.
   const privileges& made_with() const noexcept { return made_with_; }
 
-  /// The message's part, and the descriptors that go with it, for a server that was started with `environment`. Output streams are
-  /// those of now: a pool must not keep open what the application closes. Throws std::system_error for want of descriptors.
+  /// The message's part, and the descriptors that go with it, for a server that was started with `environment`. Output
+  /// streams are those of now: a pool must not keep open what the application closes. Throws std::system_error for want
+  /// of descriptors.
   wire::pool_surroundings describe(const std::string& environment, std::vector<unique_fd>& descriptors) const;
 
  private:

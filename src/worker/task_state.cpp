@@ -46,8 +46,8 @@ std::uint64_t this_task::worker_seed() noexcept {
 }
 
 bool this_task::stop_requested() noexcept {
-  // The control page stays mapped for as long as the worker lives, so a stale slot is readable; its stop word then names
-  // another task.
+  // The control page stays mapped for as long as the worker lives, so a stale slot is readable; its stop word then
+  // names another task.
   const wire::slot* slot = current_slot.load(std::memory_order_acquire);
   return slot && slot->stop.load(std::memory_order_acquire) == current_task.load(std::memory_order_relaxed);
 }

@@ -2,10 +2,10 @@
 
 #include "clock.hpp"
 #include "fault_point.hpp"
+#include "process_mark.hpp"
 #include "shm/exhausted.hpp"
 #include "wire/control_page.hpp"
 #include "wire/frame.hpp"
-#include "process_mark.hpp"
 #include "worker/bound_call.hpp"
 #include "worker/code_ref.hpp"
 #include "worker/leaving.hpp"
@@ -57,7 +57,12 @@ constexpr std::uint64_t progress_interval_ns = 10'000'000;
 class worker final : lease_source, progress_sink {
  public:
   worker(unique_fd socket, wire::control_page& page, const setup_failure& failure) noexcept
-      : socket_(std::move(socket)), page_(page), failure_(failure), replies_(socket_.get(), page), memory_(*this), requests_(socket_.get(), page) {
+      : socket_(std::move(socket)),
+        page_(page),
+        failure_(failure),
+        replies_(socket_.get(), page),
+        memory_(*this),
+        requests_(socket_.get(), page) {
     report_progress_to(*this);
   }
 
@@ -90,16 +95,18 @@ class worker final : lease_source, progress_sink {
   struct function {
     detail::trampoline entry = nullptr;
     const void* target = nullptr;
-    std::string problem;              // why there is none
+    std::string problem;                            // why there is none
     std::uint64_t expected_ns = ~std::uint64_t{0};  // of the last runs; unknown: long
-    std::uint64_t usual_ns = 0;  // of some hundred: one long run in a hundred still shows when expected_ns has forgotten it
+    // Of some hundred: one long run in a hundred still shows when expected_ns has forgotten it.
+    std::uint64_t usual_ns = 0;
     std::uint64_t runs = 0;
 
     bool may_be_long() const noexcept { return std::max(expected_ns, usual_ns) > reply_delay_ns; }
     void ran(std::uint64_t ns) noexcept {
       expected_ns = runs == 0 ? ns : (3 * expected_ns + ns) / 4;
       if (runs != 256) ++runs;
-      usual_ns += static_cast<std::uint64_t>(static_cast<std::int64_t>(ns - usual_ns) / static_cast<std::int64_t>(runs));
+      usual_ns +=
+          static_cast<std::uint64_t>(static_cast<std::int64_t>(ns - usual_ns) / static_cast<std::int64_t>(runs));
     }
   };
 
@@ -119,8 +126,8 @@ class worker final : lease_source, progress_sink {
     leave();
   }
 
-  /// Ends as a program does, which may take a while: what is static is destroyed, and may drop arrays or call what it likes.
-  /// This object is on the stack of the thread that runs exit(), and stays.
+  /// Ends as a program does, which may take a while: what is static is destroyed, and may drop arrays or call what it
+  /// likes. This object is on the stack of the thread that runs exit(), and stays.
   [[noreturn]] void leave() {
     SHMPOOL_FAULT_POINT("worker.leaving");
     limit_leaving(leave_grace);
@@ -139,8 +146,8 @@ class worker final : lease_source, progress_sink {
     std::exit(status);
   }
 
-  /// A task may fork, and the copy may return from the task: what it would say is not the worker's to say, and what it would
-  /// do next was given to the worker.
+  /// A task may fork, and the copy may return from the task: what it would say is not the worker's to say, and what it
+  /// would do next was given to the worker.
   void leave_copy() const noexcept {
     if (original_.inherited_for_certain()) ::_exit(copy_status);
   }
@@ -159,8 +166,9 @@ class worker final : lease_source, progress_sink {
   }
 
   void start(const wire::frame& in) {
-    if (in.is_cut()) return refuse_start("the worker has no memory (RLIMIT_AS, say) for its settings of " +
-                                         std::to_string(in.header.body) + " bytes");
+    if (in.is_cut())
+      return refuse_start("the worker has no memory (RLIMIT_AS, say) for its settings of " +
+                          std::to_string(in.header.body) + " bytes");
     detail::unpacker settings(in.body, {});
     const auto inline_bytes = settings.get<std::uint64_t>();
     inline_bytes_ = static_cast<std::size_t>(inline_bytes);
@@ -170,7 +178,8 @@ class worker final : lease_source, progress_sink {
     detail::set_local_allocator(&memory_, inline_bytes_);
     wire::frame_header header;
     header.type = wire::frame_type::ready;
-    header.task = static_cast<std::uint64_t>(::getpid());  // what follows may be read before the fork server's word of it
+    header.task =
+        static_cast<std::uint64_t>(::getpid());  // what follows may be read before the fork server's word of it
     std::vector<std::byte> body;
     if (failure_.call) {
       body = detail::encode_exception(
@@ -179,7 +188,8 @@ class worker final : lease_source, progress_sink {
       header.value = 1;
     } else {
       try {
-        // All of the frame is read before the initializer runs: the reader's buffer is needed again if it asks for memory.
+        // All of the frame is read before the initializer runs: the reader's buffer is needed again if it asks for
+        // memory.
         auto initializer = bound_call::decode(settings);
         finalizer_ = bound_call::decode(settings);
         if (finalizer_) {
@@ -278,7 +288,8 @@ class worker final : lease_source, progress_sink {
       fn.entry(call);
       leave_copy();
       if (result.bytes().size() > wire::max_body) {
-        throw std::system_error(errc::message_too_large, "the result takes " + std::to_string(result.bytes().size()) + " bytes");
+        throw std::system_error(errc::message_too_large,
+                                "the result takes " + std::to_string(result.bytes().size()) + " bytes");
       }
       {
         const std::lock_guard lock(replies_mutex_);
@@ -316,8 +327,8 @@ class worker final : lease_source, progress_sink {
     if (segments_.capacity() > 1024) std::vector<wire::segment_ref>().swap(segments_);
   }
 
-  /// Copies all that a task was sent. Where it lies, the answer goes once somebody asks for memory or for a segment, be it a thread
-  /// that an earlier task has left.
+  /// Copies all that a task was sent. Where it lies, the answer goes once somebody asks for memory or for a segment, be
+  /// it a thread that an earlier task has left.
   void take_in(const wire::frame& in) {
     segments_.clear();
     try {
@@ -332,7 +343,8 @@ class worker final : lease_source, progress_sink {
   }
 
   /// Sends what a task (or the initializer) has to say, with the account of its memory.
-  void reply(const wire::frame_header& header, std::vector<detail::attachment> results, std::span<const std::byte> body) {
+  void reply(const wire::frame_header& header, std::vector<detail::attachment> results,
+             std::span<const std::byte> body) {
     std::vector<wire::segment_ref> refs;
     for (const detail::attachment& each : results) {
       wire::segment_ref ref;
@@ -343,8 +355,9 @@ class worker final : lease_source, progress_sink {
       refs.push_back(ref);
     }
     results.clear();  // before the account, after close_task(): these handles are the parent's from here
-    // Told before the reply: a segment that was dropped and kept anew is kept. But what the reply gives back is the worker's
-    // until then. Asked before the lock is taken: who asks for memory holds the table's while it takes this one.
+    // Told before the reply: a segment that was dropped and kept anew is kept. But what the reply gives back is the
+    // worker's until then. Asked before the lock is taken: who asks for memory holds the table's while it takes this
+    // one.
     std::vector<std::uint64_t> before = memory_.end_task(refs), after;
     SHMPOOL_FAULT_POINT("worker.accounted");
     const std::lock_guard lock(replies_mutex_);
@@ -436,19 +449,16 @@ class worker final : lease_source, progress_sink {
         case wire::frame_type::refuse:
           throw std::system_error(static_cast<errc>(next.header.value),
                                   std::string(reinterpret_cast<const char*>(next.body.data()), next.body.size()));
-        default:
-          store(next);
+        default: store(next);
       }
     }
   }
 
-  /// Keeps a frame for later, with the descriptor that came for it. Without memory for that the worker is of no use any more: a
-  /// task would never begin, or the descriptor be taken for another segment's.
+  /// Keeps a frame for later, with the descriptor that came for it. Without memory for that the worker is of no use any
+  /// more: a task would never begin, or the descriptor be taken for another segment's.
   void store(const wire::frame& in) noexcept {
-    stored_frame stored{in.header,
-                        {in.segment_bytes.begin(), in.segment_bytes.end()},
-                        {in.body.begin(), in.body.end()},
-                        {}};
+    stored_frame stored{
+        in.header, {in.segment_bytes.begin(), in.segment_bytes.end()}, {in.body.begin(), in.body.end()}, {}};
     if (in.header.type == wire::frame_type::segment) stored.descriptor = requests_.take_descriptor();
     inbox_.push_back(std::move(stored));
   }

@@ -124,7 +124,7 @@ TEST(callables, a_closure_travels_by_value_on_request) {
 
 TEST(callables, many_different_ones) {
   with_pool([](process_pool& pool) -> awaitable<void> {
-    const auto all = [&pool]<int... N>(std::integer_sequence<int, N...>)->awaitable<int> {
+    const auto all = [&pool]<int... N>(std::integer_sequence<int, N...>) -> awaitable<int> {
       int sum = 0;
       ((sum += co_await pool.submit([](int x) { return x * N; }, 1)), ...);
       co_return sum;

@@ -152,14 +152,10 @@ INSTANTIATE_TEST_SUITE_P(cancellation, each_kind,
                                            cancellation_type::terminal, cancellation_type::all),
                          [](const auto& kind) {
                            switch (kind.param) {
-                             case cancellation_type::total:
-                               return "total";
-                             case cancellation_type::partial:
-                               return "partial";
-                             case cancellation_type::terminal:
-                               return "terminal";
-                             default:
-                               return "all";
+                             case cancellation_type::total: return "total";
+                             case cancellation_type::partial: return "partial";
+                             case cancellation_type::terminal: return "terminal";
+                             default: return "all";
                            }
                          });
 

@@ -24,16 +24,11 @@ enum class fault : int { none, throws, throws_no_exception, aborts, exits };
 
 void strike(fault how) {
   switch (how) {
-    case fault::none:
-      return;
-    case fault::throws:
-      throw std::range_error("of no use");
-    case fault::throws_no_exception:
-      throw 42;
-    case fault::aborts:
-      std::abort();
-    case fault::exits:
-      ::_exit(99);
+    case fault::none: return;
+    case fault::throws: throw std::range_error("of no use");
+    case fault::throws_no_exception: throw 42;
+    case fault::aborts: std::abort();
+    case fault::exits: ::_exit(99);
   }
 }
 
@@ -188,10 +183,8 @@ class fatal_codec_faults : public codec_faults, public ::testing::WithParamInter
     ASSERT_TRUE(lost);
     EXPECT_EQ(lost->pid(), worker);
     EXPECT_TRUE(lost->started());
-    if (GetParam() == fault::aborts)
-      EXPECT_EQ(lost->signal(), SIGABRT);
-    else
-      EXPECT_EQ(lost->exit_code(), 99);
+    if (GetParam() == fault::aborts) EXPECT_EQ(lost->signal(), SIGABRT);
+    else EXPECT_EQ(lost->exit_code(), 99);
   }
 };
 

@@ -1,5 +1,5 @@
-// What a crash says, and of whom: tasks that crash are their own affair, however many they are; a pool whose workers cannot
-// be kept alive says so, and serves again when they can.
+// What a crash says, and of whom: tasks that crash are their own affair, however many they are; a pool whose workers
+// cannot be kept alive says so, and serves again when they can.
 #include "gate.hpp"
 #include "pool_fixture.hpp"
 
@@ -23,7 +23,8 @@ using namespace std::chrono_literals;
 using shmpool::errc;
 using shmpool::pool_health;
 
-/// A file that the test makes and removes, and that its workers look for: its name is made of the pid of the test program.
+/// A file that the test makes and removes, and that its workers look for: its name is made of the pid of the test
+/// program.
 std::filesystem::path remedy_of(pid_t application) {
   return std::filesystem::temp_directory_path() / ("shmpool_remedy." + std::to_string(application));
 }
@@ -135,13 +136,13 @@ TEST(crash_accounting, all_idle_workers_killed_at_once_are_one_accident) {
     shmpool::process_pool pool(co_await asio::this_coro::executor, chosen);
     for (int round = 0; round != 3; ++round) {
       EXPECT_FALSE(co_await error_of_twice(pool, round));
-      EXPECT_TRUE(co_await until([&] { return pool.stats().idle_workers == 24 && pool.stats().starting_workers == 0; }));
+      EXPECT_TRUE(
+          co_await until([&] { return pool.stats().idle_workers == 24 && pool.stats().starting_workers == 0; }));
       const auto idle = workers_of(::getpid());
       EXPECT_EQ(idle.size(), 24u);
       for (const pid_t each : idle) ::kill(each, SIGKILL);
-      EXPECT_TRUE(happens([&] {
-        return std::all_of(idle.begin(), idle.end(), [](pid_t each) { return is_gone(each); });
-      }));
+      EXPECT_TRUE(
+          happens([&] { return std::all_of(idle.begin(), idle.end(), [](pid_t each) { return is_gone(each); }); }));
       std::deque<pending_result<int>> results(48);
       for (auto& each : results) pool.submit(twice, 4, each.handler());
       for (auto& each : results) {
@@ -192,8 +193,8 @@ TEST_P(pool_that_cannot_start, says_so_at_every_submit_and_serves_when_the_cause
     EXPECT_FALSE(co_await error_of_twice(pool, 4));
     EXPECT_EQ(pool.stats().health, pool_health::healthy);
     EXPECT_FALSE(pool.stats().next_start);
-    // What was refused at submit is in none of the counts. A submit that has something to send looks at the workers, too, so that
-    // those behind it may be refused already; the first, and the one that was tried, never are.
+    // What was refused at submit is in none of the counts. A submit that has something to send looks at the workers,
+    // too, so that those behind it may be refused already; the first, and the one that was tried, never are.
     EXPECT_GE(pool.stats().failures.pool_broken, 2u);
     EXPECT_LE(pool.stats().failures.pool_broken, 6u);
   }());

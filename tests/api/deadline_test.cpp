@@ -67,14 +67,18 @@ TEST(deadline, of_a_map_counts_from_the_call_of_map) {
     // Each element alone is far from its deadline, but there are more of them than there is time for.
     std::vector<int> elements(10'000, 2'000);
     try {
-      co_await pool.map(task_options{.deadline = 50ms, .cancel_grace = 1ms}, [](int us) { return ::usleep(static_cast<unsigned>(us)); },
-                        elements);
+      co_await pool.map(
+          task_options{.deadline = 50ms, .cancel_grace = 1ms},
+          [](int us) { return ::usleep(static_cast<unsigned>(us)); }, elements);
       ADD_FAILURE() << "twenty seconds in fifty milliseconds";
     } catch (const std::system_error& error) {
       EXPECT_EQ(error.code(), errc::deadline_exceeded);
     }
     elements.resize(2);
-    EXPECT_EQ((co_await pool.map(task_options{.deadline = 1min}, [](int x) { return x; }, elements)).size(), 2U);
+    EXPECT_EQ((co_await pool.map(
+                   task_options{.deadline = 1min}, [](int x) { return x; }, elements))
+                  .size(),
+              2U);
   }());
 }
 
@@ -121,7 +125,8 @@ TEST(deadline, and_grace_must_not_be_negative) {
       co_await submitted.ended();
       EXPECT_NE(text_of(submitted.error()).find("must not be negative"), std::string::npos);
       pending_result<std::vector<int>> mapped;
-      pool.map(wrong, [](int x) { return x; }, std::vector<int>{1}, mapped.handler());
+      pool.map(
+          wrong, [](int x) { return x; }, std::vector<int>{1}, mapped.handler());
       co_await mapped.ended();
       EXPECT_NE(text_of(mapped.error()).find("must not be negative"), std::string::npos);
     }

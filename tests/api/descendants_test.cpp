@@ -23,8 +23,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
-/// A pipe whose reading end tells when every process that has the writing end is gone. It has a name, so that a worker, which
-/// inherits no descriptors, can open it.
+/// A pipe whose reading end tells when every process that has the writing end is gone. It has a name, so that a worker,
+/// which inherits no descriptors, can open it.
 class witness {
  public:
   witness() : path_("/tmp/shmpool.witness." + std::to_string(::getpid()) + "." + std::to_string(++count_)) {
@@ -114,7 +114,8 @@ void expect_cancellation_takes_along(int (*task)(std::string, Args...), Args... 
   EXPECT_TRUE(pipe.alone());
 }
 
-// A program that a task had started outlived timeout, cancellation, pool and application, and held the application's output.
+// A program that a task had started outlived timeout, cancellation, pool and application, and held the application's
+// output.
 TEST(descendants, a_program_that_a_task_waits_for_ends_with_it) {
   expect_cancellation_takes_along(run_command, std::string("sleep 1000"));
 }
@@ -215,7 +216,8 @@ TEST(descendants, are_left_where_the_pool_is_told_to) {
               pool_options chosen = one_worker();
               chosen.leave_descendants = true;
               process_pool pool(io, chosen);
-              pool.submit(run_command, pipe.path(), std::string("sh -c 'echo $$ >&9; exec sleep 1000' &"), asio::detached);
+              pool.submit(run_command, pipe.path(), std::string("sh -c 'echo $$ >&9; exec sleep 1000' &"),
+                          asio::detached);
               io.run();
               return 0;
             }),
@@ -246,8 +248,8 @@ std::string disposition_in_a_program(int number) {
 
 class group_signals : public ::testing::TestWithParam<int> {};
 
-// SIGTERM, SIGHUP and SIGQUIT killed running tasks before the application had decided anything; systemd, docker, nohup, timeout
-// and a terminal that closes send them to every process.
+// SIGTERM, SIGHUP and SIGQUIT killed running tasks before the application had decided anything; systemd, docker, nohup,
+// timeout and a terminal that closes send them to every process.
 TEST_P(group_signals, do_not_touch_running_tasks) {
   const int number = GetParam();
   EXPECT_EQ(in_child([number] {
@@ -260,7 +262,8 @@ TEST_P(group_signals, do_not_touch_running_tasks) {
               bool told = false;
               int result = 0;
               received.async_wait([&](std::error_code error, int) { told = !error; });
-              pool.submit(crunch, held.argument(), [&](std::exception_ptr error, int value) { result = error ? -1 : value; });
+              pool.submit(crunch, held.argument(),
+                          [&](std::exception_ptr error, int value) { result = error ? -1 : value; });
               run_until(io, [&] { return held.entered(); });
               const pid_t worker = std::atomic_ref<int>(held.argument()[0]).load();
               ::kill(0, number);       // the group, as a terminal does
@@ -281,7 +284,8 @@ TEST_P(group_signals, reach_programs_that_tasks_start_as_if_started_by_the_appli
                 asio::io_context io;
                 process_pool pool(io, options());
                 std::string found;
-                pool.submit(disposition_in_a_program, number, [&](std::exception_ptr, std::string text) { found = text; });
+                pool.submit(disposition_in_a_program, number,
+                            [&](std::exception_ptr, std::string text) { found = text; });
                 io.run();
                 return found == (ignored ? "ignored" : "default") ? 0 : 1;
               }),

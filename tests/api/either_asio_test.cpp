@@ -1,6 +1,6 @@
 // What must hold with standalone Asio and with Boost.Asio alike: each kind of completion token, an array there and
-// back, an exception, an error code, a cancellation. This file says shmpool::net where the others say asio, and is compiled
-// against both.
+// back, an exception, an error code, a cancellation. This file says shmpool::net where the others say asio, and is
+// compiled against both.
 #include <shmpool.hpp>
 
 #ifdef SHMPOOL_USE_BOOST_ASIO

@@ -116,12 +116,9 @@ INSTANTIATE_TEST_SUITE_P(each_kind, cancellation_during_shutdown,
                                            cancellation_type::terminal),
                          [](const auto& instance) {
                            switch (instance.param) {
-                             case cancellation_type::total:
-                               return "total";
-                             case cancellation_type::partial:
-                               return "partial";
-                             default:
-                               return "terminal";
+                             case cancellation_type::total: return "total";
+                             case cancellation_type::partial: return "partial";
+                             default: return "terminal";
                            }
                          });
 
@@ -215,12 +212,9 @@ TEST(cancellation_and_completion, race_a_thousand_times_and_one_of_them_wins) {
                           mine.strand, asio::bind_cancellation_slot(mine.signal.slot(),
                                                                     [&, length](std::exception_ptr error, int value) {
                                                                       ++mine.calls;
-                                                                      if (!error && value == length)
-                                                                        ++values;
-                                                                      else if (error && aborted(error))
-                                                                        ++aborts;
-                                                                      else
-                                                                        ++wrong;
+                                                                      if (!error && value == length) ++values;
+                                                                      else if (error && aborted(error)) ++aborts;
+                                                                      else ++wrong;
                                                                     })));
         });
         work(static_cast<int>(random() % 300));
@@ -257,12 +251,9 @@ TEST(storm, of_submits_from_several_threads_while_workers_are_killed_completes_e
         const int number = index * each + i;
         pool.submit(add, number, 1, [&, number](std::exception_ptr error, int value) {
           ++calls[static_cast<std::size_t>(number)];
-          if (!error && value == number + 1)
-            ++values;
-          else if (code_of(error) == errc::worker_lost)
-            ++lost;
-          else
-            ++wrong;
+          if (!error && value == number + 1) ++values;
+          else if (code_of(error) == errc::worker_lost) ++lost;
+          else ++wrong;
         });
       }
     });

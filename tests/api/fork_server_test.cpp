@@ -142,8 +142,8 @@ TEST(fork_server, that_is_killed_while_it_starts_workers_loses_no_task) {
   }());
 }
 
-/// More workers are asked for than the server's socket takes, and the pool is stopped: the next server was told to start
-/// the rest, and nobody told it that they were not wanted any more.
+/// More workers are asked for than the server's socket takes, and the pool is stopped: the next server was told to
+/// start the rest, and nobody told it that they were not wanted any more.
 TEST(fork_server, that_is_killed_before_it_starts_workers_does_not_keep_a_stopped_pool_from_ending) {
   EXPECT_EQ(in_child([] {
               rlimit files{};

@@ -82,7 +82,8 @@ int fork_beside_a_thread_that_makes_arrays() {
     while (!done) make_array<int>(100'000, fill(3));
     ended = true;
     ended.notify_all();
-  }).detach();
+  })
+      .detach();
   int wrong = 0;
   for (int i = 0; i != 20; ++i) {
     const pid_t child = ::fork();

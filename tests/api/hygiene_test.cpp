@@ -94,25 +94,26 @@ std::vector<int> changed_signals() {
 }
 
 TEST(hygiene, a_worker_blocks_no_signal_and_handles_those_to_the_group_only) {
-  EXPECT_EQ(in_child([] {
-              sigset_t all;
-              sigfillset(&all);
-              ::sigprocmask(SIG_SETMASK, &all, nullptr);
-              ::signal(SIGUSR1, SIG_IGN);
-              ::signal(SIGUSR2, [](int) {});
-              ::signal(SIGPIPE, SIG_IGN);
-              asio::io_context io;
-              shmpool::process_pool pool(io, options());
-              // One after the other: of several that end in one turn, all but one are posted, which use_future takes to
-              // Asio's system threads, and a forked child of a process that has them has none.
-              auto blocked = pool.submit(blocked_signals, asio::use_future);
-              io.run();
-              io.restart();
-              auto changed = pool.submit(changed_signals, asio::use_future);
-              io.run();
-              return blocked.get().empty() && changed.get() == std::vector<int>{SIGHUP, SIGINT, SIGQUIT, SIGTERM} ? 0 : 1;
-            }),
-            0);
+  EXPECT_EQ(
+      in_child([] {
+        sigset_t all;
+        sigfillset(&all);
+        ::sigprocmask(SIG_SETMASK, &all, nullptr);
+        ::signal(SIGUSR1, SIG_IGN);
+        ::signal(SIGUSR2, [](int) {});
+        ::signal(SIGPIPE, SIG_IGN);
+        asio::io_context io;
+        shmpool::process_pool pool(io, options());
+        // One after the other: of several that end in one turn, all but one are posted, which use_future takes to
+        // Asio's system threads, and a forked child of a process that has them has none.
+        auto blocked = pool.submit(blocked_signals, asio::use_future);
+        io.run();
+        io.restart();
+        auto changed = pool.submit(changed_signals, asio::use_future);
+        io.run();
+        return blocked.get().empty() && changed.get() == std::vector<int>{SIGHUP, SIGINT, SIGQUIT, SIGTERM} ? 0 : 1;
+      }),
+      0);
 }
 
 pid_t own_pid() {
@@ -247,9 +248,11 @@ std::string variable(const std::string& name) {
   return value ? value : "(not set)";
 }
 
-// The fork server is started with a variable for the dynamic linker, which programs that a task executes must not inherit.
+// The fork server is started with a variable for the dynamic linker, which programs that a task executes must not
+// inherit.
 TEST(hygiene, a_worker_has_the_environment_of_the_application) {
-  for (const char* name : {"LD_BIND_NOW", "PATH"}) EXPECT_EQ(ask_one(options(), variable, std::string(name)), variable(name));
+  for (const char* name : {"LD_BIND_NOW", "PATH"})
+    EXPECT_EQ(ask_one(options(), variable, std::string(name)), variable(name));
 }
 
 std::string process_name() {

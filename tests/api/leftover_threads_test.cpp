@@ -1,5 +1,5 @@
-// Threads that a task, an initializer or a library leaves running, and that make, keep and drop arrays at any time: what
-// tasks are given and what they return stays as it is. Built with ThreadSanitizer, too.
+// Threads that a task, an initializer or a library leaves running, and that make, keep and drop arrays at any time:
+// what tasks are given and what they return stays as it is. Built with ThreadSanitizer, too.
 #include "api/pool_fixture.hpp"
 
 #include "support/pending_result.hpp"
@@ -84,8 +84,8 @@ pool_options one_worker() {
   return result;
 }
 
-// Between the return of a task and its end, the memory of its result was leased and in nobody's hands: a thread that asked for
-// memory got it, and wrote over up to 8 % of the results without an error.
+// Between the return of a task and its end, the memory of its result was leased and in nobody's hands: a thread that
+// asked for memory got it, and wrote over up to 8 % of the results without an error.
 TEST(leftover_threads, results_are_what_the_task_has_returned) {
   asio::io_context io;
   process_pool pool(io, one_worker());
@@ -104,8 +104,8 @@ TEST(leftover_threads, of_an_initializer_do_no_harm_either) {
   EXPECT_EQ(run(io, count_wrong_results(pool, rounds)), 0);
 }
 
-// While a task's references to segments were still read out of the receive buffer, the answer to a thread that had asked for
-// memory was received into that buffer: tasks ran with the arrays of others.
+// While a task's references to segments were still read out of the receive buffer, the answer to a thread that had
+// asked for memory was received into that buffer: tasks ran with the arrays of others.
 TEST(leftover_threads, arguments_are_what_the_caller_has_sent) {
   asio::io_context io;
   process_pool pool(io, one_worker());

@@ -250,8 +250,8 @@ std::size_t size_of_all(const std::string& first, const std::string& second) {
   return first.front() == 'a' && second.back() == 'b' ? first.size() + second.size() : 0;
 }
 
-// Everything that was queued for a worker left in one send, which the kernel refuses beyond 2 GiB: the rest of the stream
-// was never sent. It leaves in pieces of 256 MiB.
+// Everything that was queued for a worker left in one send, which the kernel refuses beyond 2 GiB: the rest of the
+// stream was never sent. It leaves in pieces of 256 MiB.
 TEST(limits, messages_may_be_larger_than_what_is_sent_at_once) {
   run([]() -> asio::awaitable<void> {
     shmpool::process_pool pool(co_await asio::this_coro::executor, options());

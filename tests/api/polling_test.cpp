@@ -1,5 +1,5 @@
-// A pool that polls the rings of its workers between the handlers of the loop: what else may happen meanwhile, and that it
-// keeps nobody from being served.
+// A pool that polls the rings of its workers between the handlers of the loop: what else may happen meanwhile, and that
+// it keeps nobody from being served.
 #include "gate.hpp"
 #include "pool_fixture.hpp"
 
@@ -257,7 +257,8 @@ TEST_F(polling, does_not_call_a_task_overdue_that_has_ended_while_the_loop_was_b
   EXPECT_EQ(pool.stats().workers_killed, 0u) << "nor its worker";
 }
 
-// A small reply behind a large one is left in the ring for a parent that may stop to look while the large one is on its way.
+// A small reply behind a large one is left in the ring for a parent that may stop to look while the large one is on its
+// way.
 TEST_F(polling, finds_small_replies_behind_large_ones) {
   auto chosen = eager();
   for (const auto spin : {0us, 20us, 1'000us}) {

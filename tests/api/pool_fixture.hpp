@@ -88,8 +88,8 @@ T run(asio::awaitable<T, Executor> coroutine) {
   return run(io, std::move(coroutine));
 }
 
-/// Runs `body` in a forked child and returns its wait status; the child leaves by _exit(body()). For what would change or end
-/// the test program: limits, namespaces, signals. The child has no pool of its parent's and makes its own.
+/// Runs `body` in a forked child and returns its wait status; the child leaves by _exit(body()). For what would change
+/// or end the test program: limits, namespaces, signals. The child has no pool of its parent's and makes its own.
 template <class Body>
 int in_child(Body body, std::chrono::seconds patience = std::chrono::seconds(60)) {
   const pid_t pid = ::fork();

@@ -1,5 +1,5 @@
-// Workers over time: kept from the start, sent away when idle, replaced after so many tasks or when they have grown, and
-// what the pool tells of those that end.
+// Workers over time: kept from the start, sent away when idle, replaced after so many tasks or when they have grown,
+// and what the pool tells of those that end.
 #include "api/gate.hpp"
 #include "api/pool_fixture.hpp"
 #include "support/pending_result.hpp"
@@ -234,7 +234,8 @@ TEST(on_worker_exit, tells_of_crashes_and_kills_with_pid_status_and_tasks) {
 
     gate endless(pool);
     pending_result<int> late;
-    pool.submit(task_options{.timeout = std::chrono::milliseconds(20)}, stubborn, endless.argument(), 1, late.handler());
+    pool.submit(task_options{.timeout = std::chrono::milliseconds(20)}, stubborn, endless.argument(), 1,
+                late.handler());
     co_await late.ended();
     EXPECT_EQ(code_of(late.error()), errc::deadline_exceeded);
     EXPECT_TRUE(co_await until([&] { return seen.seen.size() == 2; }));

@@ -159,12 +159,9 @@ TEST_F(threads, cancellation_races_with_completion) {
                   asio::bind_executor(mine.strand, asio::bind_cancellation_slot(
                                                        mine.signal.slot(), [&, i](std::exception_ptr error, int value) {
                                                          ++mine.calls;
-                                                         if (error)
-                                                           ++aborts;
-                                                         else if (value == 2 * i)
-                                                           ++values;
-                                                         else
-                                                           ++wrong;
+                                                         if (error) ++aborts;
+                                                         else if (value == 2 * i) ++values;
+                                                         else ++wrong;
                                                        })));
     });
     asio::post(mine.strand, [&mine] { mine.signal.emit(asio::cancellation_type::partial); });

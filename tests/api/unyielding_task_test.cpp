@@ -31,32 +31,22 @@ enum class ending : int { terminal_cancellation, deadline, losing_a_race, stop, 
 
 const char* name_of(refusal how) {
   switch (how) {
-    case refusal::loops:
-      return "loops";
-    case refusal::ignores_signals:
-      return "ignores_signals";
-    case refusal::blocks_signals:
-      return "blocks_signals";
-    case refusal::suspends_itself:
-      return "suspends_itself";
-    case refusal::waits_for_a_child:
-      return "waits_for_a_child";
+    case refusal::loops: return "loops";
+    case refusal::ignores_signals: return "ignores_signals";
+    case refusal::blocks_signals: return "blocks_signals";
+    case refusal::suspends_itself: return "suspends_itself";
+    case refusal::waits_for_a_child: return "waits_for_a_child";
   }
   return "";
 }
 
 const char* name_of(ending how) {
   switch (how) {
-    case ending::terminal_cancellation:
-      return "terminal_cancellation";
-    case ending::deadline:
-      return "deadline";
-    case ending::losing_a_race:
-      return "losing_a_race";
-    case ending::stop:
-      return "stop";
-    case ending::destruction:
-      return "destruction";
+    case ending::terminal_cancellation: return "terminal_cancellation";
+    case ending::deadline: return "deadline";
+    case ending::losing_a_race: return "losing_a_race";
+    case ending::stop: return "stop";
+    case ending::destruction: return "destruction";
   }
   return "";
 }
@@ -64,8 +54,7 @@ const char* name_of(ending how) {
 /// Shows its pid once it is past all persuasion. Of a child, it shows that too, in flag[1].
 int refuse_to_end(refusal how, array<int>& flag) {
   switch (how) {
-    case refusal::loops:
-      break;
+    case refusal::loops: break;
     case refusal::ignores_signals:
       for (int number = 1; number != NSIG; ++number) ::signal(number, SIG_IGN);
       break;

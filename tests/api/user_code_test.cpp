@@ -1,6 +1,6 @@
-// Every piece of code that a user gives to a pool may come back to the pool: submit, look at stats(), cancel, and be its end.
-// on_progress and on_worker_exit were copied and destroyed, and exceptions decoded, under the engine's lock: what came back
-// from there waited for itself, for ever.
+// Every piece of code that a user gives to a pool may come back to the pool: submit, look at stats(), cancel, and be
+// its end. on_progress and on_worker_exit were copied and destroyed, and exceptions decoded, under the engine's lock:
+// what came back from there waited for itself, for ever.
 #include "pool_fixture.hpp"
 
 #include "support/pending_result.hpp"
@@ -98,11 +98,12 @@ TEST_F(user_code, on_progress_may_come_back_when_it_is_called_and_when_it_is_des
   asio::io_context io;
   process_pool pool(io, options());
   aimed_.pool = &pool;
-  pool.submit(task_options{.on_progress = [part = caller("on_progress, as an object")](double) { call_back("on_progress"); }},
-              tell_twice, 1, [&](std::exception_ptr error, int) {
-                EXPECT_FALSE(error);
-                done = true;
-              });
+  pool.submit(
+      task_options{.on_progress = [part = caller("on_progress, as an object")](double) { call_back("on_progress"); }},
+      tell_twice, 1, [&](std::exception_ptr error, int) {
+        EXPECT_FALSE(error);
+        done = true;
+      });
   run_all(io);
   expect_called({"on_progress", "on_progress, as an object"});
 }
@@ -229,7 +230,8 @@ TEST_F(user_code, an_exception_of_the_initializer_may_come_back_when_it_is_loade
   run_all(io);
   // Also what is refused because the pool is broken is told why.
   aimed_.pool = &pool;
-  pool.submit(add, 1, 2, [&](std::exception_ptr error, int) { EXPECT_NE(text_of(error).find("loaded"), std::string::npos); });
+  pool.submit(add, 1, 2,
+              [&](std::exception_ptr error, int) { EXPECT_NE(text_of(error).find("loaded"), std::string::npos); });
   io.restart();
   io.run();
   aimed_.pool = nullptr;
@@ -325,7 +327,9 @@ struct calling_allocator {
 class calling_executor {
  public:
   explicit calling_executor(asio::io_context& io) noexcept : inner_(io.get_executor()) {}
-  calling_executor(const calling_executor& other) noexcept : inner_(other.inner_) { call_back("an executor, as an object"); }
+  calling_executor(const calling_executor& other) noexcept : inner_(other.inner_) {
+    call_back("an executor, as an object");
+  }
   calling_executor& operator=(const calling_executor&) = default;
   ~calling_executor() { call_back("an executor, as an object"); }
 
@@ -382,8 +386,8 @@ TEST_F(user_code, handlers_allocators_and_executors_may_come_back) {
   }
   run_all(io);
   aimed_.signal = nullptr;
-  expect_called({"a handler", "a handler, as an object", "allocate()", "deallocate()", "execute()", "an executor, as an object",
-                 "on_progress"});
+  expect_called({"a handler", "a handler, as an object", "allocate()", "deallocate()", "execute()",
+                 "an executor, as an object", "on_progress"});
 }
 
 TEST_F(user_code, a_handler_that_is_destroyed_with_its_context_may_come_back) {
@@ -392,8 +396,9 @@ TEST_F(user_code, a_handler_that_is_destroyed_with_its_context_may_come_back) {
     asio::io_context io;
     pool = std::make_unique<process_pool>(io, options());
     aimed_.pool = pool.get();
-    pool->submit(task_options{.on_progress = [part = caller("on_progress, as an object")](double) {}}, tell_twice, 1,
-                 [part = caller("a handler, as an object")](std::exception_ptr, int) { ADD_FAILURE() << "nobody runs it"; });
+    pool->submit(
+        task_options{.on_progress = [part = caller("on_progress, as an object")](double) {}}, tell_twice, 1,
+        [part = caller("a handler, as an object")](std::exception_ptr, int) { ADD_FAILURE() << "nobody runs it"; });
     aimed_.submitted = 500;  // what would be submitted from here on would never complete
   }
   (void)pool->stats();

@@ -52,11 +52,8 @@ constexpr std::array deaths{
 int die(way how, array<int>& flag) {
   flag[1] = 0;
   switch (how) {
-    case way::killed:
-      break;
-    case way::aborts:
-      show(flag, ::getpid());
-      std::abort();
+    case way::killed: break;
+    case way::aborts: show(flag, ::getpid()); std::abort();
     case way::segfaults: {
       show(flag, ::getpid());
       ::signal(SIGSEGV, SIG_DFL);  // a sanitizer would report it and exit
@@ -64,12 +61,8 @@ int die(way how, array<int>& flag) {
       *static_cast<volatile int*>(nowhere) = 1;
       break;
     }
-    case way::exits:
-      show(flag, ::getpid());
-      std::exit(3);
-    case way::exits_at_once:
-      show(flag, ::getpid());
-      ::_exit(99);
+    case way::exits: show(flag, ::getpid()); std::exit(3);
+    case way::exits_at_once: show(flag, ::getpid()); ::_exit(99);
     case way::closes_its_socket:
       show(flag, ::getpid());
       ::close(hostile::own_socket());

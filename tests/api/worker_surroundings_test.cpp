@@ -1,5 +1,5 @@
-// What workers find around them: that of the process, at the moment at which their pool is made; not that of the thread that
-// happened to make the first pool.
+// What workers find around them: that of the process, at the moment at which their pool is made; not that of the thread
+// that happened to make the first pool.
 #include "api/pool_fixture.hpp"
 
 #include <gtest/gtest.h>
@@ -152,7 +152,10 @@ TEST(worker_surroundings, are_those_of_the_moment_at_which_their_pool_is_made) {
               wrong |= ask(second, io, core_limit) != std::vector<std::uint64_t>{1234, 5678} ? 16 : 0;
               wrong |= ask(second, io, nice_value) != 3 ? 32 : 0;
               // The first one's are what they were.
-              wrong |= ask(first, io, directory) != before || ask(first, io, variable, std::string("SHMPOOL_TEST_VARIABLE")) != "unset" ? 64 : 0;
+              wrong |= ask(first, io, directory) != before ||
+                               ask(first, io, variable, std::string("SHMPOOL_TEST_VARIABLE")) != "unset"
+                           ? 64
+                           : 0;
               return wrong;
             }),
             0);

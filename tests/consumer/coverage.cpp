@@ -1,5 +1,5 @@
-// A program whose tasks are looked at by gcov: how often each line below ran is what `coverage` in check.sh expects. Its
-// argument says whether it calls init.
+// A program whose tasks are looked at by gcov: how often each line below ran is what `coverage` in check.sh expects.
+// Its argument says whether it calls init.
 #include <shmpool.hpp>
 
 #ifdef SHMPOOL_USE_BOOST_ASIO
@@ -36,7 +36,8 @@ static asio::awaitable<void> run() {
   }
   {
     // Two that leave at the same time.
-    shmpool::process_pool pool{co_await asio::this_coro::executor, {.workers = 2, .min_workers = 2, .finalizer = finalize}};
+    shmpool::process_pool pool{co_await asio::this_coro::executor,
+                               {.workers = 2, .min_workers = 2, .finalizer = finalize}};
     for (int i = 4; i != 6; ++i) sum += co_await pool.submit(task, i);
     co_await pool.shutdown();
   }

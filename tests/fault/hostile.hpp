@@ -56,8 +56,8 @@ inline wire::frame_header answer(wire::frame_type type) {
   return header;
 }
 
-/// Says what the worker itself would before it sends something: that the parent has taken all that came before. Without it, the
-/// first lie would be found for its place in the stream alone wherever the parent has looked at the ring.
+/// Says what the worker itself would before it sends something: that the parent has taken all that came before. Without
+/// it, the first lie would be found for its place in the stream alone wherever the parent has looked at the ring.
 inline void catch_up() {
   static bool done = false;
   if (std::exchange(done, true)) return;

@@ -137,7 +137,9 @@ class liar {
 
   /// Positions, also those that only the parent writes, near the truth or far from it, while the parent may look.
   void lies_about_the_ring() {
-    const auto near = [this](std::uint64_t position) { return chance(2) ? number() : position + random_() % 257 - 128; };
+    const auto near = [this](std::uint64_t position) {
+      return chance(2) ? number() : position + random_() % 257 - 128;
+    };
     for (auto times = 1 + random_() % 200; times != 0; --times) {
       switch (random_() % 6) {
         case 0: page_.reply_end = near(page_.reply_end); break;
@@ -154,7 +156,8 @@ class liar {
     wire::frame_header header;
     header.type = wire::frame_type::skipped;
     header.value = chance(2) ? page_.reply_taken.load() : number();
-    for (auto times = 1 + random_() % 3; times != 0; --times) send(encoded(header, {}, chance(4) ? noise(40) : bytes{}));
+    for (auto times = 1 + random_() % 3; times != 0; --times)
+      send(encoded(header, {}, chance(4) ? noise(40) : bytes{}));
   }
 
   void endless_frame() {
@@ -275,8 +278,7 @@ class liar {
   [[noreturn]] void end() {
     switch (random_() % 4) {
       case 0: ::_exit(static_cast<int>(random_() % 256));
-      case 1: ::raise(SIGKILL);
-      [[fallthrough]];
+      case 1: ::raise(SIGKILL); [[fallthrough]];
       case 2:
         for (;;) ::pause();
       default:

@@ -96,9 +96,7 @@ asio::awaitable<void> honest_task(shmpool::process_pool& pool, std::mt19937_64& 
       EXPECT_TRUE(std::equal(values.begin(), values.end(), expected.begin())) << "mix of " << size;
       break;
     }
-    case 2:
-      EXPECT_EQ(co_await pool.submit(spell, number, 100), spell(number, 100));
-      break;
+    case 2: EXPECT_EQ(co_await pool.submit(spell, number, 100), spell(number, 100)); break;
     default:
       try {
         co_await pool.submit(fail_with, number);

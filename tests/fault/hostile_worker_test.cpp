@@ -154,7 +154,8 @@ const lie lies[] = {
     {"half_a_segment_released", [](std::uint64_t) { say(answer(wire::frame_type::released), {}, 7); }},
     {"a_value_that_is_none", [](std::uint64_t) { say(answer(wire::frame_type::value), {}, 3); }},
     // The next task's reply was thought to have been read: it was left in the ring, and never looked for.
-    {"a_longer_reply_than_the_ones_that_follow", [](std::uint64_t) { say(answer(wire::frame_type::value), {}, 1000); }, true},
+    {"a_longer_reply_than_the_ones_that_follow", [](std::uint64_t) { say(answer(wire::frame_type::value), {}, 1000); },
+     true},
     {"half_a_frame_before_it_dies",
      [](std::uint64_t) {
        auto header = answer(wire::frame_type::value);
@@ -176,20 +177,15 @@ const lie lies[] = {
      },
      true},
     {"a_ring_that_is_longer_than_it_can_be",
-     [](std::uint64_t) { own_control_page()->reply_end += std::uint64_t{1} << 40; },
-     true},
-    {"a_ring_that_has_no_beginning",
-     [](std::uint64_t) { own_control_page()->reply_begin = ~std::uint64_t{0}; },
-     true},
+     [](std::uint64_t) { own_control_page()->reply_end += std::uint64_t{1} << 40; }, true},
+    {"a_ring_that_has_no_beginning", [](std::uint64_t) { own_control_page()->reply_begin = ~std::uint64_t{0}; }, true},
     {"replies_taken_that_nobody_has_taken",
      [](std::uint64_t) {
        wire::control_page& page = *own_control_page();
        page.reply_taken = page.reply_end + 64;
      },
      true},
-    {"that_it_is_polled",
-     [](std::uint64_t) { own_control_page()->polled = 1; },
-     true},
+    {"that_it_is_polled", [](std::uint64_t) { own_control_page()->polled = 1; }, true},
     {"frames_that_nobody_has_sent",
      [](std::uint64_t) {
        own_control_page()->frames_end += 1 << 20;
@@ -258,8 +254,7 @@ asio::awaitable<void> lie_to(std::size_t which, std::chrono::microseconds spin) 
     pool.submit(shmpool::task_options{.timeout = 500ms}, tell, std::uint64_t{which}, id, values, told.handler());
     co_await told.ended();
     const auto code = code_of(told.error());
-    EXPECT_TRUE(plausible || code == errc::protocol_violation || code == errc::worker_lost)
-        << text_of(told.error());
+    EXPECT_TRUE(plausible || code == errc::protocol_violation || code == errc::worker_lost) << text_of(told.error());
     // If the lie has ended its task, the next one can be with that worker when it is found out; and a few more if their
     // replies are not taken from the socket.
     bool right = false;

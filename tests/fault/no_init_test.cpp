@@ -262,8 +262,8 @@ int make_a_static() {
   return 1;
 }
 
-// Workers are copies of the application here. What it had when it made its first pool it ends itself; a worker that did it, too,
-// would remove the application's files as soon as it was idle.
+// Workers are copies of the application here. What it had when it made its first pool it ends itself; a worker that did
+// it, too, would remove the application's files as soon as it was idle.
 TEST(without_init, a_worker_ends_what_came_into_being_in_it_and_nothing_of_the_application) {
   char name[] = "/tmp/shmpool_test_XXXXXX";
   ::close(::mkstemp(name));

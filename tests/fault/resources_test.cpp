@@ -23,8 +23,8 @@
 
 namespace {
 
-/// How many of the next processes that are to be waited for through epoll are refused, as where all watches of the user are
-/// taken.
+/// How many of the next processes that are to be waited for through epoll are refused, as where all watches of the user
+/// are taken.
 std::atomic<int> processes_refused{0};
 
 }  // namespace
@@ -122,7 +122,8 @@ rlim_t set_limit(pid_t process, int resource, rlim_t value) {
   return old.rlim_cur;
 }
 
-/// The limit that leaves a fork server so many descriptors of its own: their numbers are above all that a program may use.
+/// The limit that leaves a fork server so many descriptors of its own: their numbers are above all that a program may
+/// use.
 rlim_t limit_that_leaves(pid_t server, rlim_t spare) {
   std::set<rlim_t> used;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/" + std::to_string(server) + "/fd")) {
@@ -219,7 +220,8 @@ TEST(resources, memory_that_a_worker_may_not_have_is_an_error_of_its_task) {
     large[0] = 4.0;
     const auto lent = co_await error_of<double>(pool, first_of, large);
     EXPECT_EQ(code_of(lent), errc::shm_exhausted) << text_of(lent);
-    EXPECT_NE(text_of(lent).find("in a worker: mmap: Cannot allocate memory; RLIMIT_AS"), std::string::npos) << text_of(lent);
+    EXPECT_NE(text_of(lent).find("in a worker: mmap: Cannot allocate memory; RLIMIT_AS"), std::string::npos)
+        << text_of(lent);
     const auto made = co_await error_of<array<double>>(pool, make, (std::size_t{200} << 20) / sizeof(double));
     EXPECT_EQ(code_of(made), errc::shm_exhausted) << text_of(made);
     EXPECT_EQ(co_await pool.submit(add, 40, 2), 42);
@@ -240,8 +242,8 @@ class memory_group {
  public:
   explicit memory_group(std::size_t bytes) {
     const std::string name = "/shmpool_test_" + std::to_string(::getpid());
-    for (const auto& [base, limit] : {std::pair{"/sys/fs/cgroup/memory", "/memory.limit_in_bytes"},
-                                      std::pair{"/sys/fs/cgroup", "/memory.max"}}) {
+    for (const auto& [base, limit] :
+         {std::pair{"/sys/fs/cgroup/memory", "/memory.limit_in_bytes"}, std::pair{"/sys/fs/cgroup", "/memory.max"}}) {
       std::error_code error;
       if (!std::filesystem::create_directory(base + name, error)) continue;
       if (write(base + name + limit, bytes)) {
@@ -358,7 +360,8 @@ TEST(resources, an_io_uring_that_is_forbidden_while_a_pool_uses_it_breaks_that_p
     STEP(code_of(error) == errc::pool_broken);
     STEP(text_of(error).find("io_uring") != std::string::npos);
     STEP(text_of(error).find("Operation not permitted") != std::string::npos);
-    STEP(co_await until([&] { return workers_of(::getpid()).empty(); }));  // the server reaps the last one in its own time
+    STEP(co_await until(
+        [&] { return workers_of(::getpid()).empty(); }));  // the server reaps the last one in its own time
     co_await pool.shutdown();
     process_pool next(executor, chosen);
     STEP(next.stats().backend == "epoll");

@@ -106,10 +106,8 @@ TEST_P(without_standard_streams, tasks_may_print_and_read_and_so_may_the_applica
               asio::io_context io;  // has its descriptors before the numbers become free
               const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
               for (int standard = 0; standard != 3; ++standard) {
-                if ((GetParam() >> standard & 1) != 0)
-                  ::close(standard);
-                else
-                  ::dup2(null, standard);
+                if ((GetParam() >> standard & 1) != 0) ::close(standard);
+                else ::dup2(null, standard);
               }
               return run(io, []() -> asio::awaitable<int> {
                 shmpool::process_pool pool(co_await asio::this_coro::executor, options());

@@ -4,8 +4,9 @@
 //
 // Layout, little endian: u32 bytes that were sent and taken in before, u64 reply_end; 64 bytes, one per slot, which say
 // what the word is to be, or, if the highest bit is set, that eight bytes of the rest are; u16 length of what is in the
-// socket, its highest bit set if the worker lives; that; if the worker lives, u64 reply_begin, one byte with the number of
-// steps, two bytes for each: what it is, and its number. The rest is the ring, from its start, repeated as often as it fits.
+// socket, its highest bit set if the worker lives; that; if the worker lives, u64 reply_begin, one byte with the number
+// of steps, two bytes for each: what it is, and its number. The rest is the ring, from its start, repeated as often as
+// it fits.
 #pragma once
 
 #include "fuzz/targets.hpp"

@@ -1,6 +1,6 @@
-// What the parent reads of a worker: its replies, from the socket and from the ring as far as what is published there makes
-// sense, in any order while it lives, its last words when it is dead; and its slots, of which each counts as started, as
-// taken back or as neither, and none can change what the parent knows by itself.
+// What the parent reads of a worker: its replies, from the socket and from the ring as far as what is published there
+// makes sense, in any order while it lives, its last words when it is dead; and its slots, of which each counts as
+// started, as taken back or as neither, and none can change what the parent knows by itself.
 #include "fuzz/control_page_input.hpp"
 #include "wire/control_page.hpp"
 #include "worker/link.hpp"
@@ -24,15 +24,16 @@ std::vector<std::byte> bytes_of(const wire::frame& from) {
   return result;
 }
 
-/// The stream as the parent gets hold of it. Every frame must be, byte for byte, what the worker has said at this position,
-/// on its socket or in its ring.
+/// The stream as the parent gets hold of it. Every frame must be, byte for byte, what the worker has said at this
+/// position, on its socket or in its ring.
 class listener {
  public:
   listener(wire::control_page& page, const control_page_input& said)
       : page_(page), said_(said), reader_(page, said.received), read_(said.received) {}
 
   void receive(std::size_t bytes) {
-    for (input next = said_.socket.subspan(taken_).first(std::min(bytes, said_.socket.size() - taken_)); !next.empty();) {
+    for (input next = said_.socket.subspan(taken_).first(std::min(bytes, said_.socket.size() - taken_));
+         !next.empty();) {
       const auto room = reader_.prepare();
       const std::size_t size = std::min(room.size(), next.size());
       std::memcpy(room.data(), next.data(), size);
@@ -72,7 +73,8 @@ class listener {
     promise(bytes.size() == next.size(), "a frame is not as long as it says");
     if (in_ring_) {
       for (std::size_t i = 0; i != bytes.size(); ++i) {
-        promise(bytes[i] == page_.reply_ring[(read_ + i) % wire::reply_ring_bytes], "a frame is not what the ring held");
+        promise(bytes[i] == page_.reply_ring[(read_ + i) % wire::reply_ring_bytes],
+                "a frame is not what the ring held");
       }
     } else {
       const auto arrived = said_.socket.first(taken_);
@@ -107,7 +109,9 @@ void check_polling(wire::control_page& page, const control_page_input& left) {
     switch (what) {
       case kind::receive: parent.receive(number); break;
       case kind::poll: parent.poll(); break;
-      case kind::publish: page.reply_end += number < 128 ? std::uint64_t{number} : (std::uint64_t{number} - 127) * 509; break;
+      case kind::publish:
+        page.reply_end += number < 128 ? std::uint64_t{number} : (std::uint64_t{number} - 127) * 509;
+        break;
       case kind::reuse: page.reply_begin += (std::uint64_t{number} - 127) * 257; break;
     }
   }

@@ -26,14 +26,12 @@ bool take_frames(wire::frame_reader& reader, reading& result) {
   for (;;) {
     wire::frame next;
     switch (reader.next(next)) {
-      case status::incomplete:
-        return true;
+      case status::incomplete: return true;
       case status::malformed:
         promise(*reader.why() != '\0', "a stream was refused without a reason");
         result.malformed = true;
         return false;
-      case status::frame:
-        break;
+      case status::frame: break;
     }
     promise(next.header.segments <= wire::max_segments, "a frame has more segments than there can be");
     promise(next.header.body == next.body.size(), "a body is not as long as its header says");

@@ -105,8 +105,9 @@ fuzz::result_types sample_results() {
   rows = {make_array<fuzz::point>(4)};
   pointers = {std::make_shared<std::vector<int>>(5), std::make_unique<std::string>("owned")};
   code = std::make_error_code(std::errc::io_error);
-  codes = {{"condition", std::make_error_condition(std::errc::timed_out)},
-           {"codes", std::vector{shmpool::make_error_code(errc::queue_full), std::error_code(7, std::system_category())}}};
+  codes = {
+      {"condition", std::make_error_condition(std::errc::timed_out)},
+      {"codes", std::vector{shmpool::make_error_code(errc::queue_full), std::error_code(7, std::system_category())}}};
   return samples;
 }
 
@@ -274,7 +275,9 @@ struct recorded_worker {
     append(seed, socket);
     return seed;
   }
-  void append_ring(bytes& to) const { to.insert(to.end(), page->reply_ring, page->reply_ring + page->reply_end.load()); }
+  void append_ring(bytes& to) const {
+    to.insert(to.end(), page->reply_ring, page->reply_ring + page->reply_end.load());
+  }
 
   std::unique_ptr<wire::control_page> page = std::make_unique<wire::control_page>();
   unique_fd parent, worker_end;

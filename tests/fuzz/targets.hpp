@@ -33,11 +33,8 @@ struct target {
 };
 
 inline constexpr target targets[] = {
-    {"frames", frames},
-    {"arguments", arguments},
-    {"results", results},
-    {"exceptions", exceptions},
-    {"control_page", control_page},
+    {"frames", frames},         {"arguments", arguments},       {"results", results},
+    {"exceptions", exceptions}, {"control_page", control_page},
 };
 
 /// Takes an input apart: numbers from its front, as long as there are any, then the rest. Short inputs read as zeros,

@@ -1,7 +1,8 @@
-// The polled reply ring as a small state machine, so that all its interleavings can be walked: the parent's flag, its looks
-// and its sleep, the worker's choice to send or to leave a reply where it is, what each knows of the other's positions, and
-// the places of the ring that are used again. One memory access per step, as src/worker/reply_stream.cpp,
-// src/worker/reply_reader.cpp, src/worker/link.cpp and src/engine_polling.cpp make them. docs/adr/0009.
+// The polled reply ring as a small state machine, so that all its interleavings can be walked: the parent's flag, its
+// looks and its sleep, the worker's choice to send or to leave a reply where it is, what each knows of the other's
+// positions, and the places of the ring that are used again. One memory access per step, as
+// src/worker/reply_stream.cpp, src/worker/reply_reader.cpp, src/worker/link.cpp and src/engine_polling.cpp make them.
+// docs/adr/0009.
 //
 // Unlike that of the slots, this protocol does not hold if accesses happen one after the other only because the program
 // says so: each side writes a word and then reads the other's. So the worker's published end and the parent's flag go
@@ -23,17 +24,17 @@ namespace shmpool::model {
 /// What can be done wrongly with the polled ring.
 enum class poll_flaw : std::uint8_t {
   none,
-  no_last_look,             ///< the flag is taken down, and the parent sleeps
-  last_look_before_flag,    ///< the parent looks once more, then takes the flag down
-  no_parent_fence,          ///< nothing between the flag and the last look
-  no_worker_fence,          ///< nothing between the published end and the look at the flag
-  flag_read_before_end,     ///< the worker decides whether to send before it publishes
-  no_look_behind_large,     ///< what the last look could not reach is not looked for again
-  no_position_check,        ///< what comes through the socket counts, taken before or not
-  begin_after_bytes,        ///< a place is used again before that is said
-  begin_not_checked,        ///< the parent does not look whether what it has copied was still there
-  skip_not_told,            ///< the worker sends on behind what was taken and does not say so
-  large_sent_before_end,    ///< a reply that is too large for the ring is sent, then published
+  no_last_look,           ///< the flag is taken down, and the parent sleeps
+  last_look_before_flag,  ///< the parent looks once more, then takes the flag down
+  no_parent_fence,        ///< nothing between the flag and the last look
+  no_worker_fence,        ///< nothing between the published end and the look at the flag
+  flag_read_before_end,   ///< the worker decides whether to send before it publishes
+  no_look_behind_large,   ///< what the last look could not reach is not looked for again
+  no_position_check,      ///< what comes through the socket counts, taken before or not
+  begin_after_bytes,      ///< a place is used again before that is said
+  begin_not_checked,      ///< the parent does not look whether what it has copied was still there
+  skip_not_told,          ///< the worker sends on behind what was taken and does not say so
+  large_sent_before_end,  ///< a reply that is too large for the ring is sent, then published
 };
 
 enum class poll_breach : std::uint8_t { none, wrong_reply, lost_in_sleep, out_of_step };
@@ -43,9 +44,21 @@ inline constexpr std::uint8_t large_reply = 5;  // its number
 inline constexpr std::uint8_t polled_ring_size = 2;
 
 /// Positions are counted in replies; the large one takes as many as the ring has, and one more.
-constexpr std::uint8_t size_of(std::uint8_t reply) noexcept { return reply == large_reply ? polled_ring_size + 1 : 1; }
+constexpr std::uint8_t size_of(std::uint8_t reply) noexcept {
+  return reply == large_reply ? polled_ring_size + 1 : 1;
+}
 
-enum class worker_at : std::uint8_t { next, making_room, telling, sending_large, writing, publishing, deciding, sending, done };
+enum class worker_at : std::uint8_t {
+  next,
+  making_room,
+  telling,
+  sending_large,
+  writing,
+  publishing,
+  deciding,
+  sending,
+  done
+};
 enum class parent_at : std::uint8_t { awake, copying, checking, lowering, last_look, asleep };
 
 struct poll_state {
@@ -68,8 +81,8 @@ struct poll_state {
 
   // The parent.
   parent_at parent = parent_at::asleep;
-  bool last = false;           // this look is the last
-  bool again = false;          // it could not reach all, and is to look when more has come in
+  bool last = false;   // this look is the last
+  bool again = false;  // it could not reach all, and is to look when more has come in
   std::uint8_t seen_end = 0, copied = 0;
   std::array<std::uint8_t, polled_ring_size> copy{};
   std::uint8_t read = 0, socket_at = 0;  // stream positions
@@ -136,8 +149,8 @@ class polled_ring {
     if (in.taken > in.sent && in.taken <= in.written) in.sent = in.taken;
   }
 
-  /// Sends one more of what the ring has; false if there is nothing. Stores stay in order: whoever hears of what is sent sees
-  /// what was stored before.
+  /// Sends one more of what the ring has; false if there is nothing. Stores stay in order: whoever hears of what is
+  /// sent sees what was stored before.
   bool send_one(poll_state& in) const {
     if (in.told != in.sent) {
       if (flaw_ != poll_flaw::skip_not_told) put(in, skip_to | in.sent);
@@ -177,7 +190,8 @@ class polled_ring {
       case worker_at::telling:
         show_end(next);  // stores stay in order
         next.begin = large ? end : static_cast<std::uint8_t>(end > polled_ring_size ? end - polled_ring_size : 0);
-        if (large) next.worker = flaw_ == poll_flaw::large_sent_before_end ? worker_at::sending_large : worker_at::publishing;
+        if (large)
+          next.worker = flaw_ == poll_flaw::large_sent_before_end ? worker_at::sending_large : worker_at::publishing;
         else next.worker = flaw_ == poll_flaw::begin_after_bytes ? worker_at::publishing : worker_at::writing;
         break;
       case worker_at::sending_large:
@@ -245,7 +259,8 @@ class polled_ring {
       if (flaw_ == poll_flaw::no_position_check || at == next.read) take(next, what);
       else if (next.socket_at > next.read || begin_of(what) != at) next.broken = poll_breach::out_of_step;
     }
-    if (from.parent == parent_at::asleep && from.again && flaw_ != poll_flaw::no_look_behind_large) begin_look(next, true);
+    if (from.parent == parent_at::asleep && from.again && flaw_ != poll_flaw::no_look_behind_large)
+      begin_look(next, true);
     out.push_back(next);
   }
 

@@ -1,5 +1,6 @@
-// All interleavings of a worker and of a parent that polls, stops to poll and sleeps: every reply comes once and in order,
-// and none is waited for by a parent that nobody wakes. A protocol that is wrong in any of these ways is found out.
+// All interleavings of a worker and of a parent that polls, stops to poll and sleeps: every reply comes once and in
+// order, and none is waited for by a parent that nobody wakes. A protocol that is wrong in any of these ways is found
+// out.
 #include "model/polled_ring_model.hpp"
 #include "model/walk.hpp"
 
@@ -18,13 +19,14 @@ struct walk : walked<poll_breach> {
 
 walk walk_all(poll_flaw which) {
   walk result;
-  static_cast<walked<poll_breach>&>(result) = model::walk_all<poll_state>(polled_ring(which), [&](const poll_state& from) {
-    result.all_came |= from.got == reply_count && from.parent == parent_at::asleep;
-    result.both_ways |= from.socket_at < from.read && from.socket[0] != 0 && (from.socket[0] & 0x80) == 0;
-    result.skipped |= (from.socket[0] & 0x80) != 0;
-    result.overwritten |= from.parent == parent_at::checking && from.begin > from.read;
-    result.behind |= from.parent == parent_at::asleep && from.again;
-  });
+  static_cast<walked<poll_breach>&>(result) =
+      model::walk_all<poll_state>(polled_ring(which), [&](const poll_state& from) {
+        result.all_came |= from.got == reply_count && from.parent == parent_at::asleep;
+        result.both_ways |= from.socket_at < from.read && from.socket[0] != 0 && (from.socket[0] & 0x80) == 0;
+        result.skipped |= (from.socket[0] & 0x80) != 0;
+        result.overwritten |= from.parent == parent_at::checking && from.begin > from.read;
+        result.behind |= from.parent == parent_at::asleep && from.again;
+      });
   return result;
 }
 

@@ -76,17 +76,21 @@ TEST_P(slot_protocol_with, is_found_out) {
 }
 
 const wrong_way wrong_ways[] = {
-    {"a_claim_that_does_not_compare", flaw::claim_without_compare,
+    {"a_claim_that_does_not_compare",
+     flaw::claim_without_compare,
      {breach::runs_though_taken_back, breach::runs_with_stale_frame}},
-    {"a_take_back_that_does_not_compare", flaw::take_back_without_compare,
+    {"a_take_back_that_does_not_compare",
+     flaw::take_back_without_compare,
      {breach::taken_back_though_started, breach::counts_as_waiting_though_started}},
-    {"words_that_do_not_name_the_task", flaw::word_without_task,
+    {"words_that_do_not_name_the_task",
+     flaw::word_without_task,
      {breach::runs_though_taken_back, breach::runs_with_stale_frame}},
     // A task was taken back and handed to the same worker again. The frame of the first time, unread yet, claimed it,
     // with leases that somebody else had by then.
     {"words_that_name_the_task_only", flaw::word_with_task_only, {breach::runs_with_stale_frame}},
     {"stop_requests_that_do_not_name_the_task", flaw::stop_without_task, {breach::stopped_by_mistake}},
-    {"tasks_marked_when_they_have_run", flaw::started_after_run,
+    {"tasks_marked_when_they_have_run",
+     flaw::started_after_run,
      {breach::taken_back_though_started, breach::counts_as_waiting_though_started}},
     {"ends_published_before_the_bytes", flaw::end_before_bytes, {breach::reply_of_no_task}},
     {"ends_published_after_sending", flaw::end_after_send, {breach::reply_lost}},

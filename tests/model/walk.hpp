@@ -24,7 +24,8 @@ struct walked {
   std::set<Breach> breaches;
 };
 
-/// Visits every state that can be reached from the first; goes no further from one that is broken. `visit` gets the others.
+/// Visits every state that can be reached from the first; goes no further from one that is broken. `visit` gets the
+/// others.
 template <class State, class Rules, class Visit>
 auto walk_all(const Rules& rules, Visit visit) {
   std::unordered_set<State, by_bytes<State>, by_bytes<State>> seen{State{}};

@@ -326,7 +326,8 @@ TEST_F(scheduler_cancel, deadline_goes_with_the_task) {
   EXPECT_FALSE(sched().next_deadline());
 }
 
-// The result of a was on its way when its grace ended. Its worker was killed, and b with it, which nobody had cancelled.
+// The result of a was on its way when its grace ended. Its worker was killed, and b with it, which nobody had
+// cancelled.
 TEST_F(scheduler_cancel, nobody_is_killed_for_a_task_that_must_be_done) {
   bring_up(1);
   submit("a", quick());

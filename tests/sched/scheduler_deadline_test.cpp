@@ -1,4 +1,5 @@
-// Deadlines, which count from the submit, and graces of single tasks: wherever a task is when its deadline comes, it ends.
+// Deadlines, which count from the submit, and graces of single tasks: wherever a task is when its deadline comes, it
+// ends.
 #include "scheduler_fixture.hpp"
 
 namespace shmpool::sched {

@@ -87,7 +87,8 @@ TEST_F(scheduler_death, tasks_that_crash_delay_nobody_by_more_than_a_replacement
     run("crash");
     die(worker, "crash");
     const std::string next = "W" + std::to_string(++worker);
-    EXPECT_EQ(actions(), "crash worker_lost W" + std::to_string(worker - 1) + ", start " + next + ", assign healthy " + next);
+    EXPECT_EQ(actions(),
+              "crash worker_lost W" + std::to_string(worker - 1) + ", start " + next + ", assign healthy " + next);
     run("healthy");
     die(worker, "healthy");
   }
@@ -136,8 +137,9 @@ TEST_F(scheduler_death, tasks_that_crash_and_are_put_aside_can_be_cancelled_and_
   cancel("crash 5", cancel_kind::total);
   EXPECT_EQ(actions(), "crash 5 cancelled");
   sched().break_pool(now);
-  EXPECT_EQ(actions(), "crash 4 pool_broken, crash 6 pool_broken, crash 7 pool_broken, crash 8 pool_broken, crash 9 pool_broken, "
-                       "healthy pool_broken, kill W5");
+  EXPECT_EQ(actions(),
+            "crash 4 pool_broken, crash 6 pool_broken, crash 7 pool_broken, crash 8 pool_broken, crash 9 pool_broken, "
+            "healthy pool_broken, kill W5");
 }
 
 // What a task has left behind (a thread, a damaged heap) may end the worker when the task has long been answered.

@@ -130,43 +130,28 @@ class scheduler_test : public ::testing::Test {
     const std::string worker = "W" + std::to_string(what.worker);
     const std::string task = what.context ? *static_cast<std::string*>(what.context) : "";
     switch (what.what) {
-      case action::kind::start_worker:
-        return "start " + worker;
-      case action::kind::admit:
-        return "admit " + task;
-      case action::kind::assign:
-        return "assign " + task + " " + worker;
-      case action::kind::request_stop:
-        return "stop " + task + " " + worker;
-      case action::kind::retire_worker:
-        return "retire " + worker;
-      case action::kind::kill_worker:
-        return "kill " + worker;
+      case action::kind::start_worker: return "start " + worker;
+      case action::kind::admit: return "admit " + task;
+      case action::kind::assign: return "assign " + task + " " + worker;
+      case action::kind::request_stop: return "stop " + task + " " + worker;
+      case action::kind::retire_worker: return "retire " + worker;
+      case action::kind::kill_worker: return "kill " + worker;
       case action::kind::complete:
         return task + " " + text(what.why) + (what.worker ? " " + worker : "") + (what.begun ? "" : " unbegun");
-      case action::kind::drained:
-        return "drained";
+      case action::kind::drained: return "drained";
     }
     return "?";
   }
   static std::string text(failure why) {
     switch (why) {
-      case failure::none:
-        return "none";
-      case failure::cancelled:
-        return "cancelled";
-      case failure::deadline_exceeded:
-        return "deadline_exceeded";
-      case failure::worker_lost:
-        return "worker_lost";
-      case failure::worker_start_failed:
-        return "worker_start_failed";
-      case failure::pool_broken:
-        return "pool_broken";
-      case failure::quarantined:
-        return "quarantined";
-      case failure::pool_stopped:
-        return "pool_stopped";
+      case failure::none: return "none";
+      case failure::cancelled: return "cancelled";
+      case failure::deadline_exceeded: return "deadline_exceeded";
+      case failure::worker_lost: return "worker_lost";
+      case failure::worker_start_failed: return "worker_start_failed";
+      case failure::pool_broken: return "pool_broken";
+      case failure::quarantined: return "quarantined";
+      case failure::pool_stopped: return "pool_stopped";
     }
     return "?";
   }

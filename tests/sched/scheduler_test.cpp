@@ -166,8 +166,8 @@ TEST_F(scheduler_assignment, worker_that_has_started_everything_is_not_asked_aga
   EXPECT_EQ(actions(), "");
 }
 
-// With a queue there is always a task for a worker that has room, and what waited behind a long one was overtaken by all
-// that came after it.
+// With a queue there is always a task for a worker that has room, and what waited behind a long one was overtaken by
+// all that came after it.
 TEST_F(scheduler_assignment, what_waits_behind_a_task_that_takes_too_long_goes_to_others_in_its_order) {
   settings.max_workers = 2;
   settings.window = 3;

@@ -16,10 +16,8 @@ TEST(size_class, holds_what_is_asked_and_wastes_at_most_an_eighth) {
     const std::size_t capacity = size_class(bytes);
     ASSERT_GE(capacity, bytes);
     ASSERT_EQ(capacity % page_bytes, 0U);
-    if (bytes > 32 * KiB)
-      ASSERT_LE(capacity - bytes, bytes / 8);
-    else
-      ASSERT_LT(capacity - bytes, page_bytes);
+    if (bytes > 32 * KiB) ASSERT_LE(capacity - bytes, bytes / 8);
+    else ASSERT_LT(capacity - bytes, page_bytes);
     ASSERT_EQ(size_class(capacity), capacity);
   }
 }

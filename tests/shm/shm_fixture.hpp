@@ -171,8 +171,7 @@ int run_in_private_shm(const char* options, Body body) {
 #define SHMPOOL_EXPECT_IN_PRIVATE_SHM(options, ...)                                       \
   if (const int code = run_in_private_shm(options, __VA_ARGS__); code == not_permitted) { \
     GTEST_SKIP() << "a private mount namespace is not permitted here";                    \
-  } else                                                                                  \
-    EXPECT_EQ(code, 0) << "exit code of the child, or 128 and a signal; its checks are on stderr"
+  } else EXPECT_EQ(code, 0) << "exit code of the child, or 128 and a signal; its checks are on stderr"
 
 /// For children, where no assertion can report: says which check failed and leaves the body with 1.
 #define SHMPOOL_CHECK(condition)                                                \

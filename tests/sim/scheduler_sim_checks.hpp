@@ -1,5 +1,5 @@
-// What must hold between two events: the scheduler's counts are those of the world, nothing is left undone that could be
-// done, and whatever is to happen at a time has a deadline. Throws `violation`.
+// What must hold between two events: the scheduler's counts are those of the world, nothing is left undone that could
+// be done, and whatever is to happen at a time has a deadline. Throws `violation`.
 #pragma once
 
 #include "scheduler_sim_model.hpp"
@@ -21,7 +21,8 @@ class checks {
       if (task.done || task.place == sim_place::admitted) continue;
       require(!task.must_be_done, "what is cancelled before it started, or cannot start, ends at once");
       require(!model_.stopped && !model_.broken, "nothing outlives stop and break");
-      require(!model_.suspended || model_.probing || task.at || model_.batched, "nothing waits for workers that do not come up");
+      require(!model_.suspended || model_.probing || task.at || model_.batched,
+              "nothing waits for workers that do not come up");
       if (!task.started && task.spec.deadline != time_point::max()) {
         require(deadline && *deadline <= task.spec.deadline, "looks at a task that waits when its deadline comes");
       }
@@ -47,9 +48,8 @@ class checks {
                 counted.held == model_.held && counted.bytes == model_.bytes,
             "counts tasks right");
     require(counted.workers == model_.alive, "counts workers right");
-    require(counted.leaving_workers == model_.count([](const sim_worker& each) {
-              return !each.dead && (each.retiring || each.killed);
-            }),
+    require(counted.leaving_workers ==
+                model_.count([](const sim_worker& each) { return !each.dead && (each.retiring || each.killed); }),
             "counts workers that leave right");
     require(model_.held == 0 || !model_.has_room() || model_.batched, "holds nothing back when there is room");
     for (const auto& [id, worker] : model_.workers) {
@@ -70,9 +70,11 @@ class checks {
     }
     if (!head) return;
     const bool wide = model_.busy() >= model_.settings.max_workers;
-    require(wide || !model_.may_grow() || deadline || (model_.on_probation() && model_.awaits_proof()) || model_.batched,
-            "waits for a worker or for a time");
-    require(wide || !model_.may_grow() || model_.may_hold_back(), "tasks that crash delay nobody by more than a replacement takes");
+    require(
+        wide || !model_.may_grow() || deadline || (model_.on_probation() && model_.awaits_proof()) || model_.batched,
+        "waits for a worker or for a time");
+    require(wide || !model_.may_grow() || model_.may_hold_back(),
+            "tasks that crash delay nobody by more than a replacement takes");
     for (const auto& [id, worker] : model_.workers) {
       if (!worker.working() || model_.spent(worker)) continue;
       require(worker.load() != 0 || wide, "no task waits while a worker is idle");
@@ -90,9 +92,11 @@ class checks {
     require(counted.health == pool_health::healthy || model_.pause_likely, "tasks that crash do not make a pool fail");
     require(counted.health != pool_health::broken || counted.next_start, "says when it tries again");
     const bool refuses = sched_.refuses(model_.told);
-    require(!refuses || (model_.suspended && !model_.probing), "refuses tasks only while it is broken and nobody tries");
+    require(!refuses || (model_.suspended && !model_.probing),
+            "refuses tasks only while it is broken and nobody tries");
     require(!refuses || (*counted.next_start > model_.told &&
-                         *counted.next_start - model_.told <= std::max<duration>(model_.settings.backoff, std::chrono::seconds{2})),
+                         *counted.next_start - model_.told <=
+                             std::max<duration>(model_.settings.backoff, std::chrono::seconds{2})),
             "tries again soon");
   }
 

@@ -81,9 +81,7 @@ class model final : public claims {
     const unsigned limit = settings.max_tasks_per_worker;
     return worker.working() && (worker.outgrown || (limit != 0 && worker.given >= limit));
   }
-  bool usable(const sim_worker& worker) const {
-    return worker.working() && !worker.doomed() && !spent(worker);
-  }
+  bool usable(const sim_worker& worker) const { return worker.working() && !worker.doomed() && !spent(worker); }
   template <class Is>
   std::size_t count(Is is) const {
     return static_cast<std::size_t>(
@@ -160,15 +158,9 @@ class model final : public claims {
       worker = &workers[what.worker];
     }
     switch (what.what) {
-      case action::kind::start_worker:
-        start_worker(what, now);
-        break;
-      case action::kind::admit:
-        admit(*task);
-        break;
-      case action::kind::assign:
-        assign(*task, *worker);
-        break;
+      case action::kind::start_worker: start_worker(what, now); break;
+      case action::kind::admit: admit(*task); break;
+      case action::kind::assign: assign(*task, *worker); break;
       case action::kind::request_stop:
         require(task->at == worker, "stops a task where it is");
         require(!task->stop_sent, "asks a task to stop once");
@@ -187,12 +179,8 @@ class model final : public claims {
         worker->retiring = true;
         worker->leave_since = now;
         break;
-      case action::kind::kill_worker:
-        kill(*worker, now);
-        break;
-      case action::kind::complete:
-        complete(*task, what, now);
-        break;
+      case action::kind::kill_worker: kill(*worker, now); break;
+      case action::kind::complete: complete(*task, what, now); break;
       case action::kind::drained:
         require(!drained, "drains once");
         require(closing && pending == 0 && alive == 0, "drains when nothing is left");
@@ -211,8 +199,8 @@ class model final : public claims {
     ended(task);
   }
 
-  // ---- What there is to say of the pool: workers that end before they had a task, in rounds of those that were started in
-  // spite of the one before.
+  // ---- What there is to say of the pool: workers that end before they had a task, in rounds of those that were
+  // started in spite of the one before.
 
   void lost(const sim_worker& worker, bool certain, time_point now) {
     pause_likely = true;
@@ -221,7 +209,8 @@ class model final : public claims {
     last_of_round = workers.rbegin()->first;
     round_at = now;
     rounds = certain ? settings.broken_limit : std::min(rounds + 1, settings.broken_limit);
-    const bool somebody = count([&](const sim_worker& each) { return each.id != worker.id && each.working() && each.up; }) != 0;
+    const bool somebody =
+        count([&](const sim_worker& each) { return each.id != worker.id && each.working() && each.up; }) != 0;
     if (rounds < settings.broken_limit || somebody) return;
     suspended = true;
     probing = false;
@@ -256,8 +245,8 @@ class model final : public claims {
   }
 
   options settings;
-  time_point told{};     ///< the time of the last event
-  bool batched;  ///< several events before the actions are fetched: some checks of one event's effect do not apply
+  time_point told{};  ///< the time of the last event
+  bool batched;       ///< several events before the actions are fetched: some checks of one event's effect do not apply
   bool closing = false;
   bool stopped = false;
   bool broken = false;
@@ -277,8 +266,8 @@ class model final : public claims {
   std::size_t alive = 0;
   std::uint64_t deaths = 0;
   std::deque<sim_task> tasks;
-  std::map<std::uint32_t, duration> last_runs;  // by kind
-  time_point last_aside{};  ///< when a task of a kind that kills often was handed out
+  std::map<std::uint32_t, duration> last_runs;    // by kind
+  time_point last_aside{};                        ///< when a task of a kind that kills often was handed out
   std::map<std::uint32_t, unsigned> risk, kills;  // by kind; kills since one has ended well
   std::map<worker_id, sim_worker> workers;
   const char* broken_promise = nullptr;
@@ -325,7 +314,8 @@ class model final : public claims {
     require(worker.load() != 0 || busy() < settings.max_workers, "no more than max_workers run tasks at once");
     require(worker.load() < std::max(settings.window, 1U), "no more than window tasks at one worker");
     // In a batch it may have been learnt since this was decided.
-    if (const auto known = last_runs.find(task.spec.kind); known != last_runs.end() && !task.spec.expected && !batched && !risky(task)) {
+    if (const auto known = last_runs.find(task.spec.kind);
+        known != last_runs.end() && !task.spec.expected && !batched && !risky(task)) {
       task.spec.expected = known->second;
     }
     const auto is_short = [&](const sim_task& which) {
@@ -341,13 +331,16 @@ class model final : public claims {
     if (!batched && !task.just_taken_back) {
       bool others_wait = false;
       for (const sim_task& other : tasks) {
-        if (other.done || other.at || other.id == 0 || other.just_taken_back || other.place != sim_place::inside) continue;
+        if (other.done || other.at || other.id == 0 || other.just_taken_back || other.place != sim_place::inside)
+          continue;
         others_wait = others_wait || (!risky(other) && other.id != task.id);
         const bool in_line = risky(task) ? task.spec.kind == other.spec.kind : !risky(other);
-        require(other.order >= task.order || !in_line, "first come, first served, and of those that kill often for each kind");
+        require(other.order >= task.order || !in_line,
+                "first come, first served, and of those that kill often for each kind");
       }
       if (risky(task)) {
-        require(!others_wait || told >= last_aside + settings.patience_aside, "others need not wait for tasks that kill often");
+        require(!others_wait || told >= last_aside + settings.patience_aside,
+                "others need not wait for tasks that kill often");
         last_aside = told;
       }
     }
@@ -367,7 +360,8 @@ class model final : public claims {
         const time_point doomed_at = task->terminal_at ? *task->terminal_at : task->due();
         return doomed_at != time_point::max() && doomed_at + grace(*task) + settings.result_grace <= now;
       });
-      require(worker.running->doomed() || worker.running->overdue(now) || waited, "does not kill a task for one that is done");
+      require(worker.running->doomed() || worker.running->overdue(now) || waited,
+              "does not kill a task for one that is done");
     }
     bool reason = stopped || broken || batched || (suspended && !worker.up);
     reason = reason || (worker.retiring && worker.leave_since + settings.leave_grace <= now);
@@ -385,9 +379,7 @@ class model final : public claims {
     const bool banned = settings.quarantine_after != 0 && kills[task.spec.kind] >= settings.quarantine_after;
     require(!task.at || all_end, "a task that its worker may still run is not completed");
     switch (what.why) {
-      case failure::none:
-        require(false, "a completion has a reason");
-        break;
+      case failure::none: require(false, "a completion has a reason"); break;
       case failure::cancelled:
         require(task.cancelled, "only what was cancelled is cancelled");
         require(task.starts == 0 || task.asked_to_stop || task.must_be_done, "total does not end a running task");
@@ -403,18 +395,10 @@ class model final : public claims {
                 "lost only when no attempt is left, or too many workers have died that were to begin it");
         require(what.worker != 0 && what.worker == task.lost_with, "says which worker died");
         break;
-      case failure::worker_start_failed:
-        require(start_failed, "a start has failed");
-        break;
-      case failure::pool_broken:
-        require(broken || suspended || batched, "the pool is broken");
-        break;
-      case failure::quarantined:
-        require(banned || batched, "its kind has killed often");
-        break;
-      case failure::pool_stopped:
-        require(stopped, "the pool was stopped");
-        break;
+      case failure::worker_start_failed: require(start_failed, "a start has failed"); break;
+      case failure::pool_broken: require(broken || suspended || batched, "the pool is broken"); break;
+      case failure::quarantined: require(banned || batched, "its kind has killed often"); break;
+      case failure::pool_stopped: require(stopped, "the pool was stopped"); break;
     }
     require(task.place != sim_place::admitted, "does not complete what is about to be submitted");
     ended(task);

@@ -38,7 +38,7 @@ struct sim_task {
   bool started = false;  ///< at this worker
   time_point started_at{};
   unsigned starts = 0;
-  worker_id lost_with = 0;  ///< the last worker that died running it, or about to
+  worker_id lost_with = 0;      ///< the last worker that died running it, or about to
   unsigned unbegun_deaths = 0;  ///< of workers that were to begin it next
   failure why = failure::none;  ///< how it was completed, if its result was not
   bool heeds_stop = false;
@@ -49,7 +49,7 @@ struct sim_task {
   bool stop_sent = false;
   bool assigned_in_batch = false;
   bool just_taken_back = false;
-  bool must_be_done = false;  ///< it was cancelled when it had not started
+  bool must_be_done = false;    ///< it was cancelled when it had not started
   bool ends_at_submit = false;  ///< the same, when it was admitted
 
   bool overdue(time_point now) const {
@@ -66,18 +66,18 @@ struct sim_task {
 struct sim_worker {
   worker_id id = 0;
   bool ready = false;
-  bool up = false;        ///< it has set itself up, and said so
-  bool begun = false;     ///< a task
+  bool up = false;     ///< it has set itself up, and said so
+  bool begun = false;  ///< a task
   time_point up_since{};
   bool retiring = false;  ///< told to leave, or leaves of its own accord
   bool killed = false;
   bool dead = false;
   bool outgrown = false;
-  bool stubborn = false;      ///< leaves only when it is killed
-  bool lasting = false;       ///< does not leave for being idle
-  time_point leave_since{};   ///< while retiring
-  time_point heard{};         ///< when it replied last, or was given a task when it had none, at the earliest
-  unsigned given = 0;         ///< tasks sent to it and not taken back
+  bool stubborn = false;     ///< leaves only when it is killed
+  bool lasting = false;      ///< does not leave for being idle
+  time_point leave_since{};  ///< while retiring
+  time_point heard{};        ///< when it replied last, or was given a task when it had none, at the earliest
+  unsigned given = 0;        ///< tasks sent to it and not taken back
   unsigned starts = 0;
   std::deque<sim_task*> inbox;  ///< sent to it, not started
   sim_task* running = nullptr;

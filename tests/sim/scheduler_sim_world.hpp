@@ -130,7 +130,9 @@ class world {
     const task_id id = banned   ? 0
                        : holds_ ? sched_.hold(&task, task.spec.deadline, now_)
                                 : sched_.submit(task.spec, now_);
-    if (!model_.batched) require((id == 0) == (full || refused || banned), "refuses exactly what there is no room for, and what is banned");
+    if (!model_.batched)
+      require((id == 0) == (full || refused || banned),
+              "refuses exactly what there is no room for, and what is banned");
     if (id != 0) {
       told();
       model_.probing = model_.suspended;
@@ -157,7 +159,8 @@ class world {
         model_.bytes += task.spec.bytes;
         const bool overdue = task.spec.deadline <= now_;
         task.must_be_done = task.must_be_done || task.ends_at_submit || overdue;
-        if (!task.ends_at_submit && !overdue && !model_.closing && !sched_.refuses(now_)) model_.probing = model_.suspended;
+        if (!task.ends_at_submit && !overdue && !model_.closing && !sched_.refuses(now_))
+          model_.probing = model_.suspended;
         sched_.submit(task.id, task.spec, told());
       }
       if (!model_.batched) settle();
@@ -402,14 +405,14 @@ class world {
   model model_;
   scheduler sched_;
   checks checks_{model_, sched_};
-  unsigned start_failures_ = 0;  ///< percent
-  unsigned deaths_ = 0;          ///< percent of a worker's steps
+  unsigned start_failures_ = 0;   ///< percent
+  unsigned deaths_ = 0;           ///< percent of a worker's steps
   bool only_tasks_kill_ = false;  ///< workers die only in tasks, or after some
-  unsigned crashers_ = 0;        ///< percent of a worker's steps in a task at which it dies
-  unsigned unfit_ = 0;           ///< percent of workers that say that they cannot be set up
+  unsigned crashers_ = 0;         ///< percent of a worker's steps in a task at which it dies
+  unsigned unfit_ = 0;            ///< percent of workers that say that they cannot be set up
   bool closes_ = false;
-  bool holds_ = false;           ///< submits wait for room
-  unsigned leavers_ = 0;         ///< percent of a worker's steps at which it leaves, if it is idle
+  bool holds_ = false;    ///< submits wait for room
+  unsigned leavers_ = 0;  ///< percent of a worker's steps at which it leaves, if it is idle
   std::uint64_t orders_ = 0;
 };
 

@@ -1,12 +1,12 @@
-// A program that is started in all the ways in which a program can be, with static objects that do what static objects do; the
-// tests beside it start it. It prints what its tasks say, or the error.
+// A program that is started in all the ways in which a program can be, with static objects that do what static objects
+// do; the tests beside it start it. It prints what its tasks say, or the error.
 #include <shmpool.hpp>
 
 #include <asio.hpp>
 
+#include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <linux/capability.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -109,7 +109,8 @@ std::string privileges() {
   for (const uid_t each : users) text += " " + std::to_string(each);
   text += " gid";
   for (const gid_t each : groups) text += " " + std::to_string(each);
-  return text + " groups " + std::to_string(::getgroups(0, nullptr)) + " " + status_field("CapPrm") + " " + status_field("CapAmb");
+  return text + " groups " + std::to_string(::getgroups(0, nullptr)) + " " + status_field("CapPrm") + " " +
+         status_field("CapAmb");
 }
 
 bool reads_shadow() {
@@ -118,7 +119,8 @@ bool reads_shadow() {
 }
 
 std::string images(int) {
-  return std::string(image_in_constructor ? "image" : "application") + (shmpool::is_worker_image() ? " image" : " application");
+  return std::string(image_in_constructor ? "image" : "application") +
+         (shmpool::is_worker_image() ? " image" : " application");
 }
 
 /// Whether what the program was told can be read in a worker.
@@ -149,7 +151,8 @@ int nested() {
 
 template <class Function, class... Args>
 auto ask(shmpool::process_pool& pool, asio::io_context& io, Function function, Args... args) {
-  auto result = pool.submit(shmpool::task_options{.timeout = std::chrono::seconds(20)}, function, args..., asio::use_future);
+  auto result =
+      pool.submit(shmpool::task_options{.timeout = std::chrono::seconds(20)}, function, args..., asio::use_future);
   io.run();
   io.restart();
   return result.get();

@@ -1,5 +1,5 @@
-// How the fork server comes to be: from a program that is started in any way, whatever its static objects do, and never with
-// privileges that the application had given up.
+// How the fork server comes to be: from a program that is started in any way, whatever its static objects do, and never
+// with privileges that the application had given up.
 #include <gtest/gtest.h>
 
 #include <fcntl.h>
@@ -32,8 +32,10 @@ struct outcome {
   int status = -1;
 };
 
-/// Runs a command with MODE set, and `prepare` in the child before. All that it starts is in its process group or dies with it.
-outcome start(const std::string& mode, std::vector<std::string> command, const std::function<void()>& prepare = [] {}) {
+/// Runs a command with MODE set, and `prepare` in the child before. All that it starts is in its process group or dies
+/// with it.
+outcome start(
+    const std::string& mode, std::vector<std::string> command, const std::function<void()>& prepare = [] {}) {
   int ends[2];
   EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
   const pid_t child = ::fork();
@@ -52,7 +54,8 @@ outcome start(const std::string& mode, std::vector<std::string> command, const s
   outcome result;
   char part[512];
   // To the end: until every process that has the output is gone.
-  for (ssize_t size; (size = ::read(ends[0], part, sizeof part)) > 0;) result.output.append(part, static_cast<std::size_t>(size));
+  for (ssize_t size; (size = ::read(ends[0], part, sizeof part)) > 0;)
+    result.output.append(part, static_cast<std::size_t>(size));
   ::close(ends[0]);
   ::waitpid(child, &result.status, 0);
   return result;
@@ -92,7 +95,8 @@ TEST(start, works_where_the_arguments_were_overwritten) {
 TEST(start, of_a_program_that_ends_before_init_is_an_error_that_says_so) {
   const outcome result = start("exits_before_init");
   EXPECT_NE(result.output.find("left with exit code 7"), std::string::npos) << result.output;
-  EXPECT_NE(result.output.find("is shmpool::init(argc, argv) the first line of main?"), std::string::npos) << result.output;
+  EXPECT_NE(result.output.find("is shmpool::init(argc, argv) the first line of main?"), std::string::npos)
+      << result.output;
 }
 
 TEST(start, of_a_program_that_makes_a_pool_before_init_starts_no_further_processes) {
@@ -114,7 +118,8 @@ TEST(start, of_a_program_whose_static_objects_start_threads_gives_each_worker_th
   expect_output(start("thread"), "100 tasks\n");
 }
 
-// The environment of a pool was the server's, which goes when a worker leaves the server to run the program's constructors.
+// The environment of a pool was the server's, which goes when a worker leaves the server to run the program's
+// constructors.
 TEST(start, of_such_a_program_gives_workers_the_environment_of_their_pool) {
   expect_output(start("thread_environment"), "what changed since the server was started\n");
 }
@@ -187,7 +192,8 @@ TEST(start, without_proc_says_what_is_missing) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root for chroot";
   const outcome result = start("", {SHMPOOL_START_PROGRAM}, [] {
     ::unsetenv("LD_LIBRARY_PATH");
-    if (::unshare(CLONE_NEWNS) != 0 || std::system("mount --make-rprivate / && mount -t tmpfs none /proc") != 0) ::_exit(77);
+    if (::unshare(CLONE_NEWNS) != 0 || std::system("mount --make-rprivate / && mount -t tmpfs none /proc") != 0)
+      ::_exit(77);
   });
   if (WEXITSTATUS(result.status) == 77) GTEST_SKIP() << "cannot mount here";
   EXPECT_NE(result.output.find("there is no /proc/thread-self/exe: mount /proc"), std::string::npos) << result.output;
@@ -209,10 +215,12 @@ class privileged_program : public ::testing::Test {
   ~privileged_program() override { std::filesystem::remove_all(directory_); }
 
   /// As an ordinary user, with a supplementary group.
-  outcome start_as_nobody(const std::string& mode, const std::function<void()>& prepare = [] {}) {
+  outcome start_as_nobody(
+      const std::string& mode, const std::function<void()>& prepare = [] {}) {
     return start(mode, {file}, [&] {
       const gid_t groups[] = {nobody};
-      if (::setgroups(1, groups) != 0 || ::setresgid(nobody, nobody, nobody) != 0 || ::setresuid(nobody, nobody, nobody) != 0) {
+      if (::setgroups(1, groups) != 0 || ::setresgid(nobody, nobody, nobody) != 0 ||
+          ::setresuid(nobody, nobody, nobody) != 0) {
         ::_exit(125);
       }
       prepare();
@@ -265,8 +273,8 @@ TEST_F(privileged_program, that_had_a_pool_as_root_has_workers_without_root_in_t
   expect_no_more_than_the_application(start("setuid_twice", {file}));
 }
 
-// What tells a program that it is to be a server, the argument then, was at the disposal of who starts a set-user-ID program:
-// it served them with root's privileges.
+// What tells a program that it is to be a server, the argument then, was at the disposal of who starts a set-user-ID
+// program: it served them with root's privileges.
 TEST_F(privileged_program, cannot_be_made_a_server_by_who_starts_it) {
   ::chmod(file.c_str(), 04755);
   const outcome result = start_as_nobody("", [] {

@@ -1,5 +1,5 @@
-// operator new that fails when a test says so. It is replaced in the whole program: for a test program of its own, whose
-// one source includes this.
+// operator new that fails when a test says so. It is replaced in the whole program: for a test program of its own,
+// whose one source includes this.
 //
 // Thread safety: each thread has its own count.
 #pragma once

@@ -1,5 +1,5 @@
-// Replies that the parent takes from the ring while it is awake: each comes once and in order, whichever way it comes and
-// whatever the worker says about it.
+// Replies that the parent takes from the ring while it is awake: each comes once and in order, whichever way it comes
+// and whatever the worker says about it.
 #include "worker/reply_reader.hpp"
 
 #include "worker/link.hpp"
@@ -285,8 +285,8 @@ TEST_F(ReplyReader, IgnoresPositionsThatCannotBe) {
 /// Of each worker thread, which waits for it now and then.
 std::atomic<std::uint64_t> parent_has{0};
 
-/// What the parent does at random: looks as it polls, stops and begins to poll, reads the socket. It sleeps, as the engine
-/// would, once it has stopped to poll and has looked: what then does not come through the socket is lost.
+/// What the parent does at random: looks as it polls, stops and begins to poll, reads the socket. It sleeps, as the
+/// engine would, once it has stopped to poll and has looked: what then does not come through the socket is lost.
 void take_all(link& parent, std::uint64_t count, std::mt19937_64 random) {
   std::uint64_t expected = 1;
   bool right = true;
@@ -295,7 +295,8 @@ void take_all(link& parent, std::uint64_t count, std::mt19937_64 random) {
     status found;
     while ((found = parent.replies.next(in)) == status::frame) {
       right &= in.header.task == expected++;
-      for (std::size_t i = 0; i < in.body.size(); i += 97) right &= in.body[i] == static_cast<std::byte>(in.header.task + i);
+      for (std::size_t i = 0; i < in.body.size(); i += 97)
+        right &= in.body[i] == static_cast<std::byte>(in.header.task + i);
     }
     right &= found == status::incomplete;
     parent_has = right ? expected - 1 : ~std::uint64_t{0};

@@ -1,5 +1,5 @@
-// A reply that was finished reaches the parent, whether it was sent or not: what the worker had not sent when it died is
-// taken from the ring.
+// A reply that was finished reaches the parent, whether it was sent or not: what the worker had not sent when it died
+// is taken from the ring.
 #include "worker/reply_stream.hpp"
 
 #include "worker/link.hpp"

@@ -104,8 +104,8 @@ TEST_F(segment_table_test, what_a_thread_still_holds_is_kept_until_it_drops_it) 
   EXPECT_EQ(released, std::vector<std::uint64_t>{1});
 }
 
-// What a thread dropped after the account that says that it is kept was told before that account: the parent then kept it for
-// as long as the worker lived.
+// What a thread dropped after the account that says that it is kept was told before that account: the parent then kept
+// it for as long as the worker lived.
 TEST_F(segment_table_test, what_is_dropped_after_the_account_is_told_with_the_next) {
   table.begin_task();
   lease(1);
@@ -149,7 +149,8 @@ TEST_F(segment_table_test, a_segment_may_be_forgotten_while_a_thread_drops_it) {
   dropper.join();
 }
 
-// A task that forks leaves its copy a lock that another thread may hold, and leases that are not the copy's to write to.
+// A task that forks leaves its copy a lock that another thread may hold, and leases that are not the copy's to write
+// to.
 TEST_F(segment_table_test, a_forked_copy_gets_private_memory_and_takes_no_lock) {
   table.begin_task();
   lease(1);

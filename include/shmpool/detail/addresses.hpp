@@ -40,7 +40,7 @@ namespace shmpool::detail {
 
 /// Views that do not own what they show. These two hold all that there is to see.
 template <class T>
-inline constexpr bool is_view_of_memory = std::ranges::enable_view<T>&& std::ranges::enable_borrowed_range<T>;
+inline constexpr bool is_view_of_memory = std::ranges::enable_view<T> && std::ranges::enable_borrowed_range<T>;
 template <class T, class Bound>
 inline constexpr bool is_view_of_memory<std::ranges::iota_view<T, Bound>> = false;
 template <class T>
@@ -136,9 +136,7 @@ struct standard_parts<std::expected<T, E>> : first_address<T, E> {};
 #endif
 
 template <class T>
-concept made_of_standard_parts = requires {
-  typename standard_parts<T>::type;
-};
+concept made_of_standard_parts = requires { typename standard_parts<T>::type; };
 
 /// What a class template that is no aggregate was given, such as the result types of other libraries: one that is given
 /// an error code or a view holds it. A pointer may also be a mere tag, and so may a type that is not complete.
@@ -149,7 +147,8 @@ struct first_address_class {
 template <class First, class... Rest>
 struct first_address_class<First, Rest...> : first_address_class<Rest...> {};
 template <class First, class... Rest>
-requires(sizeof(First) != 0 && is_address_class<First>) struct first_address_class<First, Rest...> {
+  requires(sizeof(First) != 0 && is_address_class<First>)
+struct first_address_class<First, Rest...> {
   using type = First;
 };
 
@@ -164,13 +163,14 @@ namespace probe {
 
 struct address {
   template <class U>
-  requires holds_address<U>
+    requires holds_address<U>
   operator U() const;
 };
 template <class T>
 struct base_with_address {
   template <class U>
-  requires(std::is_base_of_v<U, T> && !std::is_same_v<U, T> && holds_address<U>) operator U&() const;
+    requires(std::is_base_of_v<U, T> && !std::is_same_v<U, T> && holds_address<U>)
+  operator U&() const;
 };
 
 }  // namespace probe

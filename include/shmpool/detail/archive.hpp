@@ -153,12 +153,12 @@ void prologue(input_archive& archive, const cereal::memory_detail::PtrWrapper<st
 // ---- What every cereal archive has to know.
 
 template <class T>
-requires std::is_arithmetic_v<T>
+  requires std::is_arithmetic_v<T>
 void save(output_archive& archive, const T& value) {
   archive.save_bytes(&value, sizeof value);
 }
 template <class T>
-requires std::is_arithmetic_v<T>
+  requires std::is_arithmetic_v<T>
 void load(input_archive& archive, T& value) {
   if constexpr (std::is_same_v<T, bool>) {
     unsigned char byte = 0;

@@ -109,8 +109,7 @@ void encode_arguments(packer& to, const F& function, std::tuple<stored_argument<
   callable_kind<F>::put(to, function);
   [&]<std::size_t... Index>(std::index_sequence<Index...>) {
     (parameter_codec<P>::put(to, std::get<Index>(arguments).value), ...);
-  }
-  (std::index_sequence_for<P...>{});
+  }(std::index_sequence_for<P...>{});
 }
 
 }  // namespace shmpool::detail

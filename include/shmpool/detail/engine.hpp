@@ -1,5 +1,5 @@
-// The compiled part of a pool as the Asio side sees it: one descriptor to wait for, and calls that take operations and give
-// them back when they have ended. It knows no Asio, so one compiled library serves every Asio.
+// The compiled part of a pool as the Asio side sees it: one descriptor to wait for, and calls that take operations and
+// give them back when they have ended. It knows no Asio, so one compiled library serves every Asio.
 //
 // Thread safety: all members of engine may be called from any thread.
 #pragma once
@@ -23,17 +23,17 @@ namespace shmpool::detail {
 /// Why a pool is broken: shared by all tasks that end for it.
 struct breakage;
 
-/// What became of a task. What a worker has sent of an exception is decoded by error_in(), as that runs code of the user's,
-/// and the engine holds its lock.
+/// What became of a task. What a worker has sent of an exception is decoded by error_in(), as that runs code of the
+/// user's, and the engine holds its lock.
 struct outcome {
-  std::vector<std::byte> bytes;         ///< the encoded result, or exception
-  std::vector<attachment> attachments;  ///< the segments that it refers to
-  std::exception_ptr error;             ///< why there is none
+  std::vector<std::byte> bytes;            ///< the encoded result, or exception
+  std::vector<attachment> attachments;     ///< the segments that it refers to
+  std::exception_ptr error;                ///< why there is none
   std::shared_ptr<const breakage> broken;  ///< the same, where the pool is broken
-  bool threw = false;                   ///< the task ended with an exception, which is in `bytes`
-  bool aborted = false;                 ///< cancelled, or the pool was stopped: Asio's operation_aborted
-  std::uint64_t place = 0;              ///< of an operation that was held: the place that it got
-  std::chrono::nanoseconds run{};       ///< how long it ran, as far as known
+  bool threw = false;                      ///< the task ended with an exception, which is in `bytes`
+  bool aborted = false;                    ///< cancelled, or the pool was stopped: Asio's operation_aborted
+  std::uint64_t place = 0;                 ///< of an operation that was held: the place that it got
+  std::chrono::nanoseconds run{};          ///< how long it ran, as far as known
   pid_t worker_pid = 0;
 };
 
@@ -53,7 +53,8 @@ class operation {
   operation* next = nullptr;
   std::uint64_t cancel_key = 0;  ///< names it for engine::cancel(); 0: cannot be cancelled
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();  ///< of its task
-  callback<void(double)> on_progress;  ///< of its task: here, so that it is destroyed with the operation and under no lock
+  /// Of its task: here, so that it is destroyed with the operation and under no lock.
+  callback<void(double)> on_progress;
   alignas(std::max_align_t) std::byte turn_memory[64];  ///< for whoever makes it a turn of the loop: see turns.hpp
 
   /// Frees itself, then calls the handler with `result`. Lets exceptions of the handler out.
@@ -131,8 +132,8 @@ class engine {
  public:
   virtual ~engine() = default;
 
-  /// True for the copy of a pool in a process that the application has forked: it does nothing, and takes no lock, which may
-  /// be that of a thread that is not there.
+  /// True for the copy of a pool in a process that the application has forked: it does nothing, and takes no lock,
+  /// which may be that of a thread that is not there.
   virtual bool inert() const noexcept = 0;
   /// Readable when drain() has something to do.
   virtual int descriptor() const noexcept = 0;
@@ -145,9 +146,9 @@ class engine {
 
   /// True if there is a bound on what is under way and submits wait for room: then hold() comes before submit().
   virtual bool holds() const noexcept = 0;
-  /// Asks for a place. There is one if `place` is not 0; otherwise takes over `op`, which completes when there is one in
-  /// its result, or with the error that ended it. A place is for one submit() or withdraw(). Throws std::system_error
-  /// (pool_closed, pool_broken); then `op` is still the caller's.
+  /// Asks for a place. There is one if `place` is not 0; otherwise takes over `op`, which completes when there is one
+  /// in its result, or with the error that ended it. A place is for one submit() or withdraw(). Throws
+  /// std::system_error (pool_closed, pool_broken); then `op` is still the caller's.
   virtual urgency hold(operation& op, std::uint64_t& place) = 0;
   /// Gives a place back. `cancel_key` is that of the operation that it was for.
   virtual urgency withdraw(std::uint64_t place, std::uint64_t cancel_key) noexcept = 0;
@@ -156,12 +157,13 @@ class engine {
   virtual urgency submit(operation& op, const callable_ref& fn, std::vector<std::byte> arguments,
                          std::vector<attachment> attachments, const task_options& options, std::uint64_t place) = 0;
   virtual urgency cancel(std::uint64_t cancel_key, cancel_kind kind) = 0;
-  /// No further submits; takes over `op`, which completes when all tasks have ended, all workers have left and the cache is cleared.
+  /// No further submits; takes over `op`, which completes when all tasks have ended, all workers have left and the
+  /// cache is cleared.
   virtual urgency shutdown(operation& op) = 0;
   /// Kills all workers; every task is aborted, operations of shutdown() complete when the workers are gone.
   virtual void stop() noexcept = 0;
-  /// As stop(), and waits (for at most two seconds) until no worker runs. Whatever is called afterwards does nothing, but for
-  /// take_completed() and clear_shm().
+  /// As stop(), and waits (for at most two seconds) until no worker runs. Whatever is called afterwards does nothing,
+  /// but for take_completed() and clear_shm().
   virtual void close() noexcept = 0;
 
   /// Sends what is to be sent.
@@ -175,11 +177,12 @@ class engine {
   /// Nobody is going to call poll(): workers send their replies again, and the descriptor turns readable for what they
   /// have not sent.
   virtual void stop_polling() = 0;
-  /// Not zero if the kernel has refused what flush() or drain() had for it: drain() is to be called after this time then,
-  /// whatever the descriptor says.
+  /// Not zero if the kernel has refused what flush() or drain() had for it: drain() is to be called after this time
+  /// then, whatever the descriptor says.
   virtual std::chrono::milliseconds retry_after() const noexcept = 0;
-  /// Operations that have ended since the last call. `notices`, empty before, becomes what there is to tell before their ends,
-  /// oldest first. Nothing of the user's is destroyed under the engine's lock, which is why all of it is handed out.
+  /// Operations that have ended since the last call. `notices`, empty before, becomes what there is to tell before
+  /// their ends, oldest first. Nothing of the user's is destroyed under the engine's lock, which is why all of it is
+  /// handed out.
   virtual completion_list take_completed(std::vector<notice>& notices) noexcept = 0;
 
   virtual clear_result clear_shm() = 0;
@@ -190,7 +193,8 @@ class engine {
 /// Checks the options; throws std::invalid_argument that names the option, or std::system_error.
 std::shared_ptr<engine> make_engine(const pool_options& options);
 
-/// The time that is `span` from now; that of no deadline if `span` is zero. Throws std::invalid_argument if it is negative.
+/// The time that is `span` from now; that of no deadline if `span` is zero. Throws std::invalid_argument if it is
+/// negative.
 std::chrono::steady_clock::time_point deadline_after(std::chrono::nanoseconds span);
 
 /// A key for operation::cancel_key.

@@ -22,7 +22,7 @@ namespace detail {
 /// A value, and a pointer to what gives it its meaning.
 template <class T>
 concept error_code_type = std::same_as<T, std::error_code> || std::same_as<T, std::error_condition> ||
-    std::same_as<T, boost::system::error_code> || std::same_as<T, boost::system::error_condition>;
+                          std::same_as<T, boost::system::error_code> || std::same_as<T, boost::system::error_condition>;
 
 /// An error code or condition whose category is known by name, since addresses mean nothing elsewhere.
 struct named_error_code {

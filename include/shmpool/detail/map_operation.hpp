@@ -1,7 +1,7 @@
 // The operation behind map(): cuts the range into chunks, keeps the workers supplied, puts the results in order.
 //
-// Thread safety: chunks may come back on any thread. The state is changed by one of them at a time, without a lock: the range,
-// the function, and what packs and unpacks are the user's code.
+// Thread safety: chunks may come back on any thread. The state is changed by one of them at a time, without a lock: the
+// range, the function, and what packs and unpacks are the user's code.
 #pragma once
 
 #include <shmpool/asio.hpp>
@@ -83,8 +83,8 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
     if (pending) finish(std::move(*pending), how);
   }
 
-  /// Submits no more, and cancels what is in flight. Total is ignored: it promises that nothing has run, which nobody can say
-  /// of several tasks at once.
+  /// Submits no more, and cancels what is in flight. Total is ignored: it promises that nothing has run, which nobody
+  /// can say of several tasks at once.
   void cancel(cancel_kind kind) {
     if (kind == cancel_kind::total) return;
     {
@@ -169,11 +169,13 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
     core_->react(what);
   }
 
-  /// How many elements the next task takes: about half a millisecond's worth, and small enough that the end of the range is shared out.
+  /// How many elements the next task takes: about half a millisecond's worth, and small enough that the end of the
+  /// range is shared out.
   std::size_t chunk_size() const {
     if (!per_item_) return 1;
     constexpr std::chrono::nanoseconds target = std::chrono::microseconds(500);
-    auto size = static_cast<std::size_t>(std::clamp<std::int64_t>(target / std::max(*per_item_, std::chrono::nanoseconds(1)), 1, 1024));
+    auto size = static_cast<std::size_t>(
+        std::clamp<std::int64_t>(target / std::max(*per_item_, std::chrono::nanoseconds(1)), 1, 1024));
     if constexpr (std::ranges::sized_range<View>) {
       const std::size_t left = static_cast<std::size_t>(std::ranges::size(range_)) - index_;
       size = std::min(size, left / (2 * std::size_t{core_->pool().max_workers()}) + 1);
@@ -346,7 +348,8 @@ struct initiate_map {
     } catch (...) {
       return fail_now<state_type>(std::move(pending), std::current_exception());
     }
-    auto state = std::make_shared<state_type>(std::move(pending), core, std::move(function), options, deadline, std::move(range));
+    auto state = std::make_shared<state_type>(std::move(pending), core, std::move(function), options, deadline,
+                                              std::move(range));
     auto slot = net::get_associated_cancellation_slot(state->handler());
     if (slot.is_connected()) {
       state->owns_slot = true;

@@ -130,16 +130,12 @@ inline constexpr bool has_members = false;
 #define SHMPOOL_TYPES_31 SHMPOOL_TYPES_30, decltype(b30)
 #define SHMPOOL_TYPES_32 SHMPOOL_TYPES_31, decltype(b31)
 
-#define SHMPOOL_POSITION(N)                          \
-  template <class T, class Probe>                    \
-  requires requires {                                \
-    T{SHMPOOL_BRACES_##N std::declval<Probe>()};     \
-  }                                                  \
-  inline constexpr bool accepts<T, Probe, N> = true; \
-  template <class T>                                 \
-  requires requires {                                \
-    T{SHMPOOL_BRACES_##N};                           \
-  }                                                  \
+#define SHMPOOL_POSITION(N)                                            \
+  template <class T, class Probe>                                      \
+    requires requires { T{SHMPOOL_BRACES_##N std::declval<Probe>()}; } \
+  inline constexpr bool accepts<T, Probe, N> = true;                   \
+  template <class T>                                                   \
+    requires requires { T{SHMPOOL_BRACES_##N}; }                       \
   inline constexpr bool has_members<T, N> = true;
 #define SHMPOOL_TAKE_APART(N)                                         \
   template <class T>                                                  \
@@ -182,9 +178,7 @@ SHMPOOL_POSITION(30)
 SHMPOOL_POSITION(31)
 SHMPOOL_POSITION(32)
 template <class T>
-requires requires {
-  T{SHMPOOL_BRACES_33};
-}
+  requires requires { T{SHMPOOL_BRACES_33}; }
 inline constexpr bool has_members<T, 33> = true;
 
 SHMPOOL_TAKE_APART(1)
@@ -362,7 +356,8 @@ struct nothing {};
 template <class T, bool Empty>
 struct base_of {
   template <class U>
-  requires(std::is_base_of_v<U, T> && !std::is_same_v<U, T> && (!Empty || std::is_empty_v<U>)) operator U&() const;
+    requires(std::is_base_of_v<U, T> && !std::is_same_v<U, T> && (!Empty || std::is_empty_v<U>))
+  operator U&() const;
 };
 
 template <class U>
@@ -377,7 +372,8 @@ consteval bool has_no_name() {
 /// it is anonymous cannot be asked: this is also a union, or a struct of a type without a name, that has one.
 struct maybe_anonymous {
   template <class U>
-  requires(std::is_union_v<U> || (std::is_class_v<U> && has_no_name<U>())) operator U() const;
+    requires(std::is_union_v<U> || (std::is_class_v<U> && has_no_name<U>()))
+  operator U() const;
 };
 
 }  // namespace probe

@@ -53,7 +53,8 @@ class segment_source {
 /// Throws std::system_error(errc::protocol_violation) with `what` as its text.
 [[noreturn]] void throw_protocol_violation(const char* what);
 
-/// Throws std::system_error(errc::array_busy): what is in the way is another argument of the same call, or a task in flight.
+/// Throws std::system_error(errc::array_busy): what is in the way is another argument of the same call, or a task in
+/// flight.
 [[noreturn]] void throw_array_busy(bool same_call);
 
 class packer {

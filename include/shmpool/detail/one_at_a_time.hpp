@@ -1,5 +1,5 @@
-// Work that one thread at a time does and that runs code of the user's, which a lock must not be held for: that code may come
-// back, or wait for another thread that does.
+// Work that one thread at a time does and that runs code of the user's, which a lock must not be held for: that code
+// may come back, or wait for another thread that does.
 //
 // Thread safety: all members may be called from any thread.
 #pragma once
@@ -10,8 +10,8 @@
 
 namespace shmpool::detail {
 
-/// Whoever comes while somebody is at it, another thread or what the work itself calls, leaves it to that one, which does it
-/// once more.
+/// Whoever comes while somebody is at it, another thread or what the work itself calls, leaves it to that one, which
+/// does it once more.
 class one_at_a_time {
  public:
   /// `work()` has to do all that there is to do. Throws what it threw last, when all is done that was asked for.

@@ -147,7 +147,7 @@ struct parameter_codec {
 // ---- array<const T>, array<T>&, array<T>
 
 template <class P>
-requires is_array<std::remove_cvref_t<P>>
+  requires is_array<std::remove_cvref_t<P>>
 struct parameter_codec<P> {
   using holder = std::remove_cvref_t<P>;
   using element = typename holder::element_type;
@@ -206,7 +206,7 @@ struct parameter_codec<P> {
 // ---- std::span<const T>, std::span<T>
 
 template <class P>
-requires is_span<std::remove_cvref_t<P>>
+  requires is_span<std::remove_cvref_t<P>>
 struct parameter_codec<P> {
   using span = std::remove_cvref_t<P>;
   using element = typename span::element_type;
@@ -268,7 +268,7 @@ struct parameter_codec<P> {
 // ---- std::vector of elements that may be copied as one block
 
 template <class P>
-requires is_element_vector<std::remove_cvref_t<P>>
+  requires is_element_vector<std::remove_cvref_t<P>>
 struct parameter_codec<P> {
   using holder = std::remove_cvref_t<P>;
   using value_type = typename holder::value_type;
@@ -286,12 +286,11 @@ struct parameter_codec<P> {
   template <class Arg>
   struct stored_as : kept_range<value_type, Arg> {};
   template <class Arg>
-  requires is_array<std::remove_cvref_t<Arg>>
-  struct stored_as<Arg> : std::type_identity<array<const value_type, 1>> {
-  };
+    requires is_array<std::remove_cvref_t<Arg>>
+  struct stored_as<Arg> : std::type_identity<array<const value_type, 1>> {};
   template <class Arg>
-  requires(!elements<Arg>) struct stored_as<Arg> : std::type_identity<holder> {
-  };
+    requires(!elements<Arg>)
+  struct stored_as<Arg> : std::type_identity<holder> {};
   template <class Arg>
   using stored = typename stored_as<Arg>::type;
   template <class Arg>
@@ -316,7 +315,7 @@ struct parameter_codec<P> {
 // ---- std::string_view: travels as a string
 
 template <class P>
-requires is_string_view<std::remove_cvref_t<P>>
+  requires is_string_view<std::remove_cvref_t<P>>
 struct parameter_codec<P> {
   using view = std::remove_cvref_t<P>;
   using holder = std::basic_string<typename view::value_type, typename view::traits_type>;

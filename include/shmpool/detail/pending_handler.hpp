@@ -1,5 +1,5 @@
-// A completion handler on its way: the handler, and the outstanding work on its executor, and on the pool's if that is another,
-// that keeps both contexts running until it has been called.
+// A completion handler on its way: the handler, and the outstanding work on its executor, and on the pool's if that is
+// another, that keeps both contexts running until it has been called.
 //
 // Thread safety: none; it belongs to one operation.
 #pragma once
@@ -43,8 +43,8 @@ auto track(const Executor& executor) {
   }
 }
 
-/// An executor that keeps its context running. net::executor_work_guard does the same with two copies of the executor, which
-/// would be the most of what a queued task takes.
+/// An executor that keeps its context running. net::executor_work_guard does the same with two copies of the executor,
+/// which would be the most of what a queued task takes.
 template <class Executor>
 class working_executor {
  public:
@@ -72,7 +72,8 @@ class pending_handler {
 
   const Handler& handler() const noexcept { return handler_; }
 
-  /// Calls the handler; the operation's memory is to be free already. `owns_slot`: a cancellation handler was installed.
+  /// Calls the handler; the operation's memory is to be free already. `owns_slot`: a cancellation handler was
+  /// installed.
   template <class... Results>
   void complete(delivery how, bool owns_slot, Results... results) && {
     bound_completion<Handler, Results...> bound{std::move(handler_), owns_slot, {std::move(results)...}};
@@ -103,7 +104,8 @@ class pending_handler {
 template <class Operation, class Handler>
 class operation_memory {
  public:
-  using allocator = typename std::allocator_traits<net::associated_allocator_t<Handler>>::template rebind_alloc<Operation>;
+  using allocator =
+      typename std::allocator_traits<net::associated_allocator_t<Handler>>::template rebind_alloc<Operation>;
 
   template <class... Args>
   static Operation* make(const Handler& handler, Args&&... args) {

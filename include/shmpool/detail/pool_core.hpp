@@ -1,5 +1,5 @@
-// The Asio side of a pool, below its handlers: waits for the engine's descriptor while work is outstanding, drains it, and
-// sends completions on their way. Shared by the pool object and by what it has in flight.
+// The Asio side of a pool, below its handlers: waits for the engine's descriptor while work is outstanding, drains it,
+// and sends completions on their way. Shared by the pool object and by what it has in flight.
 //
 // Thread safety: all members may be called from any thread.
 #pragma once
@@ -137,14 +137,12 @@ class pool_core final : public context_listener, public std::enable_shared_from_
                                           net::any_io_executor>;
 
   pool_core(net::any_io_executor executor, const pool_options& options)
-      : executor_(std::move(executor)),
-        turns_(executor_),
-        engine_(make_engine(options)) {
+      : executor_(std::move(executor)), turns_(executor_), engine_(make_engine(options)) {
     descriptor_ = std::make_unique<descriptor>(executor_, engine_->descriptor());
   }
 
-  /// The engine closes it. In a process that the application has forked it is left alone, for good: Asio's epoll instance
-  /// is shared with the parent there, and to deregister would be to deregister the parent's.
+  /// The engine closes it. In a process that the application has forked it is left alone, for good: Asio's epoll
+  /// instance is shared with the parent there, and to deregister would be to deregister the parent's.
   void drop_descriptor() noexcept {
     if (!descriptor_) return;
     if (owner_ == ::getpid()) descriptor_->release();
@@ -203,8 +201,8 @@ class pool_core final : public context_listener, public std::enable_shared_from_
   enum class expect : bool { starts, ends };
 
   /// Waits for the descriptor while somebody waits for a completion, and no longer: an idle pool lets io_context::run()
-  /// return. To be called by whoever has started operations, and by whoever may have ended some: another thread may have
-  /// begun to wait for them meanwhile.
+  /// return. To be called by whoever has started operations, and by whoever may have ended some: another thread may
+  /// have begun to wait for them meanwhile.
   void watch(expect what) {
     // Who ends the wait looks once more whether somebody waits for a completion.
     if (what == expect::starts && waiting_.load(std::memory_order_acquire)) return;
@@ -215,7 +213,7 @@ class pool_core final : public context_listener, public std::enable_shared_from_
       const bool active = engine_->active();
       if (active == waiting_) return;
       if (!active) return descriptor_->cancel();  // on_readable is on its way, then
-      waiting_ = true;  // before its handler can run
+      waiting_ = true;                            // before its handler can run
       try {
         descriptor_->async_wait(descriptor::wait_read, on_readable{shared_from_this()});
       } catch (...) {
@@ -293,9 +291,9 @@ class pool_core final : public context_listener, public std::enable_shared_from_
     turns_.execute(on_flush{shared_from_this()});
   }
 
-  /// Calls the handlers of what has ended; from a turn of the loop (dispatch) the first at once. The others are posted before
-  /// it runs: it may throw, or block until another thread that runs the context has called them. So each exception also
-  /// leaves run() on its own.
+  /// Calls the handlers of what has ended; from a turn of the loop (dispatch) the first at once. The others are posted
+  /// before it runs: it may throw, or block until another thread that runs the context has called them. So each
+  /// exception also leaves run() on its own.
   void deliver(delivery how) {
     completion_list first;
     post_ended(how, first);

@@ -36,9 +36,9 @@ struct fixed_signature<R (C::*)(P...) noexcept(NoExcept)> : fixed_signature<R (*
 template <class R, class C, class... P, bool NoExcept>
 struct fixed_signature<R (C::*)(P...) const noexcept(NoExcept)> : fixed_signature<R (*)(P...)> {};
 template <class R, class C, class... P, bool NoExcept>
-struct fixed_signature<R (C::*)(P...)& noexcept(NoExcept)> : fixed_signature<R (*)(P...)> {};
+struct fixed_signature<R (C::*)(P...) & noexcept(NoExcept)> : fixed_signature<R (*)(P...)> {};
 template <class R, class C, class... P, bool NoExcept>
-struct fixed_signature<R (C::*)(P...) const& noexcept(NoExcept)> : fixed_signature<R (*)(P...)> {};
+struct fixed_signature<R (C::*)(P...) const & noexcept(NoExcept)> : fixed_signature<R (*)(P...)> {};
 
 // ---- The kinds of callables: how each is judged, written in front of the arguments, and had in the worker.
 
@@ -104,7 +104,7 @@ struct deduced_parameter {
   using type = std::decay_t<Arg>;
 };
 template <class Arg>
-requires is_array<std::remove_cvref_t<Arg>>
+  requires is_array<std::remove_cvref_t<Arg>>
 struct deduced_parameter<Arg> {
   using type = array<const typename std::remove_cvref_t<Arg>::value_type, std::remove_cvref_t<Arg>::rank()>;
 };
@@ -114,7 +114,7 @@ struct generic_signature {
   static constexpr bool invocable = false;
 };
 template <class Object, class... P>
-requires std::is_invocable_v<Object&, P...>
+  requires std::is_invocable_v<Object&, P...>
 struct generic_signature<Object, P...> {
   static constexpr bool invocable = true;
   using result = std::invoke_result_t<Object&, P...>;
@@ -125,14 +125,11 @@ template <class Callable, class... Args>
 struct signature_of
     : generic_signature<typename callable_kind<Callable>::object, typename deduced_parameter<Args>::type...> {};
 template <class Callable, class... Args>
-requires(callable_kind<Callable>::has_fixed_signature&&
-             std::is_class_v<typename callable_kind<Callable>::object>) struct signature_of<Callable, Args...>
-    : fixed_signature<decltype(&callable_kind<Callable>::object::operator())> {
-};
+  requires(callable_kind<Callable>::has_fixed_signature && std::is_class_v<typename callable_kind<Callable>::object>)
+struct signature_of<Callable, Args...> : fixed_signature<decltype(&callable_kind<Callable>::object::operator())> {};
 template <class Callable, class... Args>
-requires std::is_pointer_v<Callable>
-struct signature_of<Callable, Args...> : fixed_signature<Callable> {
-};
+  requires std::is_pointer_v<Callable>
+struct signature_of<Callable, Args...> : fixed_signature<Callable> {};
 
 template <class Callable, class... Args>
 using signature_for = signature_of<Callable, Args...>;
@@ -182,8 +179,8 @@ consteval bool judge_call() {
 template <class F, class... Args>
 concept callable_with = judge_call<F, Args...>();
 
-/// True if F says itself that it takes as many arguments: then none of them is a completion token, and one that does not
-/// fit is to be told as that.
+/// True if F says itself that it takes as many arguments: then none of them is a completion token, and one that does
+/// not fit is to be told as that.
 template <class F, class... Args>
 concept takes_this_many = callable_kind<std::decay_t<F>>::has_fixed_signature &&
                           signature_for<std::decay_t<F>, Args...>::parameters::size == sizeof...(Args);

@@ -125,7 +125,8 @@ void pack_and_submit(pool_core& core, Operation* op, const Function& function, c
   try {
     packer message(core.pool().memory(), core.pool().inline_limit());
     encode_arguments(message, function, std::forward<Arguments>(arguments));
-    next = core.pool().submit(*op, callable, std::move(message.bytes()), std::move(message.attachments()), options, place);
+    next =
+        core.pool().submit(*op, callable, std::move(message.bytes()), std::move(message.attachments()), options, place);
   } catch (...) {
     op->result.error = std::current_exception();
     op->complete(delivery::post);
@@ -223,7 +224,8 @@ struct initiate_submit {
     std::uint64_t place = 0;
     urgency next;
     try {
-      held = held_type::memory::make(op->handler(), op, core, std::move(function), callable, std::move(options), std::move(arguments));
+      held = held_type::memory::make(op->handler(), op, core, std::move(function), callable, std::move(options),
+                                     std::move(arguments));
       next = core->pool().hold(*held, place);
     } catch (...) {
       if (held) held->abandon();

@@ -1,5 +1,5 @@
-// How what the pool has to do gets its turns of the user's loop: between the other handlers that are due, and never from
-// inside the call that asks for it.
+// How what the pool has to do gets its turns of the user's loop: between the other handlers that are due, and never
+// from inside the call that asks for it.
 //
 // Thread safety: all members may be called from any thread.
 #pragma once
@@ -16,8 +16,8 @@
 namespace shmpool::detail {
 inline namespace SHMPOOL_ASIO_ABI {
 
-/// Memory for the turn of an operation: what the operation has for it, if that is enough. Asio frees what it has allocated for
-/// a function before it calls or destroys the function, which owns the operation.
+/// Memory for the turn of an operation: what the operation has for it, if that is enough. Asio frees what it has
+/// allocated for a function before it calls or destroys the function, which owns the operation.
 template <class T>
 class turn_allocator {
  public:
@@ -56,8 +56,8 @@ class turns {
  public:
   explicit turns(const net::any_io_executor& executor)
       : any_(net::prefer(net::require(executor, net::execution::blocking.never), net::execution::relationship.fork)) {
-    // What most pools run on. Any other takes memory for each turn, twice, as its type is not known here. target() does not
-    // compare the types.
+    // What most pools run on. Any other takes memory for each turn, twice, as its type is not known here. target() does
+    // not compare the types.
     using loop = net::io_context::executor_type;
     if (executor.target_type() == typeid(loop)) loop_.emplace(*executor.target<loop>());
   }
@@ -68,8 +68,8 @@ class turns {
     any_.execute(std::move(function));
   }
 
-  /// Completes an operation that has ended in a turn of its own; destroys it with the context if that goes first, or if this
-  /// throws what the executor throws.
+  /// Completes an operation that has ended in a turn of its own; destroys it with the context if that goes first, or if
+  /// this throws what the executor throws.
   void complete(operation& op) const {
     completion completing(op);
     if (loop_) net::post(*loop_, std::move(completing));

@@ -91,7 +91,8 @@ T get_value(unpacker& from) {
       return value;
     } catch (const cereal::Exception& error) {
       throw_protocol_violation(error.what());
-    } catch (const std::length_error& error) {  // from containers that were given nonsense; what else it throws is its own
+    } catch (const std::length_error& error) {
+      // From containers that were given nonsense; what else it throws is its own.
       throw_protocol_violation(error.what());
     }
   }

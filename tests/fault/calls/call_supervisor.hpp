@@ -1,6 +1,6 @@
 // Makes chosen system calls of a program and of everything that it starts fail: a seccomp filter hands them to a
-// supervisor in another process, which lets each go on or answers with an errno. Unlike a tracer it needs no privileges,
-// costs nothing for other calls, and sees the fork server and the workers from their first instruction.
+// supervisor in another process, which lets each go on or answers with an errno. Unlike a tracer it needs no
+// privileges, costs nothing for other calls, and sees the fork server and the workers from their first instruction.
 //
 // Thread safety: none.
 #pragma once

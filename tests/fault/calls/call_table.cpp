@@ -11,7 +11,12 @@ namespace shmpool::testing {
 
 namespace {
 
-#define CALL(name, ...) {SYS_##name, #name, {__VA_ARGS__}}
+#define CALL(name, ...)  \
+  {                      \
+    SYS_##name, #name, { \
+      __VA_ARGS__        \
+    }                    \
+  }
 
 // Left out: calls that cannot fail with good arguments (getpid, close, timerfd_settime), and brk, which has no errno.
 const call_entry entries[] = {
@@ -84,7 +89,8 @@ struct named_error {
   int number;
   const char* name;
 };
-#define ERRNO(name) {name, #name}
+#define ERRNO(name) \
+  { name, #name }
 constexpr named_error names[] = {
     ERRNO(EMFILE), ERRNO(ENFILE), ERRNO(ENOMEM), ERRNO(ENOSYS),  ERRNO(EINTR),        ERRNO(ENOSPC), ERRNO(EAGAIN),
     ERRNO(EINVAL), ERRNO(ENOLCK), ERRNO(EPERM),  ERRNO(ENOBUFS), ERRNO(ETOOMANYREFS), ERRNO(EBUSY),  ERRNO(EACCES),
@@ -92,7 +98,8 @@ constexpr named_error names[] = {
 #undef ERRNO
 
 const call_entry* find(int number) {
-  const auto found = std::find_if(std::begin(entries), std::end(entries), [&](const auto& each) { return each.number == number; });
+  const auto found =
+      std::find_if(std::begin(entries), std::end(entries), [&](const auto& each) { return each.number == number; });
   return found == std::end(entries) ? nullptr : found;
 }
 

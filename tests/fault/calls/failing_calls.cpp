@@ -87,8 +87,8 @@ constexpr const char* scenario_argument = "--scenario";
   }
   const std::string numbers = calls.str(), socket = std::to_string(::dup(channel));
   const char* mode = one.what.for_good ? "for_good" : "once";
-  ::execl("/proc/self/exe", "failing_calls", scenario_argument, mode, one.how.with_init ? "init" : "fork", socket.c_str(),
-          numbers.c_str(), static_cast<char*>(nullptr));
+  ::execl("/proc/self/exe", "failing_calls", scenario_argument, mode, one.how.with_init ? "init" : "fork",
+          socket.c_str(), numbers.c_str(), static_cast<char*>(nullptr));
   ::_exit(127);
 }
 
@@ -117,7 +117,8 @@ void read_all(int fd, std::string& into) {
   }
 }
 
-/// Answers calls until the program has ended, or a minute has passed: its own watchdog is faster. Then until nothing is left.
+/// Answers calls until the program has ended, or a minute has passed: its own watchdog is faster. Then until nothing is
+/// left.
 void supervise(call_supervisor& calls, pid_t program, int output, run_end& end) {
   using clock = std::chrono::steady_clock;
   auto deadline = clock::now() + std::chrono::seconds(60);
@@ -223,7 +224,8 @@ std::vector<fault_case> all_cases() {
       std::exit(WIFEXITED(end.status) && WEXITSTATUS(end.status) == 77 ? 77 : 2);
     }
     for (const auto& [key, count] : end.seen) {
-      if (key.first == role::worker && key.second == call_number("kill")) continue;  // the task's own, not the library's
+      if (key.first == role::worker && key.second == call_number("kill"))
+        continue;  // the task's own, not the library's
       for (const int error : errors_of(key.second)) {
         for (const unsigned n : occurrences(count)) cases.push_back({how, {key.first, key.second, error, n, false}});
         if (error == EINTR) continue;  // no signal comes for ever
@@ -290,7 +292,8 @@ std::optional<fault_case> parse(const std::string& text) {
   std::istringstream words(text);
   std::string backend, backing, init, whose, call, error, often;
   fault_case one;
-  if (!(words >> backend >> backing >> init >> whose >> call >> error >> one.what.occurrence >> often)) return std::nullopt;
+  if (!(words >> backend >> backing >> init >> whose >> call >> error >> one.what.occurrence >> often))
+    return std::nullopt;
   bool known = false;
   for (const setting& each : settings) {
     if (backend != each.backend || backing != each.backing || (init == "init") != each.with_init) continue;

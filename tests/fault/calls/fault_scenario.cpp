@@ -229,9 +229,8 @@ class scenario {
   }
 
   awaitable<void> stopped() {
-    co_await step("partial", [this]() -> awaitable<void> {
-      co_await cancelled(&until_asked, asio::cancellation_type::partial);
-    });
+    co_await step("partial",
+                  [this]() -> awaitable<void> { co_await cancelled(&until_asked, asio::cancellation_type::partial); });
     co_await step("terminal", [this]() -> awaitable<void> {
       try {
         co_await cancelled(&for_ever, asio::cancellation_type::terminal);
@@ -259,7 +258,8 @@ class scenario {
       co_await pool_->submit(function);
     } catch (const worker_lost& error) {
       CHECK(error.started());
-      if (code != 0 && error.status_known()) CHECK(error.signal() == 0 ? error.exit_code() == code : error.signal() == SIGKILL);
+      if (code != 0 && error.status_known())
+        CHECK(error.signal() == 0 ? error.exit_code() == code : error.signal() == SIGKILL);
       co_return;
     }
     throw wrong_result("a task whose worker is dead has ended well");
@@ -335,7 +335,9 @@ class scenario {
 
 scenario_end run_scenario(tolerance expected, bool with_init) {
   ::signal(SIGALRM, [](int) {
-    const auto say = [](const char* text) { [[maybe_unused]] auto n = ::write(STDOUT_FILENO, text, std::strlen(text)); };
+    const auto say = [](const char* text) {
+      [[maybe_unused]] auto n = ::write(STDOUT_FILENO, text, std::strlen(text));
+    };
     say("wrong: hangs in: ");
     say(current_step);
     say("\n");

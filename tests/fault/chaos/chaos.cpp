@@ -57,32 +57,19 @@ command_line read(int argc, char** argv) {
     const std::string_view name = argument.substr(0, equals);
     const std::string value(equals == std::string_view::npos ? "" : argument.substr(equals + 1));
     const auto number = [&] { return std::stoull(value); };
-    if (name == "--storm")
-      result.storm = true;
-    else if (name == "--idle")
-      result.idle = true;
-    else if (name == "--no-init")
-      continue;  // main() looks for it before anything else
-    else if (name == "--seed")
-      result.drive.seed = result.weather.seed = number();
-    else if (name == "--kills")
-      result.weather.kills = static_cast<int>(result.drive.kills = number());
-    else if (name == "--parent-kills")
-      result.drive.parent_kills = number();
-    else if (name == "--seconds")
-      result.drive.at_most = std::chrono::seconds(number());
-    else if (name == "--pools")
-      result.weather.pools = static_cast<unsigned>(number());
-    else if (name == "--faults")
-      result.weather.faults = static_cast<int>(number());
-    else if (name == "--server-kills")
-      result.weather.server_kills = static_cast<int>(number());
-    else if (name == "--backend")
-      result.drive.loop = result.weather.loop = backend_named(value);
-    else if (name == "--backing")
-      result.drive.memory = result.weather.memory = backing_named(value);
-    else
-      throw std::invalid_argument("no such option: " + std::string(argument));
+    if (name == "--storm") result.storm = true;
+    else if (name == "--idle") result.idle = true;
+    else if (name == "--no-init") continue;  // main() looks for it before anything else
+    else if (name == "--seed") result.drive.seed = result.weather.seed = number();
+    else if (name == "--kills") result.weather.kills = static_cast<int>(result.drive.kills = number());
+    else if (name == "--parent-kills") result.drive.parent_kills = number();
+    else if (name == "--seconds") result.drive.at_most = std::chrono::seconds(number());
+    else if (name == "--pools") result.weather.pools = static_cast<unsigned>(number());
+    else if (name == "--faults") result.weather.faults = static_cast<int>(number());
+    else if (name == "--server-kills") result.weather.server_kills = static_cast<int>(number());
+    else if (name == "--backend") result.drive.loop = result.weather.loop = backend_named(value);
+    else if (name == "--backing") result.drive.memory = result.weather.memory = backing_named(value);
+    else throw std::invalid_argument("no such option: " + std::string(argument));
   }
   return result;
 }

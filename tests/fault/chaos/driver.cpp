@@ -216,17 +216,18 @@ void driver::summary() const {
   std::printf(
       "chaos: seed %llu, %.0f s, %llu pools, %llu worker kills (SIGKILL %llu, SIGSEGV and SIGABRT %llu, at points "
       "%llu), "
-      "%llu own crashes (%llu bursts), %llu signals to all workers, %llu stops, %llu fork server kills, %llu parent kills (cleaned up within %lld ms); %llu "
+      "%llu own crashes (%llu bursts), %llu signals to all workers, %llu stops, %llu fork server kills, %llu parent "
+      "kills (cleaned up within %lld ms); %llu "
       "tasks, "
       "%.0f/s (values %llu, thrown %llu, lost %llu of which %llu before their first line, aborted %llu, deadline %llu, "
       "busy %llu, retried %llu)%s\n",
       static_cast<unsigned long long>(options_.seed), seconds, of(count::pools),
       static_cast<unsigned long long>(worker_kills()), of(count::kills), of(count::faults), at_points,
-      of(count::crashes), of(count::bursts), of(count::group_signals), of(count::stops), of(count::server_kills) + servers_at_points,
-      static_cast<unsigned long long>(parent_kills_), static_cast<long long>(longest_cleanup_.count()), tasks,
-      static_cast<double>(tasks) / seconds, of(count::values), of(count::thrown), of(count::lost),
-      of(count::lost_unstarted), of(count::aborted), of(count::expired), of(count::refused), of(count::retried),
-      private_shm_ ? "" : "; /dev/shm is shared with others");
+      of(count::crashes), of(count::bursts), of(count::group_signals), of(count::stops),
+      of(count::server_kills) + servers_at_points, static_cast<unsigned long long>(parent_kills_),
+      static_cast<long long>(longest_cleanup_.count()), tasks, static_cast<double>(tasks) / seconds, of(count::values),
+      of(count::thrown), of(count::lost), of(count::lost_unstarted), of(count::aborted), of(count::expired),
+      of(count::refused), of(count::retried), private_shm_ ? "" : "; /dev/shm is shared with others");
   std::printf("chaos: struck at points:%s\n", points.empty() ? " none" : points.c_str());
   if (!slowest_.empty()) {
     std::printf("chaos: cleaned up after more than a second: %llu times; the slowest: %s\n",

@@ -82,15 +82,9 @@ bool driver::kill_parent(const child& victim, unsigned how, std::string& finding
     }
   }
   switch (how) {
-    case killed:
-      ::kill(victim.pid, SIGKILL);
-      break;
-    case crashed:
-      ::kill(victim.pid, dice(2) == 0 ? SIGSEGV : SIGABRT);
-      break;
-    case executes:
-      ::kill(victim.pid, SIGUSR1);
-      break;
+    case killed: ::kill(victim.pid, SIGKILL); break;
+    case crashed: ::kill(victim.pid, dice(2) == 0 ? SIGSEGV : SIGABRT); break;
+    case executes: ::kill(victim.pid, SIGUSR1); break;
     case stopped_first:
       ::kill(victim.pid, SIGSTOP);
       std::this_thread::sleep_for(std::chrono::milliseconds(dice(30)));
@@ -110,8 +104,7 @@ bool driver::kill_parent(const child& victim, unsigned how, std::string& finding
       for (const pid_t each : marked_processes(victim.mark)) ::kill(each, SIGKILL);
       ::kill(victim.pid, SIGKILL);  // it may not have come as far as to carry the mark
       break;
-    default:
-      break;
+    default: break;
   }
   const auto prefixes = this->prefixes();
   const pid_t stays = how == executes ? victim.pid : 0;

@@ -95,8 +95,9 @@ class storm {
     if (dice(3) == 0) result.inline_bytes = dice(1024);
     result.on_worker_exit = [](const worker_exit& how) {
       for (const int each : {SIGTERM, SIGHUP, SIGINT, SIGQUIT}) {
-        if (how.signal == each) end_with("worker " + std::to_string(how.pid) + " died of signal " + std::to_string(each) +
-                                         ", which is sent to whole groups of processes");
+        if (how.signal == each)
+          end_with("worker " + std::to_string(how.pid) + " died of signal " + std::to_string(each) +
+                   ", which is sent to whole groups of processes");
       }
     };
     return result;

@@ -198,13 +198,9 @@ void report(run_id id, int steps) {
 void refuse(run_id id, int how) {
   enter(id);
   switch (how) {
-    case 0:
-      throw std::domain_error("as it should");
-    case 1:
-      throw std::system_error(std::make_error_code(std::errc::no_child_process), "a code");
-    default:
-      try {
-        throw std::out_of_range("the inner one");
+    case 0: throw std::domain_error("as it should");
+    case 1: throw std::system_error(std::make_error_code(std::errc::no_child_process), "a code");
+    default: try { throw std::out_of_range("the inner one");
       } catch (...) {
         std::throw_with_nested(std::runtime_error("the outer one"));
       }
@@ -214,29 +210,19 @@ void refuse(run_id id, int how) {
 void crash(run_id id, int how) {
   enter(id);
   switch (how) {
-    case 0:
-      ::kill(::getpid(), SIGKILL);
-      break;
-    case 1:
-      ::raise(SIGSEGV);
-      break;
-    case 2:
-      std::abort();
-    default:
-      ::_exit(99);
+    case 0: ::kill(::getpid(), SIGKILL); break;
+    case 1: ::raise(SIGSEGV); break;
+    case 2: std::abort();
+    default: ::_exit(99);
   }
 }
 
 bool is_end_of_crash(int how, int signal, int exit_code) noexcept {
   switch (how) {
-    case 0:
-      return signal == SIGKILL;
-    case 1:
-      return signal == SIGSEGV;
-    case 2:
-      return signal == SIGABRT;
-    default:
-      return signal == 0 && exit_code == 99;
+    case 0: return signal == SIGKILL;
+    case 1: return signal == SIGSEGV;
+    case 2: return signal == SIGABRT;
+    default: return signal == 0 && exit_code == 99;
   }
 }
 

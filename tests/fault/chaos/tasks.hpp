@@ -60,7 +60,8 @@ bool keep(run_id id, std::uint64_t seed, const_words values);
 
 /// Leaves a thread behind that makes, keeps and drops arrays for some time, while others run.
 std::uint64_t leave_thread(run_id id, std::uint64_t x);
-/// As make(), in a process that has forked: the copy returns something else. Empty if the copy did not end as it should.
+/// As make(), in a process that has forked: the copy returns something else. Empty if the copy did not end as it
+/// should.
 const_words fork_and_make(run_id id, std::uint64_t seed, std::size_t size);
 
 int spin(run_id id, int microseconds);

@@ -48,8 +48,8 @@ void workload::ended(operation& op, const std::exception_ptr& error, bool right)
   } else {
     check_value(op, right);
   }
-  op.check_failed =
-      nullptr;  // it holds arrays, and a timer that is to cancel the task may hold the operation for a while
+  // It holds arrays, and a timer that is to cancel the task may hold the operation for a while.
+  op.check_failed = nullptr;
   if (op.attempts > 1 && figures_.run(op.first).runs > 1) figures_.add(count::retried);
   // The chunks of a map that failed may still be on their way.
   if (!op.many) settled_[op.first] = figures_.run(op.first).runs;
@@ -138,9 +138,7 @@ void workload::check_thrown(const operation& op, const std::exception& error) {
   if (remote->worker_pid() != figures_.run(op.first).worker) broken(op, "thrown elsewhere");
   bool right = false;
   switch (op.refusal) {
-    case 0:
-      right = dynamic_cast<const std::domain_error*>(&error) && remote->message() == "as it should";
-      break;
+    case 0: right = dynamic_cast<const std::domain_error*>(&error) && remote->message() == "as it should"; break;
     case 1: {
       const auto* coded = dynamic_cast<const std::system_error*>(&error);
       right = coded && coded->code() == std::errc::no_child_process;

@@ -1,5 +1,5 @@
-// Promises about an application that runs out of memory while it submits: each allocation of a submit fails once. Replaces
-// operator new, so this file is a test program of its own.
+// Promises about an application that runs out of memory while it submits: each allocation of a submit fails once.
+// Replaces operator new, so this file is a test program of its own.
 #include "api/pool_fixture.hpp"
 
 #include "support/failing_new.hpp"
@@ -13,12 +13,12 @@
 namespace {
 
 using namespace shmpool::testing;
-using shmpool::test::allocation_failed;
-using shmpool::test::allocations_left;
-using shmpool::test::unlimited;
 using shmpool::array;
 using shmpool::errc;
 using shmpool::process_pool;
+using shmpool::test::allocation_failed;
+using shmpool::test::allocations_left;
+using shmpool::test::unlimited;
 
 double sum_of(array<const double> a, const std::vector<double>& b, const std::string& c) {
   return a[0] + b[0] + static_cast<double>(c.size());
@@ -28,8 +28,8 @@ void increment(array<double>& a) {
   a[0] += 1;
 }
 
-/// Makes the n-th allocation of `submit` fail, for n = 0, 1, 2 and so on until it makes fewer. After each the loop runs,
-/// `submit` must have completed once, and `check` runs.
+/// Makes the n-th allocation of `submit` fail, for n = 0, 1, 2 and so on until it makes fewer. After each the loop
+/// runs, `submit` must have completed once, and `check` runs.
 template <class Submit, class Check>
 int fail_each_allocation(asio::io_context& io, Submit submit, Check check) {
   for (int n = 0; n != 2000; ++n) {
@@ -61,9 +61,10 @@ int fail_each_allocation(asio::io_context& io, Submit submit, Check check) {
         std::rethrow_exception(each);
       } catch (const std::bad_alloc&) {
       } catch (const std::exception& other) {
-        // A worker that could not be started is an error that names its cause. And there may be no memory to hand the task over,
-        // or the reply may come before submit() has returned and find none: that cost the worker once.
-        if (code_of(each) == errc::worker_start_failed && std::string(other.what()).starts_with("std::bad_alloc")) continue;
+        // A worker that could not be started is an error that names its cause. And there may be no memory to hand the
+        // task over, or the reply may come before submit() has returned and find none: that cost the worker once.
+        if (code_of(each) == errc::worker_start_failed && std::string(other.what()).starts_with("std::bad_alloc"))
+          continue;
         if (code_of(each) == errc::shm_exhausted) continue;
         ADD_FAILURE() << "allocation " << n << ": " << other.what();
       }
@@ -112,7 +113,9 @@ TEST_F(failing_allocations, of_a_submit_leave_the_pool_as_it_was) {
 TEST_F(failing_allocations, of_the_first_submit_of_a_pool_do_not_break_it) {
   // A pool for each: its tables are empty, and a worker has to be started.
   std::optional<process_pool> pool;
-  const auto submit = [&](auto handler) { pool->submit(sum_of, pool->make_array<double>(20'000, 1.0), std::vector(1, 2.0), std::string("three"), handler); };
+  const auto submit = [&](auto handler) {
+    pool->submit(sum_of, pool->make_array<double>(20'000, 1.0), std::vector(1, 2.0), std::string("three"), handler);
+  };
   pool.emplace(io, options());
   const int points = fail_each_allocation(io, submit, [&](int n) {
     double sum = 0;
