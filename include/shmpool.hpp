@@ -1,4 +1,6 @@
 // Everything public.
+//
+// Thread safety: see each header.
 #pragma once
 
 #include <shmpool/array.hpp>

@@ -5,8 +5,8 @@
 // may not be changed by one thread while another uses it. Elements are plain memory.
 #pragma once
 
-#include <shmpool/detail/addresses.hpp>
-#include <shmpool/detail/extents.hpp>
+#include <shmpool/detail/codec/addresses.hpp>
+#include <shmpool/detail/codec/extents.hpp>
 #include <shmpool/detail/message.hpp>
 #include <shmpool/shm_handle.hpp>
 

@@ -1,5 +1,7 @@
 // The only file that includes Asio: standalone Asio from 1.22.1, or Boost.Asio from 1.81 where SHMPOOL_USE_BOOST_ASIO
 // is defined. Everything else says shmpool::net. What differs between versions is bridged here.
+//
+// Thread safety: types and functions without state.
 #pragma once
 
 // Clang has coroutines since version 16 without saying so the way Asio before 1.26 asks.

@@ -1,8 +1,10 @@
 // bind: a function with its arguments, for pool_options::initializer and finalizer.
+//
+// Thread safety: may be called from any thread.
 #pragma once
 
 #include <shmpool/bound_function.hpp>
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 #include <cstddef>
 #include <limits>

@@ -4,8 +4,8 @@
 // Thread safety: any thread.
 #pragma once
 
-#include <shmpool/detail/error_code_codec.hpp>
-#include <shmpool/detail/little_endian.hpp>
+#include <shmpool/detail/codec/error_code_codec.hpp>
+#include <shmpool/detail/codec/little_endian.hpp>
 #include <shmpool/register_exception.hpp>
 
 #include <boost/system/error_code.hpp>

@@ -3,7 +3,7 @@
 // Thread safety: as the function object's own.
 #pragma once
 
-#include <shmpool/detail/addresses.hpp>
+#include <shmpool/detail/codec/addresses.hpp>
 
 #include <type_traits>
 #include <utility>

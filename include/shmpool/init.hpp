@@ -1,4 +1,6 @@
 // init: the optional first line of main.
+//
+// Thread safety: init is for the first line of main; is_worker_image may be called by any thread.
 #pragma once
 
 namespace shmpool {

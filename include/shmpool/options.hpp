@@ -1,6 +1,8 @@
 // pool_options and task_options: plain aggregates for designated initialisers, which may be written inside a co_await.
 // For that each member is of a type of which g++ 12 makes a member without harm: one whose bytes are its value, or a
 // callback.
+//
+// Thread safety: values.
 #pragma once
 
 #include <shmpool/bound_function.hpp>

@@ -3,9 +3,9 @@
 
 #include <shmpool/array.hpp>
 #include <shmpool/asio.hpp>
-#include <shmpool/detail/map_operation.hpp>
-#include <shmpool/detail/pool_core.hpp>
-#include <shmpool/detail/submit_operation.hpp>
+#include <shmpool/detail/asio/map_operation.hpp>
+#include <shmpool/detail/asio/pool_driver.hpp>
+#include <shmpool/detail/asio/submit_operation.hpp>
 #include <shmpool/options.hpp>
 #include <shmpool/shm_handle.hpp>
 #include <shmpool/stats.hpp>
@@ -47,7 +47,7 @@ class basic_process_pool {
   /// A program that gives up privileges does so before it makes its first pool: workers have those of that time.
   /// Standard streams that are closed are opened on /dev/null, so that no descriptor of the pool is taken for one.
   explicit basic_process_pool(const executor_type& executor, const pool_options& options = {})
-      : executor_(executor), core_(detail::pool_core::make(executor, options)) {}
+      : executor_(executor), driver_(detail::pool_driver::make(executor, detail::make_engine(options))) {}
 
   template <class ExecutionContext>
     requires std::convertible_to<ExecutionContext&, net::execution_context&>
@@ -55,18 +55,20 @@ class basic_process_pool {
       : basic_process_pool(executor_type(context.get_executor()), options) {}
 
   /// The pool that was moved from keeps its executor; it may be destroyed and assigned to.
-  basic_process_pool(basic_process_pool&& other) noexcept : executor_(other.executor_), core_(std::move(other.core_)) {}
+  basic_process_pool(basic_process_pool&& other) noexcept
+      : executor_(other.executor_), driver_(std::move(other.driver_)) {}
   basic_process_pool& operator=(basic_process_pool&& other) noexcept {
     if (this != &other) {
       close();
       executor_ = other.executor_;
-      core_ = std::move(other.core_);
+      driver_ = std::move(other.driver_);
     }
     return *this;
   }
   template <class Other>
     requires(!std::same_as<Other, Executor> && std::convertible_to<Other, Executor>)
-  basic_process_pool(basic_process_pool<Other>&& other) : executor_(other.executor_), core_(std::move(other.core_)) {}
+  basic_process_pool(basic_process_pool<Other>&& other)
+      : executor_(other.executor_), driver_(std::move(other.driver_)) {}
   ~basic_process_pool() { close(); }
 
   executor_type get_executor() const noexcept { return executor_; }
@@ -122,7 +124,9 @@ class basic_process_pool {
   template <class T, class... Args>
   auto make_array(Args&&... args) {
     return detail::make_array_with<T>(
-        [this](std::size_t bytes, std::size_t alignment) { return core_->pool().memory().allocate(bytes, alignment); },
+        [this](std::size_t bytes, std::size_t alignment) {
+          return driver_->engine().memory().allocate(bytes, alignment);
+        },
         std::forward<Args>(args)...);
   }
 
@@ -132,20 +136,20 @@ class basic_process_pool {
   /// time.
   template <class Token = detail::default_token<Executor>>
   auto shutdown(Token&& token = Token()) {
-    return net::async_initiate<Token, void(std::exception_ptr)>(detail::initiate_shutdown<Executor>{core_, executor_},
+    return net::async_initiate<Token, void(std::exception_ptr)>(detail::initiate_shutdown<Executor>{driver_, executor_},
                                                                 token);
   }
 
   /// Kills the workers now; tasks in flight complete with operation_aborted. Does not wait.
-  void stop() { core_->stop(); }
+  void stop() { driver_->stop(); }
 
   /// Frees every segment of this pool that nobody holds and unlinks its name.
-  clear_result clear_shm() { return core_->pool().clear_shm(); }
+  clear_result clear_shm() { return driver_->engine().clear_shm(); }
 
   /// What the pool is doing. May be called every second, or every millisecond.
   pool_stats stats() const {
-    const auto core = core_;  // it calls handlers' executors, and whatever they call may be the end of the pool
-    return core->stats();
+    const auto driver = driver_;  // it calls handlers' executors, and whatever they call may be the end of the pool
+    return driver->stats();
   }
 
  private:
@@ -153,8 +157,8 @@ class basic_process_pool {
   friend class basic_process_pool;
 
   void close() noexcept {
-    if (core_) core_->close();
-    core_.reset();
+    if (driver_) driver_->close();
+    driver_.reset();
   }
 
   template <class Function, class... Args>
@@ -187,7 +191,7 @@ class basic_process_pool {
     std::decay_t<Function> function(std::forward<Function>(fn));
     const auto ref = call::ref(function);
     return net::async_initiate<Token, signature>(
-        detail::initiate_submit<Executor>{core_, executor_}, token, std::move(function), ref, &call::decode_result,
+        detail::initiate_submit<Executor>{driver_, executor_}, token, std::move(function), ref, &call::decode_result,
         options, detail::store_arguments<Function, Args...>(std::forward<Args>(args)...));
   }
 
@@ -198,13 +202,13 @@ class basic_process_pool {
     using call = detail::map_call<Function, std::ranges::range_reference_t<view>>;
     using results = typename detail::map_results<typename call::result_type>::type;
     using signature = typename detail::completion_signature<results>::type;
-    return net::async_initiate<Token, signature>(detail::initiate_map<Executor>{core_, executor_}, token,
+    return net::async_initiate<Token, signature>(detail::initiate_map<Executor>{driver_, executor_}, token,
                                                  std::decay_t<Function>(std::forward<Function>(fn)), options,
                                                  std::views::all(std::forward<Range>(range)));
   }
 
   executor_type executor_;
-  std::shared_ptr<detail::pool_core> core_;
+  std::shared_ptr<detail::pool_driver> driver_;
 };
 
 using process_pool = basic_process_pool<net::any_io_executor>;

@@ -19,10 +19,10 @@
 #pragma once
 
 #include <shmpool/array.hpp>
-#include <shmpool/detail/archive.hpp>
-#include <shmpool/detail/bitwise.hpp>
-#include <shmpool/detail/error_code_codec.hpp>
-#include <shmpool/detail/verdict.hpp>
+#include <shmpool/detail/codec/archive.hpp>
+#include <shmpool/detail/codec/bitwise.hpp>
+#include <shmpool/detail/codec/error_code_codec.hpp>
+#include <shmpool/detail/codec/verdict.hpp>
 
 #include <cereal/types/array.hpp>
 #include <cereal/types/atomic.hpp>

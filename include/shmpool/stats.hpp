@@ -1,4 +1,6 @@
 // pool_stats: what process_pool::stats() tells.
+//
+// Thread safety: values.
 #pragma once
 
 #include <chrono>

@@ -13,10 +13,10 @@
 #include <chrono>
 #include <string>
 
-#include "clock.hpp"
 #include "loop/epoll_queue.hpp"
 #include "loop/uring_queue.hpp"
-#include "unique_fd.hpp"
+#include "process/clock.hpp"
+#include "process/unique_fd.hpp"
 
 namespace shmpool::loop {
 namespace {

@@ -9,8 +9,8 @@
 
 #include "loop/completion_queue.hpp"
 #include "loop/operation_list.hpp"
-#include "process_mark.hpp"
-#include "unique_fd.hpp"
+#include "process/fork_mark.hpp"
+#include "process/unique_fd.hpp"
 
 namespace shmpool::loop {
 
@@ -53,7 +53,7 @@ class epoll_queue final : public completion_queue {
   unique_fd epoll_;
   unique_fd wake_;  // always readable; armed while operations wait in ended_
   bool wake_armed_ = false;
-  process_mark made_here_;
+  fork_mark made_here_;
   std::unordered_map<int, watch> watches_;
   operation_list waiting_;  // started, not submitted
   operation_list ended_;    // for reap()

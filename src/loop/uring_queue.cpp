@@ -13,8 +13,8 @@
 #include <string>
 #include <utility>
 
-#include "clock.hpp"
 #include "loop/operation_state.hpp"
+#include "process/clock.hpp"
 
 namespace shmpool::loop {
 namespace {

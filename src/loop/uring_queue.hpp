@@ -10,7 +10,7 @@
 
 #include "loop/completion_queue.hpp"
 #include "loop/operation_list.hpp"
-#include "process_mark.hpp"
+#include "process/fork_mark.hpp"
 
 namespace shmpool::loop {
 
@@ -51,7 +51,7 @@ class uring_queue final : public completion_queue {
 
    private:
     io_uring ring_{};
-    process_mark made_here_;
+    fork_mark made_here_;
   };
 
   std::error_code hand_over(unsigned& handed);

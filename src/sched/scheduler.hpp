@@ -4,6 +4,8 @@
 // Thread safety: none; the engine's lock serialises all calls.
 #pragma once
 
+#include <shmpool/detail/cancel_kind.hpp>
+
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -54,8 +56,8 @@ struct options {
   unsigned broken_limit = 7;
   /// The first pause; doubles up to 2 s.
   duration backoff = std::chrono::milliseconds{100};
-  /// So many workers may die in a row with the same task at their head and nothing begun, before it is lost with the
-  /// last.
+  /// So many workers may die with the same task at their head and nothing begun, each started after the death before
+  /// was known, before the task is lost with the last.
   unsigned unbegun_limit = 5;
   /// Tasks of kinds that kill often wait until no others do; but if those never end, one has its turn after this time.
   duration patience_aside = std::chrono::milliseconds{20};
@@ -78,7 +80,7 @@ struct task_spec {
   std::uint64_t bytes = 0;         ///< what it counts for max_pending_bytes
 };
 
-enum class cancel_kind : std::uint8_t { total, partial, terminal };
+using detail::cancel_kind;
 
 /// How a task ended, where the worker did not say.
 enum class failure : std::uint8_t {

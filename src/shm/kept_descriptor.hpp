@@ -4,7 +4,7 @@
 // Thread safety: an owner belongs to one thread at a time; the count that they share is atomic.
 #pragma once
 
-#include "unique_fd.hpp"
+#include "process/unique_fd.hpp"
 
 #include <sys/resource.h>
 

@@ -1,9 +1,11 @@
 // Names, files and mappings of segments: the calls that the store in the parent and the segment table in a worker
 // share. Every resource has one owner here.
+//
+// Thread safety: functions without state; a mapping is a value.
 #pragma once
 
+#include "process/unique_fd.hpp"
 #include "shm/reserve.hpp"
-#include "unique_fd.hpp"
 
 #include <cstddef>
 #include <cstdint>

@@ -2,7 +2,7 @@
 // file is still the one under its name, and takes another id if it is not.
 #include "shm/pool_lock.hpp"
 
-#include "fault_point.hpp"
+#include "process/fault_point.hpp"
 
 #include <fcntl.h>
 #include <pthread.h>

@@ -2,7 +2,7 @@
 // business.
 #include "shm/segment.hpp"
 
-#include "fault_point.hpp"
+#include "process/fault_point.hpp"
 #include "shm/store.hpp"
 
 #include <shmpool/error.hpp>
@@ -140,9 +140,7 @@ void pool_segment::last_release() noexcept {
 bool begin_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write) {
   if (length == 0) return true;
   const auto overlaps = [&](const pool_segment::lend& other) {
-    // Differences, because the ends of a range could overflow.
-    const bool meets = offset <= other.offset ? other.offset - offset < length : offset - other.offset < other.length;
-    return meets && (write || other.write);
+    return (write || other.write) && detail::ranges_overlap(offset, length, other.offset, other.length);
   };
   const std::lock_guard lock{segment.lends_mutex_};
   if (std::any_of(segment.lends_.begin(), segment.lends_.end(), overlaps)) return false;

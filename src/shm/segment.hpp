@@ -4,7 +4,7 @@
 // handed it on yet is the only one who may call mark_created() and map(); the rest is fixed then.
 #pragma once
 
-#include "clock.hpp"
+#include "process/clock.hpp"
 #include "shm/call_error.hpp"
 #include "shm/kept_descriptor.hpp"
 #include "shm/mapping.hpp"
@@ -58,6 +58,8 @@ class pool_segment final : public detail::segment {
   /// Bookkeeping of which workers have it mapped, as a hint for placement (worker index modulo 64).
   void note_mapped_by(std::uint32_t worker) noexcept { mapped_by_.fetch_or(bit(worker), std::memory_order_relaxed); }
   void forget_worker(std::uint32_t worker) noexcept { mapped_by_.fetch_and(~bit(worker), std::memory_order_relaxed); }
+  /// Bit (worker index modulo 64) of those that may have it mapped.
+  std::uint64_t mapped_by() const noexcept { return mapped_by_.load(std::memory_order_relaxed); }
   bool maybe_mapped_by(std::uint32_t worker) const noexcept {
     return (mapped_by_.load(std::memory_order_relaxed) & bit(worker)) != 0;
   }

@@ -4,7 +4,7 @@
 // Thread safety: none; the store's mutex guards it.
 #pragma once
 
-#include "clock.hpp"
+#include "process/clock.hpp"
 #include "shm/segment.hpp"
 
 #include <chrono>

@@ -2,7 +2,7 @@
 // it, by whoever took a segment out under it and so is its only owner.
 #include "shm/store.hpp"
 
-#include "clock.hpp"
+#include "process/clock.hpp"
 #include "shm/exhausted.hpp"
 #include "shm/pool_lock.hpp"
 #include "shm/store_state.hpp"

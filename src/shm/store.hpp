@@ -5,7 +5,7 @@
 // frees nothing, and allocate() and lease() throw errc::pool_closed there.
 #pragma once
 
-#include "clock.hpp"
+#include "process/clock.hpp"
 #include "shm/segment.hpp"
 
 #include <shmpool/detail/message.hpp>

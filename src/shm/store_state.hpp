@@ -4,7 +4,7 @@
 // by whoever took a segment out under it and so is its only owner.
 #pragma once
 
-#include "clock.hpp"
+#include "process/clock.hpp"
 #include "shm/pool_lock.hpp"
 #include "shm/segment_cache.hpp"
 #include "shm/store.hpp"

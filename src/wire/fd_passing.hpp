@@ -1,7 +1,9 @@
 // sendmsg and recvmsg with descriptors attached. A received descriptor has an owner at once; truncation is an error.
+//
+// Thread safety: functions without state; each call is one system call, but for those that were interrupted.
 #pragma once
 
-#include "unique_fd.hpp"
+#include "process/unique_fd.hpp"
 
 #include <cstddef>
 #include <span>

@@ -1,5 +1,7 @@
 // What a parent and its fork server say to each other, in messages of fixed layout on SOCK_SEQPACKET sockets. Both are
 // the same program (or copies of one process), so the structs travel as they are.
+//
+// Thread safety: values.
 #pragma once
 
 #include <sched.h>

@@ -9,9 +9,9 @@ namespace shmpool::worker {
 
 namespace {
 
-void* resolve_or_throw(const code_ref& which) {
+void* resolve_or_throw(const code::code_ref& which) {
   std::string problem;
-  const void* const found = resolve(which, problem);
+  const void* const found = code::resolve(which, problem);
   if (!found) throw std::system_error(errc::function_not_found, problem);
   return const_cast<void*>(found);
 }
@@ -21,8 +21,8 @@ void* resolve_or_throw(const code_ref& which) {
 std::optional<bound_call> bound_call::decode(detail::unpacker& from) {
   if (from.get<std::uint8_t>() == 0) return std::nullopt;
   bound_call made;
-  made.entry_ = decode_code_ref(from);
-  if (from.get<std::uint8_t>() != 0) made.target_ = decode_code_ref(from);
+  made.entry_ = code::decode_code_ref(from);
+  if (from.get<std::uint8_t>() != 0) made.target_ = code::decode_code_ref(from);
   const auto size = static_cast<std::size_t>(from.get<std::uint64_t>());
   const auto arguments = from.take(size);
   made.arguments_.assign(arguments.begin(), arguments.end());

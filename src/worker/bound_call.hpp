@@ -3,7 +3,7 @@
 // Thread safety: none.
 #pragma once
 
-#include "worker/code_ref.hpp"
+#include "code/code_ref.hpp"
 
 #include <shmpool/detail/message.hpp>
 
@@ -25,8 +25,8 @@ class bound_call {
   void operator()(detail::segment_source& memory, std::size_t inline_bytes) const;
 
  private:
-  code_ref entry_;
-  std::optional<code_ref> target_;
+  code::code_ref entry_;
+  std::optional<code::code_ref> target_;
   std::vector<std::byte> arguments_;
   detail::callable_ref code_;
 };

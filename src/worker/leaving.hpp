@@ -1,4 +1,6 @@
 // How a worker that may leave ends: as a program does, by exit(), and within a time.
+//
+// Thread safety: any thread.
 #pragma once
 
 #include <chrono>
@@ -12,10 +14,5 @@ inline constexpr std::chrono::seconds leave_grace{2};
 /// The parent may not be looking, as a pool without work is not watched. Where timers are refused, only the parent sees
 /// to it.
 void limit_leaving(std::chrono::seconds most) noexcept;
-
-/// In a copy of the application that is to become the fork server: what was to be done at the end of the application
-/// (objects that existed, functions that were given to atexit) is the application's to do, and not done at the end of
-/// any process that is forked from here. What comes into being later is seen to as usual.
-void leave_exit_handlers_to_the_application() noexcept;
 
 }  // namespace shmpool::worker

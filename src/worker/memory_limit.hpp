@@ -4,7 +4,7 @@
 // Thread safety: none; the worker's main thread asks after each task.
 #pragma once
 
-#include "unique_fd.hpp"
+#include "process/unique_fd.hpp"
 
 #include <cstdint>
 

@@ -1,6 +1,7 @@
 #include "worker/reply_stream.hpp"
 
-#include "fault_point.hpp"
+#include "process/fault_point.hpp"
+#include "process/program_start.hpp"
 
 #include <sys/socket.h>
 #include <unistd.h>

@@ -5,7 +5,7 @@
 // Thread safety: none; the worker's lock guards it.
 #pragma once
 
-#include "process_mark.hpp"
+#include "process/fork_mark.hpp"
 #include "wire/control_page.hpp"
 #include "wire/frame.hpp"
 
@@ -25,10 +25,6 @@ class shortage_pause {
  private:
   unsigned pauses_ = 0;
 };
-
-/// The exit code of a process that a task has forked and that would go on as the worker: where it would return from the
-/// task, or else where it would reply.
-inline constexpr int copy_status = 255;
 
 class reply_stream {
  public:
@@ -56,7 +52,7 @@ class reply_stream {
   void skip_taken() noexcept;
   void send_all(std::span<const std::byte> bytes) noexcept;
 
-  process_mark original_;
+  fork_mark original_;
   int socket_;
   wire::control_page& page_;
   std::uint64_t end_ = 0;   // stream position behind the last complete frame

@@ -1,6 +1,6 @@
 #include "worker/request_stream.hpp"
 
-#include "clock.hpp"
+#include "process/clock.hpp"
 #include "wire/fd_passing.hpp"
 #include "worker/reply_stream.hpp"
 

@@ -4,8 +4,8 @@
 // Thread safety: none; it belongs to the thread that serves.
 #pragma once
 
-#include "spin_budget.hpp"
-#include "unique_fd.hpp"
+#include "process/spin_budget.hpp"
+#include "process/unique_fd.hpp"
 #include "wire/control_page.hpp"
 #include "wire/frame.hpp"
 

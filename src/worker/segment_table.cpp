@@ -1,6 +1,6 @@
 #include "worker/segment_table.hpp"
 
-#include "fault_point.hpp"
+#include "process/fault_point.hpp"
 #include "shm/exhausted.hpp"
 
 #include <algorithm>

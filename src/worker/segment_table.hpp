@@ -6,7 +6,7 @@
 // and handles may be copied and dropped by any. The count of a segment falls to zero under the table's lock only.
 #pragma once
 
-#include "process_mark.hpp"
+#include "process/fork_mark.hpp"
 #include "shm/call_error.hpp"
 #include "shm/mapping.hpp"
 #include "wire/frame.hpp"
@@ -123,7 +123,7 @@ class segment_table final : public detail::segment_source {
   shm_handle take_lease(std::size_t bytes);
 
   lease_source& parent_;
-  process_mark original_;
+  fork_mark original_;
   bool in_task_ = false;
   bool dumped_ = false;
   mutable std::mutex mutex_;

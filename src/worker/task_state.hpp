@@ -1,4 +1,6 @@
 // Which task this worker runs, for this_task. One per process.
+//
+// Thread safety: the worker enters and leaves tasks in its main thread; what this_task says may be asked by any thread.
 #pragma once
 
 #include "wire/control_page.hpp"

@@ -1,23 +1,24 @@
 #include "worker/worker_main.hpp"
 
-#include "clock.hpp"
-#include "fault_point.hpp"
-#include "process_mark.hpp"
+#include "code/code_ref.hpp"
+#include "process/clock.hpp"
+#include "process/fault_point.hpp"
+#include "process/fork_mark.hpp"
+#include "process/program_start.hpp"
+#include "process/standard_streams.hpp"
 #include "shm/exhausted.hpp"
 #include "wire/control_page.hpp"
 #include "wire/frame.hpp"
 #include "worker/bound_call.hpp"
-#include "worker/code_ref.hpp"
 #include "worker/leaving.hpp"
 #include "worker/memory_limit.hpp"
 #include "worker/reply_stream.hpp"
 #include "worker/request_stream.hpp"
 #include "worker/segment_table.hpp"
-#include "worker/standard_streams.hpp"
 #include "worker/task_state.hpp"
 
 #include <shmpool/array.hpp>
-#include <shmpool/detail/exception_codec.hpp>
+#include <shmpool/detail/codec/exception_codec.hpp>
 #include <shmpool/detail/message.hpp>
 
 #include <sys/mman.h>
@@ -242,10 +243,10 @@ class worker final : lease_source, progress_sink {
   void define(const wire::frame& in) {
     function& made = functions_[in.header.value];
     detail::unpacker body(in.body, {});
-    const auto entry = decode_code_ref(body);
-    made.entry = reinterpret_cast<detail::trampoline>(const_cast<void*>(resolve(entry, made.problem)));
+    const auto entry = code::decode_code_ref(body);
+    made.entry = reinterpret_cast<detail::trampoline>(const_cast<void*>(code::resolve(entry, made.problem)));
     if (body.get<std::uint8_t>() != 0 && made.entry) {
-      made.target = resolve(decode_code_ref(body), made.problem);
+      made.target = code::resolve(code::decode_code_ref(body), made.problem);
       if (!made.target) made.entry = nullptr;
     }
   }
@@ -463,7 +464,7 @@ class worker final : lease_source, progress_sink {
     inbox_.push_back(std::move(stored));
   }
 
-  process_mark original_;
+  fork_mark original_;
   unique_fd socket_;
   wire::control_page& page_;
   setup_failure failure_;

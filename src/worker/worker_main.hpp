@@ -1,8 +1,10 @@
 // The worker process: reads tasks, runs them, replies.
+//
+// Thread safety: none; it is called once, by a process with one thread.
 #pragma once
 
-#include "unique_fd.hpp"
-#include "worker/hygiene.hpp"
+#include "process/unique_fd.hpp"
+#include "worker/become_worker.hpp"
 
 namespace shmpool::worker {
 

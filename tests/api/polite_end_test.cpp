@@ -541,7 +541,7 @@ TEST(initializer_with_arguments, whose_arguments_are_too_large_is_refused) {
   EXPECT_EQ(code_of(thrown_by([&] { process_pool pool(io, chosen); })), errc::message_too_large);
 }
 
-// With g++ 12 the temporary is copied byte by byte and destroyed twice; see tests/bind_test.cpp.
+// With g++ 12 the temporary is copied byte by byte and destroyed twice; see tests/codec/bind_test.cpp.
 TEST(initializer_with_arguments, may_be_written_within_co_await) {
   run([]() -> asio::awaitable<void> {
     for (int i = 0; i != 3; ++i) {

@@ -1,5 +1,5 @@
 // expect: shmpool: this parameter's type cannot be moved (or is abstract)
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 struct shape {
   virtual ~shape() = default;

@@ -1,5 +1,5 @@
 // expect: shmpool: an array<T> parameter by value takes an array<T> of the same element type and rank
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 #include <vector>
 

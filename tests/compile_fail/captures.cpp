@@ -1,5 +1,5 @@
 // expect: shmpool: a lambda with captures cannot be sent to another process: pass what it captures as arguments, or
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 int main() {
   int captured = 1;

@@ -1,5 +1,5 @@
 // Compiles: the calls that the other files get wrong, made right.
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 #include <string>
 #include <vector>

@@ -1,5 +1,5 @@
 // expect: shmpool: a value of plain bytes holds an error code, which points to its category
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 #include <system_error>
 

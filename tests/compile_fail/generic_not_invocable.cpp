@@ -1,5 +1,5 @@
 // expect: shmpool: the function object cannot be called with these arguments; arrays reach a generic function as
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 int main() {
   auto f = [](auto a, auto b) { return a + b; };

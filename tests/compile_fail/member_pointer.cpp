@@ -1,5 +1,5 @@
 // expect: shmpool: a pointer to a member cannot be sent
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 #include <string>
 

@@ -1,5 +1,5 @@
 // expect: shmpool: a std::span<T> parameter is written by the task in shared memory: pass an array made with
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 #include <vector>
 

@@ -1,5 +1,5 @@
 // expect: shmpool: an argument cannot be converted to its parameter's type
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 #include <string>
 

@@ -1,5 +1,5 @@
 // expect: shmpool: this parameter reads elements: pass an array of the same element type
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 #include <vector>
 

@@ -1,5 +1,5 @@
 // expect: shmpool: a value holds an address (the last type that is named here)
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 struct handle {
   long long number;

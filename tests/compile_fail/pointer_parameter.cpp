@@ -1,5 +1,5 @@
 // expect: shmpool: a pointer means nothing in another process
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 int length(const char* text) {
   return text[0];

@@ -1,5 +1,5 @@
 // expect: shmpool: a task cannot return a pointer to something in another process
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 const char* name() {
   return "x";

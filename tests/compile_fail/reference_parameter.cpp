@@ -1,5 +1,5 @@
 // expect: would be lost: take it by value and return it
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 #include <string>
 

@@ -1,5 +1,5 @@
 // expect: shmpool: a task cannot return a reference to something in another process
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 int& counter() {
   static int count = 0;

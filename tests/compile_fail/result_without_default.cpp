@@ -1,5 +1,5 @@
 // expect: shmpool: a task's result must be default constructible and movable: return std::optional or std::unique_ptr
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 struct reading {
   explicit reading(int v) : value(v) {}

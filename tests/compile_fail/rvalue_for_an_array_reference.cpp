@@ -1,5 +1,5 @@
 // expect: shmpool: an array<T>& parameter is written by the task in shared memory: pass an lvalue array<T>
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 void edit(shmpool::array<double>&) {
 }

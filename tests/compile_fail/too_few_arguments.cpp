@@ -1,5 +1,5 @@
 // expect: shmpool: the function takes another number of arguments than were passed
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 int add(int a, int b) {
   return a + b;

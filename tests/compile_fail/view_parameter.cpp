@@ -1,5 +1,5 @@
 // expect: shmpool: this parameter only refers to memory, which the worker does not have
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 #include <functional>
 

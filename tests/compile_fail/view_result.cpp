@@ -1,5 +1,5 @@
 // expect: shmpool: a task cannot return a view of memory in another process
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 #include <string_view>
 

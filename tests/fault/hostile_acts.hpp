@@ -6,7 +6,7 @@
 
 #include "fault/hostile.hpp"
 
-#include <shmpool/detail/exception_codec.hpp>
+#include <shmpool/detail/codec/exception_codec.hpp>
 
 #include <fcntl.h>
 #include <sys/socket.h>

@@ -2,9 +2,9 @@
 // makes sense, in any order while it lives, its last words when it is dead; and its slots, of which each counts as
 // started, as taken back or as neither, and none can change what the parent knows by itself.
 #include "fuzz/control_page_input.hpp"
+#include "pool/reply_reader.hpp"
+#include "pool/worker_channel.hpp"
 #include "wire/control_page.hpp"
-#include "worker/link.hpp"
-#include "worker/reply_reader.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -14,7 +14,7 @@ namespace shmpool::fuzz {
 
 namespace {
 
-using status = worker::reply_reader::status;
+using status = pool::reply_reader::status;
 
 std::vector<std::byte> bytes_of(const wire::frame& from) {
   std::vector<wire::segment_ref> segments;
@@ -87,7 +87,7 @@ class listener {
 
   wire::control_page& page_;
   const control_page_input& said_;
-  worker::reply_reader reader_;
+  pool::reply_reader reader_;
   std::uint64_t read_;
   std::size_t taken_ = 0;
   bool in_ring_ = false, bad_ = false;
@@ -117,7 +117,7 @@ void check_polling(wire::control_page& page, const control_page_input& left) {
   }
 }
 
-void check_slots(worker::link& dead, const control_page_input& left) {
+void check_slots(pool::worker_channel& dead, const control_page_input& left) {
   std::vector<std::uint64_t> tasks;
   for (std::uint64_t task = 1000; const auto slot = dead.take_slot(task); task += 3) {
     promise(*slot == tasks.size(), "slots are not given out in order");
@@ -144,7 +144,7 @@ void check_slots(worker::link& dead, const control_page_input& left) {
 
 void control_page(input from) {
   const control_page_input left(from);
-  worker::link of(1);
+  pool::worker_channel of(1);
   check_slots(of, left);
   wire::control_page& page = of.control.page();
   page.reply_end = left.reply_end;

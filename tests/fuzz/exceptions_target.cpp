@@ -2,7 +2,7 @@
 // and that can be sent on without change.
 #include "fuzz/targets.hpp"
 
-#include <shmpool/detail/exception_codec.hpp>
+#include <shmpool/detail/codec/exception_codec.hpp>
 #include <shmpool/error.hpp>
 #include <shmpool/remote_error.hpp>
 

@@ -2,12 +2,12 @@
 // the files go to <dir>/<target>/.
 #include "fuzz/control_page_input.hpp"
 #include "fuzz/messages.hpp"
-#include "unique_fd.hpp"
+#include "process/unique_fd.hpp"
 #include "wire/control_page.hpp"
 #include "wire/frame.hpp"
 #include "worker/reply_stream.hpp"
 
-#include <shmpool/detail/exception_codec.hpp>
+#include <shmpool/detail/codec/exception_codec.hpp>
 
 #include <sys/socket.h>
 
@@ -336,6 +336,27 @@ void record_control_page(const std::filesystem::path& root) {
   for (std::size_t polled = 0; polled <= all.size(); polled += 5) to.write(polled_worker(all, polled));
 }
 
+/// What the worker of replies() has, as replies_target.cpp reads it; `rights` of both segments.
+bytes with_holdings(unsigned facts, std::uint64_t in_slot, unsigned rights) {
+  bytes seed{static_cast<std::byte>(facts)};
+  append(seed, in_slot);
+  seed.push_back(std::byte{2});
+  for (const unsigned each : {7U, 0U, 255U, rights, 8U, 0U, 64U, rights}) seed.push_back(static_cast<std::byte>(each));
+  return seed;
+}
+
+void record_replies(const std::filesystem::path& root) {
+  recorder to(root, "replies");
+  const auto all = replies();
+  for (const unsigned facts : {0U, 1U, 9U, 15U}) {
+    for (std::uint64_t task = 1; task != 4; ++task) {
+      bytes seed = with_holdings(facts, task, static_cast<unsigned>(task));
+      for (const reply& each : all) wire::append_frame(seed, each.header, each.segments, each.body);
+      to.write(seed);
+    }
+  }
+}
+
 void record_exceptions(const std::filesystem::path& root) {
   recorder to(root, "exceptions");
   for (const bytes& each : exception_records()) to.write(each);
@@ -351,6 +372,7 @@ int main(int count, char** values) {
     record_arguments(root);
     record_results(root);
     record_exceptions(root);
+    record_replies(root);
     record_control_page(root);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "record_corpus: %s\n", error.what());

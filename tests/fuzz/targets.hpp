@@ -25,6 +25,7 @@ void frames(input from);        ///< a worker's stream, cut into frames
 void arguments(input from);     ///< the body and the attachments of a task
 void results(input from);       ///< the body and the attachments of a reply
 void exceptions(input from);    ///< the body of an error reply
+void replies(input from);       ///< what a reply claims, beside what the worker has
 void control_page(input from);  ///< what a dead worker left in its socket and in its control page
 
 struct target {
@@ -33,8 +34,8 @@ struct target {
 };
 
 inline constexpr target targets[] = {
-    {"frames", frames},         {"arguments", arguments},       {"results", results},
-    {"exceptions", exceptions}, {"control_page", control_page},
+    {"frames", frames},         {"arguments", arguments}, {"results", results},
+    {"exceptions", exceptions}, {"replies", replies},     {"control_page", control_page},
 };
 
 /// Takes an input apart: numbers from its front, as long as there are any, then the rest. Short inputs read as zeros,

@@ -5,7 +5,7 @@
 
 #include "support/memory_source.hpp"
 
-#include <shmpool/detail/callable.hpp>
+#include <shmpool/detail/codec/callable.hpp>
 
 #include <cstddef>
 #include <tuple>

@@ -2,7 +2,7 @@
 // is taken from the ring.
 #include "worker/reply_stream.hpp"
 
-#include "worker/link.hpp"
+#include "pool/worker_channel.hpp"
 
 #include <gtest/gtest.h>
 
@@ -46,7 +46,7 @@ class ReplyStream : public ::testing::Test {
     return tasks;
   }
 
-  link parent;
+  pool::worker_channel parent;
   reply_stream stream;
 };
 

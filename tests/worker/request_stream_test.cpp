@@ -1,8 +1,8 @@
 // What the parent sends arrives in order with its descriptors, whether the worker polls for it or sleeps.
 #include "worker/request_stream.hpp"
 
+#include "pool/worker_channel.hpp"
 #include "wire/fd_passing.hpp"
-#include "worker/link.hpp"
 
 #include <gtest/gtest.h>
 
@@ -39,7 +39,7 @@ class RequestStream : public ::testing::Test {
     return tasks;
   }
 
-  link parent;
+  pool::worker_channel parent;
   wire::control_page& page;
   request_stream requests;
 };

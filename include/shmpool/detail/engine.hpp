@@ -4,6 +4,7 @@
 // Thread safety: all members of engine may be called from any thread.
 #pragma once
 
+#include <shmpool/detail/cancel_kind.hpp>
 #include <shmpool/detail/message.hpp>
 #include <shmpool/options.hpp>
 #include <shmpool/shm_handle.hpp>
@@ -55,7 +56,7 @@ class operation {
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();  ///< of its task
   /// Of its task: here, so that it is destroyed with the operation and under no lock.
   callback<void(double)> on_progress;
-  alignas(std::max_align_t) std::byte turn_memory[64];  ///< for whoever makes it a turn of the loop: see turns.hpp
+  alignas(std::max_align_t) std::byte turn_memory[64];  ///< for whoever makes it a turn of the loop: see asio/turns.hpp
 
   /// Frees itself, then calls the handler with `result`. Lets exceptions of the handler out.
   virtual void complete(delivery how) = 0;
@@ -119,13 +120,11 @@ class notice {
   std::variant<progress, exit> call_;
 };
 
-enum class cancel_kind : std::uint8_t { total, partial, terminal };
-
 /// What a call to the engine leaves to be done by its caller.
-enum class urgency : std::uint8_t {
-  none,   ///< nothing
-  later,  ///< flush() at the end of this turn of the loop: more may come to be sent together
-  now,    ///< flush() at once: an idle worker waits for it
+enum class flush_hint : std::uint8_t {
+  none,  ///< nothing
+  soon,  ///< flush() at the end of this turn of the loop: more may come to be sent together
+  now,   ///< flush() at once: an idle worker waits for it
 };
 
 class engine {
@@ -149,17 +148,17 @@ class engine {
   /// Asks for a place. There is one if `place` is not 0; otherwise takes over `op`, which completes when there is one
   /// in its result, or with the error that ended it. A place is for one submit() or withdraw(). Throws
   /// std::system_error (pool_closed, pool_broken); then `op` is still the caller's.
-  virtual urgency hold(operation& op, std::uint64_t& place) = 0;
+  virtual flush_hint hold(operation& op, std::uint64_t& place) = 0;
   /// Gives a place back. `cancel_key` is that of the operation that it was for.
-  virtual urgency withdraw(std::uint64_t place, std::uint64_t cancel_key) noexcept = 0;
+  virtual flush_hint withdraw(std::uint64_t place, std::uint64_t cancel_key) noexcept = 0;
   /// Queues a task; takes over `op`. Throws std::system_error (queue_full, array_busy, pool_closed, pool_broken,
   /// function_not_found, message_too_large, quarantined); then `op` and the place are still the caller's.
-  virtual urgency submit(operation& op, const callable_ref& fn, std::vector<std::byte> arguments,
-                         std::vector<attachment> attachments, const task_options& options, std::uint64_t place) = 0;
-  virtual urgency cancel(std::uint64_t cancel_key, cancel_kind kind) = 0;
+  virtual flush_hint submit(operation& op, const callable_ref& fn, std::vector<std::byte> arguments,
+                            std::vector<attachment> attachments, const task_options& options, std::uint64_t place) = 0;
+  virtual flush_hint cancel(std::uint64_t cancel_key, cancel_kind kind) = 0;
   /// No further submits; takes over `op`, which completes when all tasks have ended, all workers have left and the
   /// cache is cleared.
-  virtual urgency shutdown(operation& op) = 0;
+  virtual flush_hint shutdown(operation& op) = 0;
   /// Kills all workers; every task is aborted, operations of shutdown() complete when the workers are gone.
   virtual void stop() noexcept = 0;
   /// As stop(), and waits (for at most two seconds) until no worker runs. Whatever is called afterwards does nothing,

@@ -33,6 +33,13 @@ struct attachment {
   access mode = access::read;
 };
 
+/// True if two ranges have a byte in common. By differences, as the ends of a range that came over the wire could
+/// overflow.
+constexpr bool ranges_overlap(std::uint64_t offset, std::uint64_t length, std::uint64_t other,
+                              std::uint64_t other_length) noexcept {
+  return offset <= other ? other - offset < length : offset - other < other_length;
+}
+
 /// Where a packer gets shared memory from: the pool's store in the parent, the worker's leases in a worker.
 class segment_source {
  public:

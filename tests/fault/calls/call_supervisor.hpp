@@ -5,7 +5,7 @@
 // Thread safety: none.
 #pragma once
 
-#include "unique_fd.hpp"
+#include "process/unique_fd.hpp"
 
 #include <sys/types.h>
 

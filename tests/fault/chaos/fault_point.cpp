@@ -3,7 +3,7 @@
 // Each process draws its own numbers, seeded by its pid.
 //
 // Thread safety: any thread. No lock and no allocation, since a worker is forked at one of these points.
-#include "fault_point.hpp"
+#include "process/fault_point.hpp"
 
 #include "fault/chaos/ledger.hpp"
 

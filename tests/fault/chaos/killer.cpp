@@ -1,7 +1,7 @@
 #include "fault/chaos/killer.hpp"
 
+#include "process/unique_fd.hpp"
 #include "support/processes.hpp"
-#include "unique_fd.hpp"
 
 #include <sys/syscall.h>
 #include <unistd.h>

@@ -1,0 +1,358 @@
+// The Asio side of a pool, below its handlers: waits for the engine's descriptor while work is outstanding, drains it,
+// and sends completions on their way. Shared by the pool object and by what it has in flight.
+//
+// Thread safety: all members may be called from any thread.
+#pragma once
+
+#include <shmpool/asio.hpp>
+#include <shmpool/detail/asio/one_at_a_time.hpp>
+#include <shmpool/detail/asio/turns.hpp>
+#include <shmpool/detail/engine.hpp>
+
+#include <sys/types.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace shmpool::detail {
+inline namespace SHMPOOL_ASIO_ABI {
+
+/// What a pool does when its execution context is destroyed under it.
+class context_listener {
+ public:
+  virtual void context_destroyed() noexcept = 0;
+
+ protected:
+  ~context_listener() = default;
+};
+
+/// Tells the pools of an execution context of its end; registered with the context.
+class pool_service : public net::execution_context::service {
+ public:
+  using key_type = pool_service;
+  static inline net::execution_context::id id;
+  explicit pool_service(net::execution_context& context) : net::execution_context::service(context) {}
+
+  void add(std::weak_ptr<context_listener> pool) {
+    std::lock_guard lock(mutex_);
+    std::erase_if(pools_, [](const auto& each) { return each.expired(); });
+    pools_.push_back(std::move(pool));
+  }
+
+ private:
+  void shutdown() noexcept override {
+    // Moved out first: a handler that is destroyed may own a pool, whose destructor must find the lock free.
+    std::vector<std::weak_ptr<context_listener>> pools;
+    {
+      std::lock_guard lock(mutex_);
+      pools.swap(pools_);
+    }
+    for (const auto& each : pools) {
+      if (const auto pool = each.lock()) pool->context_destroyed();
+    }
+  }
+
+  std::mutex mutex_;
+  std::vector<std::weak_ptr<context_listener>> pools_;
+};
+
+class pool_driver final : public context_listener, public std::enable_shared_from_this<pool_driver> {
+ public:
+  /// `engine` is that of make_engine(), or a test's.
+  static std::shared_ptr<pool_driver> make(net::any_io_executor executor, std::shared_ptr<detail::engine> engine) {
+    std::shared_ptr<pool_driver> made(new pool_driver(std::move(executor), std::move(engine)));
+    auto& context = net::query(made->executor_, net::execution::context);
+    net::use_service<pool_service>(context).add(made);
+    return made;
+  }
+
+  pool_driver(const pool_driver&) = delete;
+  pool_driver& operator=(const pool_driver&) = delete;
+  ~pool_driver() { drop_descriptor(); }  // in a process that the application has forked from inside it
+
+  detail::engine& engine() noexcept { return *engine_; }
+  const net::any_io_executor& executor() const noexcept { return executor_; }
+
+  /// True once the execution context was destroyed: nothing can be posted to it any more.
+  bool context_gone() const noexcept { return context_gone_.load(std::memory_order_acquire); }
+
+  /// Throws if completions can no longer be delivered because the execution context is gone.
+  void require_context() const {
+    if (context_gone()) {
+      throw std::system_error(errc::pool_closed, "the execution context of the pool was destroyed");
+    }
+  }
+
+  /// Does what a call to the engine left to be done. Completions are posted, never called from here.
+  void react(flush_hint what) {
+    if (what == flush_hint::now) {
+      engine_->flush();
+      settle(delivery::post);
+    } else {
+      if (what == flush_hint::soon) flush_soon();
+      watch(expect::starts);
+    }
+  }
+
+  /// A pool that nobody waits for is not watched, so what became of its workers is noticed now.
+  pool_stats stats() {
+    if (!engine_->inert() && !engine_->active()) {
+      engine_->drain();
+      react(flush_hint::now);
+    }
+    return engine_->stats();
+  }
+
+  void cancel(std::uint64_t key, cancel_kind kind) { react(engine_->cancel(key, kind)); }
+
+  void stop() {
+    if (owner_ != ::getpid()) return;
+    engine_->stop();
+    react(flush_hint::now);
+  }
+
+  /// The pool object is gone: nothing of it is left when this returns, but posted handlers.
+  void close() noexcept {
+    stop_watching();
+    engine_->close();
+    if (context_gone()) return discard();
+    try {
+      deliver(delivery::post);
+    } catch (...) {
+      // Out of memory while posting; the rest is destroyed.
+    }
+  }
+
+ private:
+  using descriptor = net::posix::basic_stream_descriptor<net::any_io_executor>;
+  using timer = net::basic_waitable_timer<std::chrono::steady_clock, net::wait_traits<std::chrono::steady_clock>,
+                                          net::any_io_executor>;
+
+  pool_driver(net::any_io_executor executor, std::shared_ptr<detail::engine> engine)
+      : executor_(std::move(executor)), turns_(executor_), engine_(std::move(engine)) {
+    descriptor_ = std::make_unique<descriptor>(executor_, engine_->descriptor());
+  }
+
+  /// The engine closes it. In a process that the application has forked it is left alone, for good: Asio's epoll
+  /// instance is shared with the parent there, and to deregister would be to deregister the parent's.
+  void drop_descriptor() noexcept {
+    if (!descriptor_) return;
+    if (owner_ == ::getpid()) descriptor_->release();
+    else static_cast<void>(descriptor_.release());
+    descriptor_.reset();
+  }
+
+  /// Handler of the wait for the descriptor.
+  struct on_readable {
+    std::shared_ptr<pool_driver> driver;
+    void operator()(const net_error_code& error) const { driver->turn(static_cast<bool>(error)); }
+  };
+  struct on_flush {
+    std::shared_ptr<pool_driver> driver;
+    void operator()() const {
+      driver->flush_posted_.store(false, std::memory_order_release);
+      driver->engine_->flush();
+      driver->settle(delivery::dispatch);
+    }
+  };
+  struct on_poll {
+    std::shared_ptr<pool_driver> driver;
+    void operator()() const {
+      driver->poll_posted_.store(false, std::memory_order_release);
+      if (driver->engine_->poll()) driver->settle(delivery::dispatch);
+      else driver->poll_soon();
+    }
+  };
+  /// Handler of the timer that retry_if_refused() sets, which it keeps.
+  struct on_retry {
+    std::shared_ptr<pool_driver> driver;
+    std::shared_ptr<timer> due;
+    void operator()(const net_error_code&) const {
+      driver->retry_set_.store(false, std::memory_order_release);
+      driver->drain();
+    }
+  };
+
+  /// Counts a notice for as long as it is on its way.
+  class on_its_way {
+   public:
+    explicit on_its_way(std::shared_ptr<std::atomic<std::size_t>> all) : all_(std::move(all)) {
+      all_->fetch_add(1, std::memory_order_relaxed);
+    }
+    on_its_way(on_its_way&&) noexcept = default;
+    on_its_way(const on_its_way& other) : on_its_way(other.all_) {}
+    on_its_way& operator=(on_its_way) = delete;
+    ~on_its_way() {
+      if (all_) all_->fetch_sub(1, std::memory_order_release);
+    }
+
+   private:
+    std::shared_ptr<std::atomic<std::size_t>> all_;
+  };
+
+  enum class expect : bool { starts, ends };
+
+  /// Waits for the descriptor while somebody waits for a completion, and no longer: an idle pool lets io_context::run()
+  /// return. To be called by whoever has started operations, and by whoever may have ended some: another thread may
+  /// have begun to wait for them meanwhile.
+  void watch(expect what) {
+    // Who ends the wait looks once more whether somebody waits for a completion.
+    if (what == expect::starts && waiting_.load(std::memory_order_acquire)) return;
+    if (engine_->inert()) return;
+    watching_.run([this] {
+      if (closed_) return drop_descriptor();
+      if (!descriptor_) return;
+      const bool active = engine_->active();
+      if (active == waiting_) return;
+      if (!active) return descriptor_->cancel();  // on_readable is on its way, then
+      waiting_ = true;                            // before its handler can run
+      try {
+        descriptor_->async_wait(descriptor::wait_read, on_readable{shared_from_this()});
+      } catch (...) {
+        waiting_ = false;
+        throw;
+      }
+    });
+  }
+
+  /// Not before another thread, or an executor's code that has called this, is done with the descriptor.
+  void stop_watching() noexcept {
+    closed_ = true;
+    if (owner_ != ::getpid()) return drop_descriptor();  // whoever was at it may be a thread that is not there
+    watching_.run([this] { drop_descriptor(); });
+  }
+
+  void turn(bool cancelled) {
+    waiting_ = false;
+    if (closed_) return;
+    if (cancelled) {
+      watch(expect::ends);
+      deliver(delivery::dispatch);
+    } else {
+      drain();
+    }
+  }
+
+  void drain() {
+    engine_->drain();
+    settle(delivery::dispatch);
+  }
+
+  /// What follows whatever may have ended operations.
+  void settle(delivery how) {
+    completion_list first;
+    try {
+      retry_if_refused();
+      // Before the handlers: while they run, another thread of the context can drain.
+      watch(expect::ends);
+      post_ended(how, first);
+    } catch (...) {
+      engine_->stop_polling();  // or else workers would rely on somebody who never comes
+      throw;
+    }
+    poll_soon();  // after what was posted, which may have something to send
+    if (operation* op = first.pop()) op->complete(delivery::dispatch);
+  }
+
+  /// Of what the kernel was too short of memory for, say, nothing will make the descriptor readable.
+  void retry_if_refused() {
+    const auto delay = engine_->retry_after();
+    if (delay == delay.zero() || context_gone() || retry_set_.exchange(true, std::memory_order_acq_rel)) return;
+    try {
+      const auto due = std::make_shared<timer>(executor_, delay);
+      due->async_wait(on_retry{shared_from_this(), due});
+    } catch (...) {
+      retry_set_.store(false, std::memory_order_release);
+      throw;
+    }
+  }
+
+  /// As long as the engine polls. Between two polls the other handlers run that are due.
+  void poll_soon() {
+    if (!engine_->polling() || poll_posted_.exchange(true, std::memory_order_acq_rel)) return;
+    try {
+      turns_.execute(on_poll{shared_from_this()});
+    } catch (...) {  // out of memory, say
+      poll_posted_.store(false, std::memory_order_release);
+      engine_->stop_polling();
+    }
+  }
+
+  void flush_soon() {
+    if (flush_posted_.exchange(true, std::memory_order_acq_rel)) return;
+    turns_.execute(on_flush{shared_from_this()});
+  }
+
+  /// Calls the handlers of what has ended; from a turn of the loop (dispatch) the first at once. The others are posted
+  /// before it runs: it may throw, or block until another thread that runs the context has called them. So each
+  /// exception also leaves run() on its own.
+  void deliver(delivery how) {
+    completion_list first;
+    post_ended(how, first);
+    if (operation* op = first.pop()) op->complete(delivery::dispatch);
+  }
+
+  /// Posts what has ended, but for what is to be called at once.
+  void post_ended(delivery how, completion_list& first) {
+    if (engine_->inert()) return;
+    // By one thread at a time, so that nothing overtakes what was taken before it.
+    posting_.run([&] {
+      std::vector<notice> notices;
+      completion_list ended = engine_->take_completed(notices);
+      // What a task has said is heard before its end: by now the engine has all of it.
+      for (notice& each : notices) {
+        try {
+          turns_.execute([call = std::move(each), heard = on_its_way(notices_)] { call(); });
+        } catch (const std::bad_alloc&) {
+          // It is not heard; but nothing that has ended may be lost for it.
+        }
+      }
+      if (how == delivery::dispatch && first.empty() && notices_->load(std::memory_order_acquire) == 0) {
+        if (operation* op = ended.pop()) first.push(*op);
+      }
+      // By way of the pool's executor: use_future's own is Asio's system executor, which would start threads for them.
+      while (operation* op = ended.pop()) turns_.complete(*op);
+    });
+  }
+
+  /// Destroys what there is to tell and to complete: there is nowhere to post it.
+  void discard() noexcept {
+    std::vector<notice> notices;
+    const completion_list ended = engine_->take_completed(notices);
+  }
+
+  void context_destroyed() noexcept override {
+    context_gone_.store(true, std::memory_order_release);
+    stop_watching();
+    engine_->close();
+    discard();
+  }
+
+  const pid_t owner_ = ::getpid();
+  net::any_io_executor executor_;
+  const turns turns_;
+  std::shared_ptr<detail::engine> engine_;
+  // No lock: what these two do runs code of the executor's, which is the user's.
+  one_at_a_time watching_;  // whoever is at it has the descriptor
+  one_at_a_time posting_;
+  std::unique_ptr<descriptor> descriptor_;
+  std::atomic<bool> closed_{false};
+  std::atomic<bool> waiting_{false};
+  std::atomic<bool> flush_posted_{false};
+  std::atomic<bool> poll_posted_{false};
+  std::atomic<bool> retry_set_{false};
+  std::atomic<bool> context_gone_{false};
+  std::shared_ptr<std::atomic<std::size_t>> notices_ = std::make_shared<std::atomic<std::size_t>>(0);  // not heard yet
+};
+
+}  // namespace SHMPOOL_ASIO_ABI
+}  // namespace shmpool::detail

@@ -1,0 +1,263 @@
+// The asynchronous operations of a pool: submit and shutdown, and what their initiations have in common.
+//
+// Thread safety: initiations may run on any thread.
+#pragma once
+
+#include <shmpool/asio.hpp>
+#include <shmpool/detail/asio/pending_handler.hpp>
+#include <shmpool/detail/asio/pool_driver.hpp>
+#include <shmpool/detail/codec/callable.hpp>
+
+#include <exception>
+#include <memory>
+#include <optional>
+#include <type_traits>
+#include <utility>
+
+namespace shmpool::detail {
+inline namespace SHMPOOL_ASIO_ABI {
+
+template <class Result>
+struct completion_signature {
+  using type = void(std::exception_ptr, Result);
+};
+template <>
+struct completion_signature<void> {
+  using type = void(std::exception_ptr);
+};
+
+/// The strongest kind that `type` asks for, if any.
+inline std::optional<cancel_kind> kind_of(net::cancellation_type type) noexcept {
+  const auto has = [type](net::cancellation_type bit) { return (type & bit) != net::cancellation_type::none; };
+  if (has(net::cancellation_type::terminal)) return cancel_kind::terminal;
+  if (has(net::cancellation_type::partial)) return cancel_kind::partial;
+  if (has(net::cancellation_type::total)) return cancel_kind::total;
+  return std::nullopt;
+}
+
+/// Cancellation asked for through a slot. It may be emitted on any thread, so that it only posts.
+struct slot_handler {
+  std::weak_ptr<pool_driver> driver;
+  std::uint64_t key;
+
+  void operator()(net::cancellation_type type) const {
+    const auto kind = kind_of(type);
+    const auto alive = driver.lock();
+    if (!kind || !alive || alive->context_gone()) return;
+    net::post(alive->executor(), [alive, which = key, how = *kind] { alive->cancel(which, how); });
+  }
+};
+
+/// Connects an operation to the slot of its handler, if there is one.
+template <class Handler>
+void install_cancellation(operation& op, const Handler& handler, const std::shared_ptr<pool_driver>& driver) {
+  auto slot = net::get_associated_cancellation_slot(handler);
+  if (!slot.is_connected()) return;
+  op.cancel_key = next_cancel_key();
+  slot.assign(slot_handler{driver, op.cancel_key});
+}
+
+/// What the two operations share: `Result` is what the handler gets after the std::exception_ptr; void: nothing.
+template <class Result, class Handler, class Executor>
+class handler_operation final : public operation {
+ public:
+  using handler_type = Handler;
+  using decoder = Result (*)(unpacker&);
+  using memory = operation_memory<handler_operation, Handler>;
+
+  handler_operation(pending_handler<Handler, Executor>&& pending, decoder decode)
+      : pending_(std::move(pending)), decode_(decode) {}
+
+  const Handler& handler() const noexcept { return pending_.handler(); }
+
+  void complete(delivery how) override {
+    std::exception_ptr error = error_of(result);
+    const bool owns_slot = cancel_key != 0;
+    if constexpr (std::is_void_v<Result>) {
+      if (!error && decode_) error = decode_nothing();
+      auto pending = release();
+      std::move(pending).complete(how, owns_slot, std::move(error));
+    } else {
+      Result value{};
+      if (!error) {
+        try {
+          unpacker from(result.bytes, result.attachments);
+          value = decode_(from);
+          if (from.remaining() != 0) throw_protocol_violation("more bytes than the result has");
+        } catch (...) {
+          error = std::current_exception();
+          value = Result{};
+        }
+      }
+      auto pending = release();
+      std::move(pending).complete(how, owns_slot, std::move(error), std::move(value));
+    }
+  }
+
+  void destroy() noexcept override { release(); }
+
+ private:
+  std::exception_ptr decode_nothing() const noexcept {
+    if (result.bytes.empty()) return nullptr;
+    try {
+      throw_protocol_violation("a result where there should be none");
+    } catch (...) {
+      return std::current_exception();
+    }
+  }
+
+  pending_handler<Handler, Executor> release() noexcept {
+    pending_handler<Handler, Executor> pending(std::move(pending_));
+    memory::free(this, pending.handler());
+    return pending;
+  }
+
+  pending_handler<Handler, Executor> pending_;
+  decoder decode_;
+};
+
+/// Packs the arguments and submits; what fails completes the operation. `place`: from engine::hold, or 0.
+template <class Operation, class Function, class Arguments>
+void pack_and_submit(pool_driver& driver, Operation* op, const Function& function, callable_ref callable,
+                     const task_options& options, Arguments&& arguments, std::uint64_t place) {
+  const std::uint64_t cancel_key = op->cancel_key;
+  flush_hint next = flush_hint::none;
+  try {
+    packer message(driver.engine().memory(), driver.engine().inline_limit());
+    encode_arguments(message, function, std::forward<Arguments>(arguments));
+    next = driver.engine().submit(*op, callable, std::move(message.bytes()), std::move(message.attachments()), options,
+                                  place);
+  } catch (...) {
+    op->result.error = std::current_exception();
+    op->complete(delivery::post);
+    if (place != 0) next = driver.engine().withdraw(place, cancel_key);
+  }
+  driver.react(next);
+}
+
+/// A submit that waits for room: what is to be packed when there is.
+template <class Operation, class Function, class Arguments>
+class held_submit final : public operation {
+ public:
+  using memory = operation_memory<held_submit, typename Operation::handler_type>;
+
+  held_submit(Operation* op, std::shared_ptr<pool_driver> driver, Function&& function, callable_ref callable,
+              task_options&& options, Arguments&& arguments)
+      : op_(op),
+        driver_(std::move(driver)),
+        function_(std::move(function)),
+        callable_(callable),
+        options_(std::move(options)),
+        arguments_(std::move(arguments)) {
+    cancel_key = op->cancel_key;
+    deadline = op->deadline;
+  }
+
+  /// There is room now, or it has failed.
+  void complete(delivery how) override {
+    if (result.place != 0) return proceed(result.place);
+    op_->result = std::move(result);
+    abandon()->complete(how);
+  }
+
+  void destroy() noexcept override { abandon()->destroy(); }
+
+  /// Submits with the place. This is gone when it returns.
+  void proceed(std::uint64_t place) {
+    const auto driver = std::move(driver_);
+    const Function function = std::move(function_);
+    const callable_ref callable = callable_;
+    const task_options options = std::move(options_);
+    Arguments arguments = std::move(arguments_);
+    // Before the submit, whose end on another thread may be that of the handler, and of the allocator that it has.
+    Operation* op = abandon();
+    pack_and_submit(*driver, op, function, callable, options, std::move(arguments), place);
+  }
+
+  /// Frees this and not the operation, which is the caller's then.
+  Operation* abandon() noexcept {
+    Operation* op = op_;
+    memory::free(this, op->handler());
+    return op;
+  }
+
+ private:
+  Operation* op_;  // owned
+  std::shared_ptr<pool_driver> driver_;
+  Function function_;
+  callable_ref callable_;
+  task_options options_;
+  Arguments arguments_;
+};
+
+/// The initiation of submit().
+template <class Executor>
+struct initiate_submit {
+  using executor_type = Executor;
+  std::shared_ptr<pool_driver> driver;
+  Executor executor;
+  executor_type get_executor() const noexcept { return executor; }
+
+  template <class Handler, class Function, class Decoder, class Arguments>
+  void operator()(Handler&& handler, Function function, callable_ref callable, Decoder decode, task_options options,
+                  Arguments arguments) const {
+    using result_type = std::invoke_result_t<Decoder, unpacker&>;
+    using handler_type = std::decay_t<Handler>;
+    using operation_type = handler_operation<result_type, handler_type, Executor>;
+    driver->require_context();
+    handler_type own(std::forward<Handler>(handler));
+    pending_handler<handler_type, Executor> pending(std::move(own), executor);
+    operation_type* op = operation_type::memory::make(pending.handler(), std::move(pending), decode);
+    try {
+      op->deadline = deadline_after(options.deadline);
+      install_cancellation(*op, op->handler(), driver);
+    } catch (...) {
+      op->result.error = std::current_exception();
+      op->complete(delivery::post);
+      return;
+    }
+    if (!driver->engine().holds()) {
+      return pack_and_submit(*driver, op, function, callable, options, std::move(arguments), 0);
+    }
+    using held_type = held_submit<operation_type, Function, Arguments>;
+    held_type* held = nullptr;
+    std::uint64_t place = 0;
+    flush_hint next;
+    try {
+      held = held_type::memory::make(op->handler(), op, driver, std::move(function), callable, std::move(options),
+                                     std::move(arguments));
+      next = driver->engine().hold(*held, place);
+    } catch (...) {
+      if (held) held->abandon();
+      op->result.error = std::current_exception();
+      op->complete(delivery::post);
+      return;
+    }
+    driver->react(next);
+    if (place != 0) held->proceed(place);
+  }
+};
+
+/// The initiation of shutdown().
+template <class Executor>
+struct initiate_shutdown {
+  using executor_type = Executor;
+  std::shared_ptr<pool_driver> driver;
+  Executor executor;
+  executor_type get_executor() const noexcept { return executor; }
+
+  template <class Handler>
+  void operator()(Handler&& handler) const {
+    using handler_type = std::decay_t<Handler>;
+    using operation_type = handler_operation<void, handler_type, Executor>;
+    driver->require_context();
+    handler_type own(std::forward<Handler>(handler));
+    pending_handler<handler_type, Executor> pending(std::move(own), executor);
+    operation_type* op = operation_type::memory::make(pending.handler(), std::move(pending), nullptr);
+    driver->engine().shutdown(*op);
+    driver->react(flush_hint::now);
+  }
+};
+
+}  // namespace SHMPOOL_ASIO_ABI
+}  // namespace shmpool::detail

@@ -1,0 +1,89 @@
+// What bound functions hold, by their keys. Thread safety: one mutex, a leaf but for the allocator; no foreign code
+// runs under it.
+#include <shmpool/bound_function.hpp>
+
+#include "process/no_destructor.hpp"
+
+#include <pthread.h>
+
+#include <mutex>
+#include <unordered_map>
+#include <utility>
+
+namespace shmpool {
+
+namespace {
+
+class call_table {
+ public:
+  call_table() {
+    // Where it fails (no memory), a copy of a process whose other thread was at this very moment here is the loser.
+    ::pthread_atfork([] { all().mutex_.lock(); }, [] { all().mutex_.unlock(); }, [] { all().mutex_.unlock(); });
+  }
+
+  /// Options in static objects may outlive any object here.
+  static call_table& all() {
+    static no_destructor<call_table> instance;
+    return instance.value;
+  }
+
+  std::uint64_t add(std::shared_ptr<const detail::bound_call> call) {
+    const std::lock_guard lock(mutex_);
+    calls_.emplace(last_ + 1, std::move(call));
+    return ++last_;
+  }
+  std::uint64_t copy(std::uint64_t key) { return key == 0 ? 0 : add(find(key)); }
+  std::shared_ptr<const detail::bound_call> find(std::uint64_t key) {
+    const std::lock_guard lock(mutex_);
+    const auto found = calls_.find(key);
+    return found == calls_.end() ? nullptr : found->second;
+  }
+  void remove(std::uint64_t key) noexcept {
+    std::shared_ptr<const detail::bound_call> last;  // freed when the lock is
+    const std::lock_guard lock(mutex_);
+    const auto found = calls_.find(key);
+    if (found == calls_.end()) return;
+    last = std::move(found->second);
+    calls_.erase(found);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::uint64_t last_ = 0;
+  std::unordered_map<std::uint64_t, std::shared_ptr<const detail::bound_call>> calls_;
+};
+
+/// The trampoline of a plain function.
+void call_plain(detail::invocation& call) {
+  reinterpret_cast<void (*)()>(const_cast<void*>(call.target))();
+}
+
+}  // namespace
+
+bound_function::bound_function(detail::bound_call call)
+    : key_(call_table::all().add(std::make_shared<const detail::bound_call>(std::move(call)))) {
+}
+
+bound_function bound_function::of_plain(void (*function)()) {
+  if (!function) return {};
+  return bound_function(detail::bound_call{{&call_plain, reinterpret_cast<const void*>(function)}, {}});
+}
+
+bound_function::bound_function(const bound_function& other) : key_(call_table::all().copy(other.key_)) {
+}
+
+bound_function& bound_function::operator=(const bound_function& other) {
+  const std::uint64_t before = std::exchange(key_, call_table::all().copy(other.key_));
+  if (before != 0) call_table::all().remove(before);
+  return *this;
+}
+
+bound_function::~bound_function() {
+  if (key_ != 0) call_table::all().remove(key_);
+}
+
+std::shared_ptr<const detail::bound_call> bound_function::call() const {
+  return key_ == 0 ? nullptr : call_table::all().find(key_);
+}
+
+}  // namespace shmpool

@@ -1,0 +1,29 @@
+// The control page of one worker (wire/control_page), as the parent has it.
+//
+// Thread safety: none; the page itself is shared with the worker, see there.
+#pragma once
+
+#include "process/unique_fd.hpp"
+#include "wire/control_page.hpp"
+
+namespace shmpool::pool {
+
+/// The control memory of one worker, mapped in the parent.
+class control_memory {
+ public:
+  /// Makes it: a sealed memfd, so that no worker can shrink it under the parent. Throws std::system_error.
+  control_memory();
+  control_memory(const control_memory&) = delete;
+  control_memory& operator=(const control_memory&) = delete;
+  ~control_memory();
+  wire::control_page& page() const noexcept { return *page_; }
+  /// The descriptor for the worker; closed by forget_descriptor().
+  int descriptor() const noexcept { return descriptor_.get(); }
+  void forget_descriptor() noexcept { descriptor_.reset(); }
+
+ private:
+  unique_fd descriptor_;
+  wire::control_page* page_ = nullptr;
+};
+
+}  // namespace shmpool::pool

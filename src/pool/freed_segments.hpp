@@ -1,0 +1,40 @@
+// Collects the segments that stores have freed, until the engine tells its workers to drop their mappings.
+//
+// Thread safety: all members may be called from any thread.
+#pragma once
+
+#include "pool/pool_engine.hpp"
+
+#include <atomic>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace shmpool::pool {
+
+class pool_engine::unmap_list final : public shm::freed_mailbox {
+ public:
+  void freed(std::uint64_t segment_id) noexcept override {
+    std::lock_guard lock(mutex_);
+    try {
+      ids_.push_back(segment_id);
+    } catch (...) {
+      return;  // out of memory: a worker keeps a mapping that it could have dropped
+    }
+    pending_.store(true, std::memory_order_release);
+  }
+
+  std::vector<std::uint64_t> take() {
+    if (!pending_.load(std::memory_order_acquire)) return {};
+    std::lock_guard lock(mutex_);
+    pending_.store(false, std::memory_order_relaxed);
+    return std::exchange(ids_, {});
+  }
+
+ private:
+  std::atomic<bool> pending_{false};
+  std::mutex mutex_;
+  std::vector<std::uint64_t> ids_;
+};
+
+}  // namespace shmpool::pool

@@ -1,0 +1,64 @@
+#include "pool/function_table.hpp"
+
+#include "code/code_ref.hpp"
+#include "process/no_destructor.hpp"
+
+#include <shmpool/error.hpp>
+
+#include <sys/auxv.h>
+
+#include <optional>
+#include <system_error>
+#include <utility>
+
+namespace shmpool::pool {
+
+namespace {
+
+/// The program itself stays loaded for as long as the process lives.
+bool in_program(const code::code_ref& where) {
+  // Objects that are destroyed at the end of the process may submit.
+  static no_destructor<std::optional<code::code_ref>> program;
+  static const bool found = [] {
+    program.value = code::locate(reinterpret_cast<const void*>(::getauxval(AT_ENTRY)));
+    return program.value.has_value();
+  }();
+  return found && where.module_id == program.value->module_id;
+}
+
+}  // namespace
+
+std::uint32_t function_table::number(const detail::callable_ref& callable) {
+  // Another library may have been loaded at the same address since. Workers go by number, so old numbers stay as they
+  // are.
+  if (beyond_program_ && code::unload_count() != unloads_) {
+    numbers_.clear();
+    latest_ = none;
+    beyond_program_ = false;
+  }
+  if (latest_ != none && records_[latest_].callable == callable) return latest_;
+  if (const auto found = numbers_.find(callable); found != numbers_.end()) return latest_ = found->second;
+  function_record made;
+  made.callable = callable;
+  const auto entry = code::locate(reinterpret_cast<const void*>(callable.entry));
+  if (!entry)
+    throw std::system_error(errc::function_not_found,
+                            "the code that calls the function is in no module of this program");
+  bool beyond_program = !in_program(*entry);
+  code::append_code_ref(made.definition, *entry);
+  made.definition.push_back(std::byte{callable.target != nullptr});
+  if (callable.target) {
+    const auto target = code::locate(callable.target);
+    if (!target)
+      throw std::system_error(errc::function_not_found, "the function's address is in no module of this program");
+    code::append_code_ref(made.definition, *target);
+    beyond_program = beyond_program || !in_program(*target);
+  }
+  if (beyond_program && !std::exchange(beyond_program_, true)) unloads_ = code::unload_count();
+  const auto number = static_cast<std::uint32_t>(records_.size());
+  records_.push_back(std::move(made));
+  numbers_.emplace(callable, number);
+  return latest_ = number;
+}
+
+}  // namespace shmpool::pool

@@ -1,0 +1,230 @@
+#include "pool/worker_channel.hpp"
+
+#include "process/clock.hpp"
+#include "wire/fd_passing.hpp"
+
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <system_error>
+
+namespace shmpool::pool {
+
+namespace {
+
+/// Bytes of one send. The kernel takes up to 2 GiB at once, and several messages of 1 GiB may be queued.
+constexpr std::size_t most_at_once = std::size_t{256} << 20;
+
+}  // namespace
+
+worker_channel::worker_channel(std::uint32_t number) : id(number) {
+  // Blocking: a ring waits on such a socket, but would hand back EAGAIN from a non-blocking one.
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+    throw std::system_error(errno, std::system_category(), "shmpool: socketpair");
+  }
+  socket_ = unique_fd(ends[0]);
+  worker_end = unique_fd(ends[1]);
+  for (loop::operation* each : {&receive, &send, &exit_watch}) each->owner = this;
+  receive.what = loop::operation::kind::receive;
+  receive.fd = send.fd = socket_.get();
+  exit_watch.what = loop::operation::kind::poll_in;
+}
+
+void worker_channel::await_end(monotonic_clock::time_point deadline) const noexcept {
+  if (!process) return;
+  pollfd ended{process.get(), POLLIN, 0};
+  for (;;) {
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - monotonic_clock::now()).count();
+    if (::poll(&ended, 1, static_cast<int>(std::max<long>(left, 0))) >= 0 || errno != EINTR) return;
+  }
+}
+
+std::optional<std::uint16_t> worker_channel::take_slot(std::uint64_t task) noexcept {
+  if (free_slots_ == 0) return std::nullopt;
+  const auto index = static_cast<std::uint16_t>(std::countr_zero(free_slots_));
+  free_slots_ &= ~(std::uint64_t{1} << index);
+  slots_[index] = {task, ++last_handover_};
+  slot(index).stop.store(0, std::memory_order_relaxed);
+  slot(index).word.store(wire::slot_word(last_handover_, wire::slot_state::queued), std::memory_order_release);
+  return index;
+}
+
+std::uint64_t worker_channel::task_of(std::uint64_t handover) const noexcept {
+  for (std::uint64_t taken = ~free_slots_; taken != 0; taken &= taken - 1) {
+    const assigned& each = slots_[static_cast<std::size_t>(std::countr_zero(taken))];
+    if (each.handover == handover) return each.task;
+  }
+  return 0;
+}
+
+void worker_channel::free_slot(std::uint16_t index) noexcept {
+  slots_[index] = {};
+  free_slots_ |= std::uint64_t{1} << index;
+  slot(index).word.store(wire::slot_word(0, wire::slot_state::free), std::memory_order_relaxed);
+}
+
+std::size_t worker_channel::started_tasks() const noexcept {
+  std::size_t count = 0;
+  for (std::uint64_t taken = ~free_slots_; taken != 0; taken &= taken - 1) {
+    const auto index = static_cast<std::uint16_t>(std::countr_zero(taken));
+    const auto started = wire::slot_word(slots_[index].handover, wire::slot_state::started);
+    if (slot(index).word.load(std::memory_order_relaxed) == started) ++count;
+  }
+  return count;
+}
+
+void worker_channel::queue_frame(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
+                                 std::span<const std::byte> body) {
+  wire::append_frame(out_, header, segments, body);
+}
+
+void worker_channel::queue_frame(const wire::frame_header& header, const wire::segment_ref& ref, int fd,
+                                 shm_handle segment) {
+  descriptors_.push_back({out_.size(), fd, std::move(segment)});
+  try {
+    queue_frame(header, {&ref, 1}, {});
+  } catch (...) {
+    descriptors_.pop_back();  // or another frame would get it
+    throw;
+  }
+}
+
+void worker_channel::start_sending(loop::completion_queue& queue) {
+  if (send.pending || retry_due || state == stage::gone) return;
+  if (sending_.empty()) {  // or else it is what was left when the kernel was short of something
+    if (out_.empty()) return;
+    if (!descriptors_.empty()) return send_with_descriptors(queue);
+    std::swap(out_, sending_);
+    announce(sending_.size());
+    answer_waits = false;
+  }
+  send.what = loop::operation::kind::send;
+  send.data = sending_.data();
+  send.size = std::min(sending_.size(), most_at_once);
+  queue.start(send);
+}
+
+/// Lets a worker that polls for frames see that there are some.
+void worker_channel::announce(std::size_t bytes) noexcept {
+  frames_end_ += bytes;
+  control.page().frames_end.store(frames_end_, std::memory_order_release);
+}
+
+/// Descriptors travel by plain sendmsg, each with the first byte of its frame: everything up to the last of them is
+/// sent here, the rest with the others.
+void worker_channel::send_with_descriptors(loop::completion_queue& queue) {
+  std::size_t sent = 0;
+  while (!descriptors_.empty()) {
+    const std::size_t position = descriptors_.front().position;
+    const int fd = descriptors_.front().fd;
+    const bool at_frame = position == sent;
+    // One message must not reach into the next frame that has a descriptor.
+    const std::size_t until = !at_frame ? position : descriptors_.size() > 1 ? descriptors_[1].position : out_.size();
+    const ssize_t result = wire::send_with_fds(socket_.get(), std::span(out_).subspan(sent, until - sent),
+                                               std::span(&fd, at_frame ? 1U : 0U), MSG_DONTWAIT);
+    if (result == -EAGAIN) {
+      send.what = loop::operation::kind::poll_out;
+      queue.start(send);
+      break;
+    }
+    if (result < 0 && !is_end(static_cast<int>(-result))) {
+      failed("sendmsg", static_cast<int>(-result));
+      break;
+    }
+    // The worker is dead or dying; its exit is on the way, and with it the end of its tasks.
+    if (result < 0) {
+      sent = out_.size();
+      descriptors_.clear();
+      break;
+    }
+    sent += static_cast<std::size_t>(result);
+    announce(static_cast<std::size_t>(result));
+    if (at_frame) descriptors_.pop_front();
+  }
+  out_.erase(out_.begin(), out_.begin() + static_cast<std::ptrdiff_t>(sent));
+  if (sent != 0) answer_waits = false;
+  for (auto& each : descriptors_) each.position -= sent;
+  if (descriptors_.empty() && !send.pending) start_sending(queue);
+}
+
+void worker_channel::sent(loop::completion_queue& queue) {
+  if (send.what == loop::operation::kind::send) {
+    sending_.erase(sending_.begin(), sending_.begin() + static_cast<std::ptrdiff_t>(send.done));
+    if (send.result < 0) {
+      if (!is_end(-send.result)) return failed("send", -send.result);
+      // The worker is dead or dying, as above.
+      out_.clear();
+      descriptors_.clear();
+      sending_.clear();
+    }
+    if (!sending_.empty()) return start_sending(queue);
+    if (sending_.capacity() > 1024 * 1024) std::vector<std::byte>().swap(sending_);
+  }
+  start_sending(queue);
+}
+
+bool worker_channel::is_end(int error) noexcept {
+  return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == ECANCELED || error == EBADF;
+}
+
+void worker_channel::failed(const char* call, int error) {
+  const auto now = monotonic_clock::now();
+  if (!last_failure || now - *last_failure > std::chrono::milliseconds(200))
+    failing_since = now;  // it has worked since
+  last_failure = now;
+  retry_due = now + std::chrono::milliseconds(2);
+  failure = std::string(call) + ": " + std::system_category().message(error);
+}
+
+void worker_channel::start_receiving(loop::completion_queue& queue) {
+  try {
+    const auto room = replies.prepare();
+    receive.data = room.data();
+    receive.size = room.size();
+  } catch (const std::bad_alloc&) {
+    return failed("memory for replies", ENOMEM);
+  }
+  queue.start(receive);
+}
+
+void worker_channel::collect_last_words() {
+  // What is there now and no more: a process that the worker has left behind may hold its socket and go on writing.
+  int in_socket = 0;
+  if (::ioctl(socket_.get(), SIOCINQ, &in_socket) != 0) in_socket = 0;
+  while (in_socket > 0) {
+    const auto room = replies.prepare();
+    const ssize_t result =
+        ::recv(socket_.get(), room.data(), std::min(room.size(), static_cast<std::size_t>(in_socket)), MSG_DONTWAIT);
+    if (result > 0) {
+      replies.commit(static_cast<std::size_t>(result));
+      in_socket -= static_cast<int>(result);
+    } else if (result == 0 || (errno != EINTR && errno != ECONNRESET)) {
+      // ECONNRESET is reported once, when it died with unread input; what it had written is still there.
+      break;
+    }
+  }
+}
+
+void worker_channel::set_polled(bool polled) noexcept {
+  if (std::exchange(polled_, polled) == polled) return;
+  repeat_polled();
+  // Either the worker sees that nobody looks any more, or the next look sees what it has not sent.
+  if (!polled) std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+void worker_channel::let_spin(std::chrono::nanoseconds most) noexcept {
+  const auto ns = static_cast<std::uint32_t>(std::clamp<std::int64_t>(most.count(), 0, 1'000'000'000));
+  if (std::exchange(spin_ns_, ns) != ns) control.page().spin_ns.store(ns, std::memory_order_relaxed);
+}
+
+}  // namespace shmpool::pool

@@ -1,0 +1,69 @@
+#include "process/fork_mark.hpp"
+
+#include <pthread.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <new>
+
+namespace shmpool {
+
+namespace {
+
+/// The number of this process among those that it descends from. It is in memory that the kernel wipes in a copy,
+/// however that was made, and a copy that finds it wiped takes the next one.
+class process_number {
+ public:
+  process_number() noexcept {
+    void* const memory = ::mmap(nullptr, sizeof(number), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory != MAP_FAILED && ::madvise(memory, sizeof(number), MADV_WIPEONFORK) == 0) {
+      wiped_ = new (memory) number(1);
+      return;
+    }
+    if (memory != MAP_FAILED) ::munmap(memory, sizeof(number));
+    // Then copies that were made by a bare clone system call are told by their process id only.
+    ::pthread_atfork(nullptr, nullptr, [] { last_.fetch_add(1, std::memory_order_relaxed); });
+  }
+
+  std::uint64_t value() const noexcept {
+    if (!wiped_) return last_.load(std::memory_order_relaxed);
+    const std::uint64_t here = wiped_->load(std::memory_order_relaxed);
+    return here != 0 ? here : take_next();
+  }
+
+ private:
+  using number = std::atomic<std::uint64_t>;
+
+  std::uint64_t take_next() const noexcept {
+    std::uint64_t none = 0;
+    const std::uint64_t next = last_.fetch_add(1, std::memory_order_relaxed) + 1;
+    return wiped_->compare_exchange_strong(none, next, std::memory_order_relaxed) ? next : none;
+  }
+
+  number* wiped_ = nullptr;
+  static inline constinit number last_{1};
+};
+
+const process_number& this_process() noexcept {
+  static const process_number number;
+  return number;
+}
+
+/// Before there are threads, as one that forks while another is here would leave its copy waiting.
+[[maybe_unused]] const process_number& made_early = this_process();
+
+}  // namespace
+
+fork_mark::fork_mark() noexcept : number_(this_process().value()), owner_(::getpid()) {
+}
+
+bool fork_mark::inherited() const noexcept {
+  return this_process().value() != number_;
+}
+
+bool fork_mark::inherited_for_certain() const noexcept {
+  return inherited() || ::getpid() != owner_;
+}
+
+}  // namespace shmpool

@@ -1,0 +1,29 @@
+// Tells an object from its copy in a process that the application has forked, where it is to be inert.
+//
+// Thread safety: all members may be called from any thread, also in a forked copy of a process with several threads.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+
+namespace shmpool {
+
+class fork_mark {
+ public:
+  /// Belongs to this process from here on.
+  fork_mark() noexcept;
+
+  /// True in a copy of the process that made it (fork, or a bare clone system call). Costs two loads, for the paths
+  /// that every task takes.
+  bool inherited() const noexcept;
+  /// The same, and asks the kernel as well: true also in a child that shares the memory of its parent (vfork). For what
+  /// would harm the original: kill, unlink, give back.
+  bool inherited_for_certain() const noexcept;
+
+ private:
+  std::uint64_t number_;
+  pid_t owner_;
+};
+
+}  // namespace shmpool

@@ -1,0 +1,14 @@
+// An object of static storage that is never destroyed, for what destructors of other static objects may still use.
+// Thread safety: that of T.
+#pragma once
+
+namespace shmpool {
+
+template <class T>
+union no_destructor {
+  T value{};
+  no_destructor() {}
+  ~no_destructor() {}
+};
+
+}  // namespace shmpool

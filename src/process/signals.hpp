@@ -1,0 +1,25 @@
+// Signals that are sent to every process of a group, a session or a service (its cgroup): the server outlives them for
+// a moment, to clean up, and workers leave them to the application.
+//
+// Thread safety: none but for ignored_group_signals(); a server and a fresh worker have one thread.
+#pragma once
+
+#include <cstdint>
+
+namespace shmpool {
+
+/// Default dispositions for all signals, then an empty mask.
+void reset_signals() noexcept;
+
+/// In a server: ignores them.
+void ignore_group_signals() noexcept;
+
+/// Those of them that this process ignores: bit n for signal n.
+std::uint32_t ignored_group_signals() noexcept;
+
+/// In a worker: a handler that does nothing, since programs that a task starts would inherit it if they were ignored,
+/// and could not be asked to end; but `ignored` by the application stays ignored, in them as well. Undoes
+/// ignore_group_signals(), and empties the mask.
+void leave_group_signals_to_the_application(std::uint32_t ignored) noexcept;
+
+}  // namespace shmpool
