@@ -28,7 +28,13 @@ std::uint32_t scheduler::impl::blame(index_type worker, std::span<const task_id>
   if (dead.begun) crashes_.served(dead.id);
   const index_type next = dead.tasks.front();
   if (dead.up && next != no_index && tasks_[next].sent) {
-    ++tasks_[next].unbegun_deaths;
+    // A signal may have ended all that were idle, to be noticed one by one, each with the task that it is handed
+    // meanwhile.
+    task_record& suspect = tasks_[next];
+    if (dead.id > suspect.unbegun_until) {
+      ++suspect.unbegun_deaths;
+      suspect.unbegun_until = workers_.latest();
+    }
   } else if (!dead.begun) {
     lose(worker, false, now);
   }

@@ -40,7 +40,10 @@ struct task_record {
   index_type next = no_index;
   index_type worker = no_index;  ///< while assigned: where the worker's record is
   unsigned attempts_left = 1;
-  unsigned unbegun_deaths = 0;  ///< of workers that were to begin it next, and had begun nothing
+  /// How often workers have died that were to begin it next, and had begun nothing; those that were started before the
+  /// last such death was known may have died of the same.
+  unsigned unbegun_deaths = 0;
+  worker_id unbegun_until = 0;  ///< the last worker that was started by then
   task_state state = task_state::vacant;
   failure doom = failure::none;  ///< how it ends unless its result comes first: its worker is about to be killed for it
   bool sent = false;   ///< while assigned: the engine has fetched the assignment, so the worker may know of it

@@ -1,6 +1,8 @@
 // Workers that die or cannot be started: blame, further attempts, pauses, and giving up.
 #include "scheduler_fixture.hpp"
 
+#include <gmock/gmock.h>
+
 namespace shmpool::sched {
 namespace {
 
@@ -169,6 +171,27 @@ TEST_F(scheduler_death, task_with_which_workers_die_before_they_begin_it_is_lost
   up(3);
   die(3);
   EXPECT_EQ(actions(), "a worker_lost W3 unbegun, start W4, assign b W4");
+}
+
+// Of 24 idle workers that one signal had ended, five were handed the same task before the first of these deaths was
+// known: it was lost, although no worker had died of it.
+TEST_F(scheduler_death, task_is_not_blamed_for_workers_that_were_there_when_the_first_one_died) {
+  settings.max_workers = settings.min_workers = 4;
+  settings.unbegun_limit = 2;
+  submit("a");
+  EXPECT_EQ(actions(), "start W1, assign a W1, start W2, start W3, start W4");
+  for (worker_id worker = 1; worker <= 4; ++worker) up(worker);
+  EXPECT_EQ(actions(), "");
+  std::string said;
+  for (const worker_id worker : {1u, 4u, 3u, 2u}) {
+    die(worker);
+    said += actions() + ", ";
+  }
+  EXPECT_THAT(said, ::testing::HasSubstr("assign a W4"));
+  EXPECT_THAT(said, ::testing::HasSubstr("assign a W3"));
+  EXPECT_THAT(said, ::testing::HasSubstr("assign a W2"));
+  EXPECT_THAT(said, ::testing::Not(::testing::HasSubstr("lost")));
+  EXPECT_EQ(sched().count().assigned, 1u) << "it is with a new worker";
 }
 
 TEST_F(scheduler_death, signal_that_ends_all_idle_workers_is_one_event_and_they_are_replaced_at_once) {

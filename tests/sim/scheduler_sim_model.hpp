@@ -126,8 +126,12 @@ class model final : public claims {
           risk[kind] += (256 - risk[kind]) / 8;
         }
       } else if (worker.up && !worker.inbox.empty()) {
-        ++worker.inbox.front()->unbegun_deaths;
-        worker.inbox.front()->lost_with = worker.id;
+        sim_task& next = *worker.inbox.front();
+        if (worker.id > next.unbegun_until) {
+          ++next.unbegun_deaths;
+          next.unbegun_until = workers.rbegin()->first;
+        }
+        next.lost_with = worker.id;
         if (worker.begun) served(worker);
       } else if (worker.begun) {
         served(worker);

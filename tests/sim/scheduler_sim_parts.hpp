@@ -39,7 +39,8 @@ struct sim_task {
   time_point started_at{};
   unsigned starts = 0;
   worker_id lost_with = 0;      ///< the last worker that died running it, or about to
-  unsigned unbegun_deaths = 0;  ///< of workers that were to begin it next
+  unsigned unbegun_deaths = 0;  ///< of workers that were to begin it next, each started after the one before had died
+  worker_id unbegun_until = 0;
   failure why = failure::none;  ///< how it was completed, if its result was not
   bool heeds_stop = false;
   bool endless = false;                   ///< ends only if it heeds a stop
