@@ -1,0 +1,239 @@
+#include "pool/server_channel.hpp"
+
+#include "process/fault_point.hpp"
+#include "wire/fd_passing.hpp"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <span>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace shmpool::pool {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+const char* name_of(std::uint32_t call) noexcept {
+  switch (static_cast<wire::failed_call>(call)) {
+    case wire::failed_call::fork: return "fork";
+    case wire::failed_call::pidfd_open: return "pidfd_open";
+    case wire::failed_call::receive_descriptors: return "recvmsg of descriptors in the fork server";
+  }
+  return "the fork server";
+}
+
+std::string describe(const char* call, int error) {
+  return std::string(call) + ": " + std::system_category().message(error);
+}
+
+}  // namespace
+
+server_channel::server_channel(loop::completion_queue& queue, std::unique_ptr<source> servers)
+    : queue_(queue), servers_(std::move(servers)), socket_(servers_->connect(false)) {
+  watch_.what = loop::operation::kind::poll_in;
+  send_.what = loop::operation::kind::poll_out;
+  watch();
+}
+
+void server_channel::watch() {
+  watch_.fd = socket_.get();
+  queue_.start(watch_);
+}
+
+void server_channel::add(report::kind what, std::uint32_t worker, std::string why) {
+  report made;
+  made.what = what;
+  made.worker = worker;
+  made.why = std::move(why);
+  reports_.push_back(std::move(made));
+}
+
+void server_channel::spawn(std::uint32_t worker, const wire::worker_settings& settings, unique_fd socket,
+                           unique_fd control, time_point now) {
+  outgoing made;
+  made.message.head.type = wire::server_message_type::spawn;
+  made.message.head.worker = worker;
+  made.message.settings = settings;
+  made.socket = std::move(socket);
+  made.control = std::move(control);
+  outbox_.push_back(std::move(made));
+  flush(now);
+}
+
+void server_channel::kill(std::uint32_t worker, time_point now) {
+  outgoing made;
+  made.message.head.type = wire::server_message_type::kill;
+  made.message.head.worker = worker;
+  outbox_.push_back(std::move(made));
+  flush(now);
+}
+
+void server_channel::forget(std::uint32_t worker) noexcept {
+  std::erase_if(outbox_, [worker](const outgoing& each) {
+    return each.message.head.worker == worker && each.message.head.type == wire::server_message_type::spawn;
+  });
+}
+
+void server_channel::flush(time_point now) {
+  while (!outbox_.empty() && socket_ && !send_.pending) {
+    const outgoing& next = outbox_.front();
+    const std::uint32_t worker = next.message.head.worker;
+    const bool spawns = next.message.head.type == wire::server_message_type::spawn;
+    const int fds[] = {next.socket.get(), next.control.get()};
+    const std::size_t size = spawns ? sizeof next.message : sizeof next.message.head;
+    const ssize_t sent = wire::send_with_fds(socket_.get(), std::as_bytes(std::span(&next.message, 1)).first(size),
+                                             std::span(fds, spawns ? 2U : 0U), MSG_DONTWAIT);
+    if (sent == -EAGAIN) {
+      send_.fd = socket_.get();
+      queue_.start(send_);
+      return;
+    }
+    if (sent == -EPIPE || sent == -ECONNRESET)
+      return;                   // the socket tells that the server is dead; the next one is sent this
+    if (sent < 0 && !spawns) {  // a worker that is not killed would keep its task for ever
+      resend_due_ = now + 2ms;
+      if (!sending_fails_since_) sending_fails_since_ = now;
+      if (now - *sending_fails_since_ >= patience) {
+        sending_fails_since_ = now;
+        add(report::kind::stuck, worker, describe("sendmsg to the fork server", static_cast<int>(-sent)));
+      }
+      return;
+    }
+    sending_fails_since_.reset();
+    outbox_.pop_front();
+    if (!spawns) continue;
+    if (sent < 0) {  // ETOOMANYREFS, say: descriptors in flight count against the limit
+      add(report::kind::spawn_failed, worker, describe("sendmsg to the fork server", static_cast<int>(-sent)));
+      continue;
+    }
+    SHMPOOL_FAULT_POINT("parent.worker_asked");
+    add(report::kind::told, worker, {});
+  }
+}
+
+void server_channel::reaped(const loop::operation& op, time_point now) {
+  if (&op == &send_) return flush(now);
+  if (!watched_ || !socket_) return;
+  while (receive_one(now)) {
+  }
+  if (socket_) watch();
+}
+
+bool server_channel::receive_one(time_point now) {
+  report heard;
+  wire::server_message& message = heard.message;
+  std::vector<unique_fd> fds;
+  const ssize_t received =
+      wire::receive_with_fds(socket_.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
+  if (received == -EAGAIN) return false;
+  if (received == -ECONNRESET) return true;  // once, where it died with unread input; what it had said is still there
+  if (received == -ENOMEM || received == -ENOBUFS) {
+    if (!receiving_fails_since_) receiving_fails_since_ = now;
+    if (now - *receiving_fails_since_ < patience) return false;
+  }
+  receiving_fails_since_.reset();
+  const bool no_descriptor = received == -EMFILE;
+  if (received != sizeof message && !no_descriptor) return lost(), false;
+  if (!no_descriptor) attempts_ = 0;
+  heard.worker = message.worker;
+  switch (message.type) {
+    case wire::server_message_type::spawned:
+      if (!no_descriptor && !fds.empty()) heard.process = std::move(fds.front());
+      if (heard.process) servers_->works();
+      heard.what = report::kind::spawned;
+      break;
+    case wire::server_message_type::spawn_failed:
+      heard.what = report::kind::spawn_failed;
+      heard.why = describe(name_of(message.call), message.status);
+      break;
+    case wire::server_message_type::exited: heard.what = report::kind::exited; break;
+    default: return true;
+  }
+  reports_.push_back(std::move(heard));
+  return true;
+}
+
+void server_channel::lost() {
+  queue_.cancel(send_);
+  socket_.reset();
+  // Whom it was to kill dies with it, or is never started.
+  std::erase_if(outbox_,
+                [](const outgoing& each) { return each.message.head.type != wire::server_message_type::spawn; });
+  add(report::kind::lost, 0, {});
+}
+
+void server_channel::reconnect(time_point now, bool wanted) {
+  std::string why;
+  reconnect_due_.reset();
+  if (wanted) {
+    // Descriptors or memory may be short now, and a server that dies at once may find what it needs the next time.
+    if (++attempts_ <= most_attempts) {
+      try {
+        socket_ = servers_->connect(true);
+        watch();
+        return flush(now);
+      } catch (const std::exception& error) {
+        why = error.what();
+      }
+      if (attempts_ != most_attempts && servers_->may_try_again()) {
+        reconnect_due_ = now + 5ms * (1U << attempts_);
+        return;
+      }
+    }
+    if (why.empty()) why = servers_->how_it_ended();
+  }
+  outbox_.clear();
+  add(report::kind::gone, 0, std::move(why));
+}
+
+server_channel::time_point server_channel::due() const noexcept {
+  return std::min(reconnect_due_.value_or(time_point::max()), resend_due_.value_or(time_point::max()));
+}
+
+void server_channel::tick(time_point now, bool wanted) {
+  if (reconnect_due_ && now >= *reconnect_due_) reconnect(now, wanted);
+  if (resend_due_ && now >= *resend_due_) {
+    resend_due_.reset();
+    flush(now);
+  }
+}
+
+std::optional<server_channel::report> server_channel::next_report() {
+  if (reports_.empty()) return std::nullopt;
+  std::optional<report> first = std::move(reports_.front());
+  reports_.pop_front();
+  return first;
+}
+
+void server_channel::stop_watching() {
+  watched_ = false;
+  queue_.cancel(watch_);
+}
+
+void server_channel::half_close() noexcept {
+  if (socket_) ::shutdown(socket_.get(), SHUT_WR);
+}
+
+bool server_channel::wait(time_point deadline) {
+  if (!socket_) return false;
+  for (;;) {
+    const auto now = monotonic_clock::now();
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - now).count();
+    pollfd answer{socket_.get(), POLLIN, 0};
+    const int polled = ::poll(&answer, 1, static_cast<int>(std::max<long>(left, 0)));
+    if (polled < 0 && errno == EINTR) continue;
+    if (polled <= 0) return false;
+    while (receive_one(now)) {
+    }
+    return is_open();
+  }
+}
+
+}  // namespace shmpool::pool
