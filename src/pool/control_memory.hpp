@@ -6,6 +6,8 @@
 #include "process/unique_fd.hpp"
 #include "wire/control_page.hpp"
 
+#include <utility>
+
 namespace shmpool::pool {
 
 /// The control memory of one worker, mapped in the parent.
@@ -17,9 +19,8 @@ class control_memory {
   control_memory& operator=(const control_memory&) = delete;
   ~control_memory();
   wire::control_page& page() const noexcept { return *page_; }
-  /// The descriptor for the worker; closed by forget_descriptor().
-  int descriptor() const noexcept { return descriptor_.get(); }
-  void forget_descriptor() noexcept { descriptor_.reset(); }
+  /// The descriptor for the worker, once.
+  unique_fd take_descriptor() noexcept { return std::move(descriptor_); }
 
  private:
   unique_fd descriptor_;

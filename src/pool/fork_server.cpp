@@ -393,4 +393,28 @@ unique_fd connect_pool(std::uint64_t pool_id, const surroundings& with, server_s
   return this_process().connect(pool_id, with, how);
 }
 
+namespace {
+
+class servers final : public server_channel::source {
+ public:
+  explicit servers(std::uint64_t pool_id) : pool_id_(pool_id) {}
+
+  unique_fd connect(bool again) override {
+    return connect_pool(pool_id_, surroundings_, again ? server_start::only_executing : server_start::any);
+  }
+  bool may_try_again() override { return init_was_called() && !server_took_too_long(); }
+  std::string how_it_ended() override { return how_server_ended(); }
+  void works() noexcept override { server_works(); }
+
+ private:
+  const std::uint64_t pool_id_;
+  const surroundings surroundings_;
+};
+
+}  // namespace
+
+std::unique_ptr<server_channel::source> servers_for(std::uint64_t pool_id) {
+  return std::make_unique<servers>(pool_id);
+}
+
 }  // namespace shmpool::pool

@@ -4,11 +4,13 @@
 // Thread safety: all functions may be called from any thread.
 #pragma once
 
+#include "pool/server_channel.hpp"
 #include "process/unique_fd.hpp"
 
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 namespace shmpool::pool {
@@ -31,6 +33,9 @@ void ensure_fork_server();
 /// std::system_error: errc::fork_server with a text that says what to do, also where servers end before they do
 /// anything, or the error of the system call that it names.
 unique_fd connect_pool(std::uint64_t pool_id, const surroundings& with, server_start how = server_start::any);
+
+/// Where a pool gets its servers from, whose workers find what is around this process now.
+std::unique_ptr<server_channel::source> servers_for(std::uint64_t pool_id);
 
 /// Notes that the server has answered a pool: if it dies, another one will do better than to die at once.
 void server_works() noexcept;

@@ -1,18 +1,19 @@
-// Collects the segments that stores have freed, until the engine tells its workers to drop their mappings.
+// Collects the segments that stores have freed, until the workers are told to drop their mappings.
 //
 // Thread safety: all members may be called from any thread.
 #pragma once
 
-#include "pool/pool_engine.hpp"
+#include "shm/store.hpp"
 
 #include <atomic>
+#include <cstdint>
 #include <mutex>
 #include <utility>
 #include <vector>
 
 namespace shmpool::pool {
 
-class pool_engine::unmap_list final : public shm::freed_mailbox {
+class freed_segments final : public shm::freed_mailbox {
  public:
   void freed(std::uint64_t segment_id) noexcept override {
     std::lock_guard lock(mutex_);

@@ -2,12 +2,14 @@
 
 #include "code/code_ref.hpp"
 #include "process/no_destructor.hpp"
+#include "wire/hello.hpp"
 
 #include <shmpool/error.hpp>
 
 #include <sys/auxv.h>
 
 #include <optional>
+#include <string>
 #include <system_error>
 #include <utility>
 
@@ -40,20 +42,16 @@ std::uint32_t function_table::number(const detail::callable_ref& callable) {
   if (const auto found = numbers_.find(callable); found != numbers_.end()) return latest_ = found->second;
   function_record made;
   made.callable = callable;
-  const auto entry = code::locate(reinterpret_cast<const void*>(callable.entry));
-  if (!entry)
-    throw std::system_error(errc::function_not_found,
-                            "the code that calls the function is in no module of this program");
-  bool beyond_program = !in_program(*entry);
-  code::append_code_ref(made.definition, *entry);
-  made.definition.push_back(std::byte{callable.target != nullptr});
-  if (callable.target) {
-    const auto target = code::locate(callable.target);
-    if (!target)
-      throw std::system_error(errc::function_not_found, "the function's address is in no module of this program");
-    code::append_code_ref(made.definition, *target);
-    beyond_program = beyond_program || !in_program(*target);
-  }
+  const auto locate = [](const void* address, const char* what) {
+    auto where = code::locate(address);
+    if (where) return *std::move(where);
+    throw std::system_error(errc::function_not_found, std::string(what) + " is in no module of this program");
+  };
+  wire::function_name name;
+  name.entry = locate(reinterpret_cast<const void*>(callable.entry), "the code that calls the function");
+  if (callable.target) name.target = locate(callable.target, "the function's address");
+  name.append_to(made.definition);
+  const bool beyond_program = !in_program(name.entry) || (name.target && !in_program(*name.target));
   if (beyond_program && !std::exchange(beyond_program_, true)) unloads_ = code::unload_count();
   const auto number = static_cast<std::uint32_t>(records_.size());
   records_.push_back(std::move(made));

@@ -4,31 +4,6 @@
 
 namespace shmpool::pool {
 
-const char* check_frame(const wire::frame& in, const sender& from) noexcept {
-  switch (in.header.type) {
-    case wire::frame_type::ready: return from.ready ? "second `ready` frame" : nullptr;
-    case wire::frame_type::init_failed:
-      if (from.ready) return "failed to start after it was ready";
-      return from.any_started ? "failed to start after it had begun a task" : nullptr;
-    case wire::frame_type::value:
-    case wire::frame_type::error:
-      return from.in_slot == 0 || from.in_slot != in.header.task ? "result of a task that it does not have" : nullptr;
-    case wire::frame_type::need:
-    case wire::frame_type::open:
-      // It waits for each answer. One that asks on and does not read would make the parent keep all the answers.
-      if (from.answer_waits) return "second request before it had the answer to the first";
-      // Without a task only the initializer asks.
-      if (in.header.task == 0) return from.ready ? "request for memory without a task" : nullptr;
-      return from.has_task ? nullptr : "request for memory by a task that it does not have";
-    case wire::frame_type::leaving: return from.any_started ? "left in the middle of a task" : nullptr;
-    case wire::frame_type::released:
-      return in.body.size() % sizeof(std::uint64_t) != 0 ? "release of half a segment" : nullptr;
-    case wire::frame_type::progress:  // of a task that has ended meanwhile, say
-    case wire::frame_type::outgrown: return nullptr;
-    default: return "frame that only the parent sends";
-  }
-}
-
 void holdings::settle() {
   const auto earlier = [](const holding& a, const holding& b) { return a.segment < b.segment; };
   if (!std::is_sorted(all_.begin(), all_.end(), earlier)) std::stable_sort(all_.begin(), all_.end(), earlier);

@@ -100,7 +100,7 @@ void worker_channel::queue_frame(const wire::frame_header& header, const wire::s
 }
 
 void worker_channel::start_sending(loop::completion_queue& queue) {
-  if (send.pending || retry_due || state == stage::gone) return;
+  if (send.pending || retry_due || life.is_ended()) return;
   if (sending_.empty()) {  // or else it is what was left when the kernel was short of something
     if (out_.empty()) return;
     if (!descriptors_.empty()) return send_with_descriptors(queue);

@@ -7,6 +7,7 @@
 #include "loop/completion_queue.hpp"
 #include "pool/control_memory.hpp"
 #include "pool/reply_reader.hpp"
+#include "pool/worker_life.hpp"
 #include "process/clock.hpp"
 #include "process/unique_fd.hpp"
 #include "wire/control_page.hpp"
@@ -16,17 +17,14 @@
 #include <shmpool/shm_handle.hpp>
 
 #include <sys/types.h>
-#include <sys/wait.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <chrono>
-#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <limits>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -38,63 +36,21 @@ namespace shmpool::pool {
 
 class worker_channel {
  public:
-  /// How far the worker has come.
-  enum class stage : std::uint8_t {
-    starting,  ///< the fork server was asked for it; frames may be sent already
-    running,   ///< its process exists
-    leaving,   ///< it was told to leave, or was killed, or its stream is of no use: it will exit
-    gone,      ///< dead and accounted for; only operations of the loop may still be under way
-  };
-
   /// Makes the socket pair and the control memory. Throws std::system_error that names the call.
   explicit worker_channel(std::uint32_t id);
 
   const std::uint32_t id;
   std::uint32_t place = 0;  ///< this_task::worker_index(): the lowest that no other worker of the pool has
-  stage state = stage::starting;
-  pid_t pid = 0;  ///< for messages only: processes are told apart by pidfd
-  /// The worker says so itself. The fork server's word, which may come later, replaces it.
-  void told_pid(std::uint64_t what) noexcept {
-    if (pid == 0 && what <= std::uint64_t{std::numeric_limits<pid_t>::max()}) pid = static_cast<pid_t>(what);
-  }
+  worker_life life;
   unique_fd process;     ///< pidfd
-  unique_fd worker_end;  ///< the worker's end of the socket, until it was sent to the fork server
+  unique_fd worker_end;  ///< the worker's end of the socket, until it goes to the fork server
   control_memory control;
 
-  // How it ended.
-  bool process_ended = false;      ///< the pidfd says so
-  bool server_gone = false;        ///< the fork server that started it is dead: nobody will say how it ended
-  std::optional<int> wait_status;  ///< the fork server says how
-  std::uint64_t max_rss_bytes = 0;
-  std::chrono::microseconds cpu_time{};
-  const char* killed_because = nullptr;                   ///< why the pool killed it, a literal
-  std::optional<monotonic_clock::time_point> status_due;  ///< when to stop waiting for the fork server's word
-  std::string violation;                                  ///< why its stream was given up, if it was
-  worker_exit::reason why_it_left = worker_exit::reason::died;
-  bool was_asked_to_leave() const noexcept {
-    return why_it_left == worker_exit::reason::retired || why_it_left == worker_exit::reason::idle;
-  }
-  /// It was the pool's doing, or that of the fork server's end: its death says nothing of its task.
-  bool died_by_pool() const noexcept {
-    const bool by_kill = !wait_status || (WIFSIGNALED(*wait_status) && WTERMSIG(*wait_status) == SIGKILL);
-    return by_kill && (killed_because != nullptr || server_gone);
-  }
-  std::uint64_t results = 0;  ///< tasks whose result it has sent
-  bool exit_known() const noexcept { return wait_status.has_value() || (process_ended && !status_due); }
+  /// It has said what it must not, or could not be understood for want of memory: how it is to be killed for that.
+  std::optional<worker_life::killer> condemned;
 
   /// Waits until the process has ended, if there is one that it knows of, or until `deadline`.
   void await_end(monotonic_clock::time_point deadline) const noexcept;
-  /// Fills in what worker_lost::details and worker_exit have in common.
-  template <class Description>
-  void describe_end(Description& to) const noexcept {
-    to.pid = pid;
-    to.max_rss_bytes = max_rss_bytes;
-    to.status_known = wait_status.has_value();
-    if (!wait_status) return;
-    if (WIFSIGNALED(*wait_status)) to.signal = WTERMSIG(*wait_status);
-    else to.exit_code = WEXITSTATUS(*wait_status);
-  }
-
   // What the parent has of its memory beyond tasks, by segment id.
   struct kept_segment {
     shm_handle handle;
@@ -104,8 +60,6 @@ class worker_channel {
   std::vector<shm_handle> initializer_leases;
   /// Of tasks that were ended while it may still have been at them: in use until it is dead.
   std::vector<shm_handle> abandoned;
-  bool ready = false;
-  bool unfit = false;  ///< it has said that it cannot be set up
   std::unordered_set<std::uint64_t> known_segments;
   std::vector<bool> known_functions;
 
@@ -127,7 +81,7 @@ class worker_channel {
   bool has_tasks() const noexcept { return ~free_slots_ != 0; }
   /// How many of its tasks it has begun.
   std::size_t started_tasks() const noexcept;
-  /// When it was last seen to do something, and how often it was found not to since; see pool_engine::check_unstarted.
+  /// When it was last seen to do something, and how often it was found not to since; see crew::check_unstarted.
   monotonic_clock::time_point quiet_since{};
   unsigned times_found_quiet = 0;
   void found_busy(monotonic_clock::time_point now) noexcept {
@@ -137,7 +91,7 @@ class worker_channel {
   static constexpr auto patience = std::chrono::seconds(1);
   /// When to look whether it has begun what it was given.
   monotonic_clock::time_point look_due() const noexcept {
-    const bool should_begin = state == stage::running && ready && has_tasks();
+    const bool should_begin = life.now() == worker_life::stage::alive && life.is_ready() && has_tasks();
     return should_begin ? quiet_since + patience : monotonic_clock::time_point::max();
   }
 
@@ -166,8 +120,7 @@ class worker_channel {
   std::optional<monotonic_clock::time_point> retry_due;  ///< when to try again
   /// When something is to be looked at, or tried again.
   monotonic_clock::time_point due() const noexcept {
-    auto first = look_due();
-    if (status_due && !wait_status) first = std::min(first, *status_due);
+    auto first = std::min(look_due(), life.due());
     if (retry_due) first = std::min(first, *retry_due);
     return first;
   }

@@ -290,6 +290,19 @@ counts scheduler::count() const noexcept {
   return out;
 }
 
+std::size_t scheduler::task_count() const noexcept {
+  return impl_->held_.size() + impl_->queue_.size() + impl_->aside_.size() + impl_->admitted_ + impl_->assigned_;
+}
+
+std::size_t scheduler::assigned_count() const noexcept {
+  return impl_->assigned_;
+}
+
+unsigned scheduler::busy_workers() const noexcept {
+  const worker_table& all = impl_->workers_;
+  return static_cast<unsigned>(all.size() - all.idle_count() - all.leaving());
+}
+
 void* scheduler::assigned_context(worker_id worker, task_id task) const noexcept {
   const index_type index = impl_->find_sent(worker, task);
   return index == no_index ? nullptr : impl_->tasks_[index].context;

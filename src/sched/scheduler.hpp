@@ -235,6 +235,11 @@ class scheduler {
   /// Whether the task was admitted and neither submitted nor withdrawn yet.
   bool awaits_submit(task_id task) const noexcept;
   counts count() const noexcept;
+  /// Of these, what is asked for often: held, queued and assigned tasks; the assigned ones; workers that have a task
+  /// and are not to leave.
+  std::size_t task_count() const noexcept;
+  std::size_t assigned_count() const noexcept;
+  unsigned busy_workers() const noexcept;
   /// The context of a task that is assigned to `worker`, or null.
   void* assigned_context(worker_id worker, task_id task) const noexcept;
 

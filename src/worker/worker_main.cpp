@@ -9,6 +9,7 @@
 #include "shm/exhausted.hpp"
 #include "wire/control_page.hpp"
 #include "wire/frame.hpp"
+#include "wire/hello.hpp"
 #include "worker/bound_call.hpp"
 #include "worker/leaving.hpp"
 #include "worker/memory_limit.hpp"
@@ -170,12 +171,9 @@ class worker final : lease_source, progress_sink {
     if (in.is_cut())
       return refuse_start("the worker has no memory (RLIMIT_AS, say) for its settings of " +
                           std::to_string(in.header.body) + " bytes");
-    detail::unpacker settings(in.body, {});
-    const auto inline_bytes = settings.get<std::uint64_t>();
-    inline_bytes_ = static_cast<std::size_t>(inline_bytes);
-    const auto idle_ms = settings.get<std::uint64_t>();
-    const auto most_resident = settings.get<std::uint64_t>();
-    memory_.set_dumped(settings.get<std::uint8_t>() != 0);
+    wire::hello told = wire::hello::decode(in.body);
+    inline_bytes_ = static_cast<std::size_t>(told.inline_bytes);
+    memory_.set_dumped(told.dump_arrays);
     detail::set_local_allocator(&memory_, inline_bytes_);
     wire::frame_header header;
     header.type = wire::frame_type::ready;
@@ -189,20 +187,18 @@ class worker final : lease_source, progress_sink {
       header.value = 1;
     } else {
       try {
-        // All of the frame is read before the initializer runs: the reader's buffer is needed again if it asks for
-        // memory.
-        auto initializer = bound_call::decode(settings);
-        finalizer_ = bound_call::decode(settings);
-        if (finalizer_) {
+        if (told.finalizer) {
+          finalizer_.emplace(*std::move(told.finalizer));
           header.value = 2;
           finalizer_->resolve();
           header.value = 0;
         }
-        if (initializer) {
-          initializer->resolve();
+        if (told.initializer) {
+          bound_call initializer(*std::move(told.initializer));
+          initializer.resolve();
           memory_.begin_task();
           enter_task(nullptr, 0);
-          (*initializer)(memory_, inline_bytes_);
+          initializer(memory_, inline_bytes_);
           leave_copy();
         }
       } catch (...) {
@@ -220,11 +216,11 @@ class worker final : lease_source, progress_sink {
       std::fflush(nullptr);
       ::_exit(0);
     }
-    if (most_resident != 0) memory_limit_.emplace(most_resident);
-    if (idle_ms != 0) {
+    if (told.max_resident_bytes != 0) memory_limit_.emplace(told.max_resident_bytes);
+    if (told.idle_ms != 0) {
       timeval patience{};
-      patience.tv_sec = static_cast<time_t>(idle_ms / 1000);
-      patience.tv_usec = static_cast<suseconds_t>(idle_ms % 1000 * 1000);
+      patience.tv_sec = static_cast<time_t>(told.idle_ms / 1000);
+      patience.tv_usec = static_cast<suseconds_t>(told.idle_ms % 1000 * 1000);
       // It cannot fail for a socket; if it did, the worker would only stay.
       (void)::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     }
@@ -243,12 +239,11 @@ class worker final : lease_source, progress_sink {
   void define(const wire::frame& in) {
     function& made = functions_[in.header.value];
     detail::unpacker body(in.body, {});
-    const auto entry = code::decode_code_ref(body);
-    made.entry = reinterpret_cast<detail::trampoline>(const_cast<void*>(code::resolve(entry, made.problem)));
-    if (body.get<std::uint8_t>() != 0 && made.entry) {
-      made.target = code::resolve(code::decode_code_ref(body), made.problem);
-      if (!made.target) made.entry = nullptr;
-    }
+    const auto name = wire::function_name::decode(body);
+    made.entry = reinterpret_cast<detail::trampoline>(const_cast<void*>(code::resolve(name.entry, made.problem)));
+    if (!name.target || !made.entry) return;
+    made.target = code::resolve(*name.target, made.problem);
+    if (!made.target) made.entry = nullptr;
   }
 
   void unmap(const wire::frame& in) {

@@ -2,6 +2,7 @@
 #include <shmpool/bind.hpp>
 
 #include "code/code_ref.hpp"
+#include "wire/hello.hpp"
 #include "worker/bound_call.hpp"
 
 #include <shmpool/detail/codec/little_endian.hpp>
@@ -167,27 +168,27 @@ TEST(bound_function, may_be_copied_byte_by_byte_and_destroyed_twice) {
 
 // ---- As the hello frame carries one.
 
-std::vector<std::byte> hello(const bound_function& which) {
-  std::vector<std::byte> body{std::byte{1}};
-  code::append_code_ref(body, *code::locate(reinterpret_cast<const void*>(which.call()->code.entry)));
-  body.push_back(std::byte{which.call()->code.target != nullptr});
-  if (which.call()->code.target) code::append_code_ref(body, *code::locate(which.call()->code.target));
-  detail::append_le(body, std::uint64_t{which.call()->arguments.size()});
-  body.insert(body.end(), which.call()->arguments.begin(), which.call()->arguments.end());
-  return body;
+wire::hello hello(const bound_function& which) {
+  const auto call = which.call();
+  wire::named_call named;
+  named.function.entry = *code::locate(reinterpret_cast<const void*>(call->code.entry));
+  if (call->code.target) named.function.target = code::locate(call->code.target);
+  named.arguments.assign(call->arguments.begin(), call->arguments.end());
+  wire::hello told;
+  told.inline_bytes = 4096;
+  told.initializer = named;
+  return told;
 }
 
 TEST(bound_call, is_read_whole_and_called_when_its_frame_is_gone) {
   std::optional<worker::bound_call> found;
   {
-    auto body = hello(bind(count, std::vector<double>(5)));
-    body.push_back(std::byte{0});  // and no finalizer
-    detail::unpacker from(body, {});
-    found = worker::bound_call::decode(from);
-    EXPECT_FALSE(worker::bound_call::decode(from));
-    EXPECT_EQ(from.remaining(), 0u);
+    const auto told = wire::hello::decode(hello(bind(count, std::vector<double>(5))).encode());
+    EXPECT_EQ(told.inline_bytes, 4096u);
+    EXPECT_FALSE(told.finalizer);
+    ASSERT_TRUE(told.initializer);
+    found.emplace(*told.initializer);
   }
-  ASSERT_TRUE(found);
   found->resolve();
   detail::no_shared_memory memory;
   (*found)(memory, 0);
@@ -195,10 +196,9 @@ TEST(bound_call, is_read_whole_and_called_when_its_frame_is_gone) {
 }
 
 TEST(bound_call, refuses_a_frame_that_ends_too_soon) {
-  const auto body = hello(bind(count, std::vector<double>(2)));
+  const auto body = hello(bind(count, std::vector<double>(2))).encode();
   for (std::size_t size = 0; size != body.size(); ++size) {
-    detail::unpacker from{std::span(body).first(size), {}};
-    EXPECT_THROW(worker::bound_call::decode(from), std::system_error) << size;
+    EXPECT_THROW(wire::hello::decode(std::span(body).first(size)), std::system_error) << size;
   }
 }
 

@@ -1,0 +1,241 @@
+// How tasks come into a pool and how they leave it: the calls about them, and what the scheduler wants done with them.
+// For want of memory a submit fails and leaves the pool as it was.
+#include "pool/handover.hpp"
+#include "pool/option_checks.hpp"
+#include "pool/pool_engine.hpp"
+#include "pool/task_failure.hpp"
+#include "process/fault_point.hpp"
+
+#include <chrono>
+#include <new>
+#include <string>
+#include <system_error>
+#include <utility>
+
+namespace shmpool::pool {
+
+namespace {
+
+/// How a pool's functions are numbered in the scheduler, where 0 is like no other.
+constexpr std::uint32_t kind_of(std::uint32_t function) noexcept {
+  return function + 1;
+}
+
+}  // namespace
+
+// ---- They come in.
+
+bool pool_engine::holds() const noexcept {
+  return options_.when_full == overload::wait && (options_.max_pending != 0 || options_.max_pending_bytes != 0);
+}
+
+pool_engine::flush_hint pool_engine::hold(operation& op, std::uint64_t& place) {
+  place = 0;
+  if (made_here_.inherited()) throw std::system_error(errc::pool_closed, "this is a forked copy of the pool");
+  std::unique_lock lock(mutex_);
+  if (phase_ != phase::open) throw std::system_error(errc::pool_closed);
+  const auto now = clock::now();
+  if (scheduler_.refuses(now)) refuse_broken(std::move(lock));
+  task& made = ledger_.open(op);
+  enter(made, 0, [&] { return scheduler_.hold(&made, op.deadline, now); });
+  op.result.place = 0;
+  held_now_ = &op;
+  or_break([&] { run_actions(now); });
+  if (std::exchange(held_now_, nullptr) == nullptr) place = op.result.place;
+  return react();
+}
+
+pool_engine::flush_hint pool_engine::withdraw(std::uint64_t place, std::uint64_t cancel_key) noexcept {
+  if (made_here_.inherited_for_certain()) return flush_hint::none;
+  std::lock_guard lock(mutex_);
+  if (phase_ == phase::closed) return flush_hint::none;
+  ledger_.forget_key(cancel_key);
+  or_break([&] {
+    const auto now = clock::now();
+    scheduler_.withdraw(place, now);
+    run_actions(now);
+  });
+  return react();
+}
+
+pool_engine::flush_hint pool_engine::submit(operation& op, const detail::callable_ref& fn,
+                                            std::vector<std::byte> arguments,
+                                            std::vector<detail::attachment> attachments, const task_options& options,
+                                            std::uint64_t place) {
+  if (arguments.size() > wire::max_body) {
+    throw std::system_error(errc::message_too_large,
+                            "the arguments take " + std::to_string(arguments.size()) + " bytes");
+  }
+  if (attachments.size() > wire::max_segments / 2) {
+    throw std::system_error(errc::message_too_large,
+                            "the arguments have " + std::to_string(attachments.size()) + " arrays");
+  }
+  check(options);
+  if (made_here_.inherited()) throw std::system_error(errc::pool_closed, "this is a forked copy of the pool");
+  std::unique_lock lock(mutex_);
+  if (phase_ == phase::closed || (phase_ != phase::open && place == 0)) throw std::system_error(errc::pool_closed);
+  const auto now = submit_time_ ? *submit_time_ : clock::now();
+  if (scheduler_.refuses(now)) refuse_broken(std::move(lock));
+  const std::uint32_t function = functions_.number(fn);
+  check_quarantine(function, arguments, !attachments.empty(), now);
+
+  lent_arrays arrays(std::move(attachments));
+  sched::task_spec spec;
+  spec.warm_workers = arrays.mapped_by();
+  spec.bytes = arguments.size() + arrays.bytes();
+  task& made = ledger_.open(op);
+  made.function = function;
+  made.arguments = std::move(arguments);
+  made.arrays = std::move(arrays);
+  op.on_progress = options.on_progress;
+
+  spec.context = &made;
+  spec.kind = kind_of(function);
+  spec.timeout = options.timeout;
+  spec.deadline = op.deadline;
+  if (options.cancel_grace) spec.cancel_grace = in_nanoseconds(*options.cancel_grace);
+  spec.attempts = options.attempts;
+  const bool entered = enter(made, place, [&] {
+    if (place == 0) return scheduler_.submit(spec, now);
+    scheduler_.submit(place, spec, now);
+    return place;
+  });
+  if (!entered) throw std::system_error(errc::queue_full, bound_reached());
+  ledger_.count_submit();
+  idle_output_ = false;
+  or_break([&] { run_actions(now); });
+  flush_hint next = react();
+  if (next == flush_hint::none && made.on) next = flush_hint::soon;
+  if (next != flush_hint::none || poller_.polling_under_lock()) submit_time_ = now;  // the pool's next turn is near
+  return next;
+}
+
+template <class Event>
+bool pool_engine::enter(task& made, std::uint64_t place, Event event) {
+  const std::size_t others = scheduler_.task_count();
+  sched::task_id id = 0;
+  try {
+    id = event();
+  } catch (...) {
+    if (place != 0 ? scheduler_.awaits_submit(place) : scheduler_.task_count() == others) {
+      ledger_.close(made);
+      throw;
+    }
+    break_on_exception(std::current_exception());  // the scheduler has the task, which therefore ends as all others do
+    return true;
+  }
+  if (id == 0) {
+    ledger_.close(made);
+    return false;
+  }
+  ledger_.known_as(made, id);
+  return true;
+}
+
+void pool_engine::refuse_broken(std::unique_lock<std::mutex> lock) {
+  const auto why = why_broken(problems_, scheduler_);
+  lock.unlock();
+  std::rethrow_exception(error_of(*why));
+}
+
+void pool_engine::check_quarantine(std::uint32_t function, std::span<const std::byte> arguments, bool with_arrays,
+                                   clock::time_point now) const {
+  if (const unsigned kills = with_arrays ? 0 : killers_.refuses(function, arguments, now); kills != 0) {
+    throw std::system_error(errc::quarantined, "this call has killed " + std::to_string(kills) + " workers");
+  }
+  if (scheduler_.admits(kind_of(function), now)) return;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(scheduler_.admits_at(kind_of(function)) - now).count();
+  throw std::system_error(errc::quarantined,
+                          "the function has killed nearly every worker that ran it; one call is let through in " +
+                              std::to_string(left) + " ms");
+}
+
+std::string pool_engine::bound_reached() const {
+  const sched::counts tasks = scheduler_.count();
+  if (options_.max_pending != 0 && tasks.queued + tasks.assigned >= options_.max_pending) {
+    return "pool_options::max_pending = " + std::to_string(options_.max_pending);
+  }
+  return "pool_options::max_pending_bytes = " + std::to_string(options_.max_pending_bytes);
+}
+
+pool_engine::flush_hint pool_engine::react() {
+  bool waits = false;
+  or_break([&] { waits = arm_timer(crew_.due()); });
+  if (std::exchange(idle_output_, false) || ledger_.any_completed()) return flush_hint::now;
+  return waits ? flush_hint::soon : flush_hint::none;
+}
+
+// ---- What the scheduler wants done.
+
+void pool_engine::run_actions(clock::time_point now) {
+  using kind = sched::action::kind;
+  sched::action next;
+  while (scheduler_.next_action(next)) {
+    auto* const about = static_cast<task*>(next.context);
+    worker_channel* const worker = crew_.find(next.worker);
+    switch (next.what) {
+      case kind::start_worker:
+        crew_.start(next.worker, next.lasting, now);
+        idle_output_ = true;
+        break;
+      case kind::admit: admit(*about, next.task); break;
+      case kind::assign:
+        if (worker) assign(*worker, *about, now);
+        break;
+      case kind::request_stop: about->request_stop(); break;
+      case kind::retire_worker:
+        if (worker) crew_.retire(*worker);
+        break;
+      case kind::kill_worker:
+        if (worker) crew_.kill_for_task(*worker, now);
+        break;
+      case kind::complete: fail(*about, next); break;
+      case kind::drained: finish_shutdown(); break;
+    }
+  }
+}
+
+/// A held submit has a place now: its caller will submit with it, or withdraw it.
+void pool_engine::admit(task& held, sched::task_id id) {
+  operation& op = ledger_.close_held(held);
+  op.result.place = id;
+  if (&op == held_now_) held_now_ = nullptr;
+  else ledger_.push(op);
+}
+
+void pool_engine::assign(worker_channel& to, task& which, clock::time_point now) {
+  if (!to.has_tasks()) {
+    idle_output_ = true;
+    crew_.now_busy(to, now);
+  }
+  try {
+    hand_over(to, which, functions_, courier_, now);
+  } catch (const std::bad_alloc&) {
+    if (!scheduler_.not_sent(to.id, which.id, now)) return;
+    ++ledger_.failures().shm_exhausted;
+    which.op->result.error = ledger_.no_memory();
+    ledger_.complete(which);
+  }
+}
+
+void pool_engine::fail(task& which, const sched::action& how) {
+  detail::outcome& result = which.op->result;
+  try {
+    note_failure(result, how, crew_, problems_, scheduler_);
+  } catch (const std::bad_alloc&) {
+    result.error = ledger_.no_memory();  // the scheduler has forgotten the task: it must end here
+  }
+  count_failure(ledger_.failures(), how, crew_);
+  which.abandon();
+  ledger_.complete(which);
+}
+
+void pool_engine::finish_shutdown() {
+  SHMPOOL_FAULT_POINT("parent.drained");
+  if (phase_ < phase::drained) phase_ = phase::drained;
+  courier_.store().clear();
+  crew_.stop_watching();
+  while (operation* op = shutdown_waiters_.pop()) ledger_.push(*op);
+}
+
+}  // namespace shmpool::pool

@@ -1,0 +1,187 @@
+#include "pool/reply_handler.hpp"
+
+#include "pool/reply_check.hpp"
+
+#include <shmpool/detail/codec/exception_codec.hpp>
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <new>
+#include <utility>
+
+namespace shmpool::pool {
+
+void reply_handler::violated(worker_channel& from, const char* what) {
+  from.condemned = from.life.violated(what);
+}
+
+void reply_handler::read(worker_channel& from, time_point now) noexcept {
+  try {
+    (void)read_frames(from, now);
+  } catch (const std::bad_alloc&) {
+    from.condemned = from.life.kill(task_ledger::no_memory_text);  // what the frame said of one task is lost
+  }
+}
+
+bool reply_handler::read_ring(worker_channel& from, time_point now) noexcept {
+  try {
+    if (from.replies.take_from_ring()) {
+      read(from, now);
+      return true;
+    }
+    if (!from.replies.ahead()) return false;
+    violated(from, "more reply bytes on the socket than published in the ring");
+    return true;
+  } catch (const std::bad_alloc&) {
+    return false;  // it stays where it is, to be looked at again
+  }
+}
+
+void reply_handler::read_last_words(worker_channel& from, time_point now) noexcept {
+  if (!from.life.violation().empty()) return;
+  try {
+    from.collect_last_words();
+    if (read_frames(from, now) && from.replies.take_from_ring()) read_frames(from, now);
+  } catch (const std::bad_alloc&) {
+    // What it said last is lost, and the task that it said it of with the worker.
+  }
+}
+
+bool reply_handler::read_frames(worker_channel& from, time_point now) {
+  for (;;) {
+    wire::frame next;
+    const char* why = nullptr;
+    switch (from.replies.next(next)) {
+      case wire::frame_reader::status::incomplete: return true;
+      case wire::frame_reader::status::malformed: why = from.replies.why(); break;
+      case wire::frame_reader::status::frame: why = take(from, next, now); break;
+    }
+    if (why == nullptr) continue;
+    violated(from, why);
+    return false;
+  }
+}
+
+task* reply_handler::find(const worker_channel& from, std::uint64_t handover) const noexcept {
+  return static_cast<task*>(scheduler_.assigned_context(from.id, from.task_of(handover)));
+}
+
+const char* reply_handler::take(worker_channel& from, const wire::frame& in, time_point now) {
+  // Each case tells what the check of its frames looks at.
+  sender known;
+  known.ready = from.life.is_ready();
+  switch (in.header.type) {
+    case wire::frame_type::value:
+    case wire::frame_type::error:
+      known.in_slot = from.handover_in(in.header.slot);
+      if (const char* const why = check_frame(in, known)) return why;
+      return take_result(from, in, now);
+    case wire::frame_type::need:
+    case wire::frame_type::open: {
+      task* const of = in.header.task != 0 ? find(from, in.header.task) : nullptr;
+      known.answer_waits = from.answer_waits;
+      known.has_task = of != nullptr;
+      if (const char* const why = check_frame(in, known)) return why;
+      if (in.header.type == wire::frame_type::open) return courier_.answer_open(from, of, in);
+      courier_.answer_need(from, of, in);
+      return nullptr;
+    }
+    case wire::frame_type::ready:
+      from.life.told_pid(in.header.task);
+      if (const char* const why = check_frame(in, known)) return why;
+      return take_ready(from, in, now);
+    case wire::frame_type::init_failed:
+      from.life.told_pid(in.header.task);
+      known.any_started = from.started_tasks() != 0;
+      if (const char* const why = check_frame(in, known)) return why;
+      problems_.is_unfit(in, from.life.pid());
+      from.life.unfit();
+      scheduler_.worker_unfit(from.id, now);
+      return nullptr;
+    case wire::frame_type::leaving:
+      known.any_started = from.started_tasks() != 0;
+      if (const char* const why = check_frame(in, known)) return why;
+      from.life.may_leave(worker_exit::reason::idle);
+      scheduler_.worker_leaves(from.id, now);
+      return nullptr;
+    default: break;
+  }
+  if (const char* const why = check_frame(in, known)) return why;
+  if (in.header.type == wire::frame_type::progress) take_progress(from, in);
+  else if (in.header.type == wire::frame_type::outgrown) scheduler_.recycle(from.id, now);
+  else if (in.header.type == wire::frame_type::released) segment_courier::take_released(from, in);
+  return nullptr;
+}
+
+const char* reply_handler::take_ready(worker_channel& from, const wire::frame& in, time_point now) {
+  from.life.ready();
+  from.found_busy(now);
+  if (const char* const why = courier_.take_account(from, nullptr, in)) return why;
+  from.initializer_leases.clear();
+  scheduler_.worker_ready(from.id, now);
+  return nullptr;
+}
+
+void reply_handler::take_progress(worker_channel& from, const wire::frame& in) {
+  const task* const which = find(from, in.header.task);
+  const auto fraction = std::bit_cast<double>(in.header.value);
+  // Of a task that has ended meanwhile, or a number that is none: nothing to tell.
+  if (which && which->op->on_progress && fraction >= 0 && fraction <= 1)
+    ledger_.notify(which->op->on_progress, fraction);
+}
+
+const char* reply_handler::take_result(worker_channel& from, const wire::frame& in, time_point now) {
+  const sched::task_id id = from.task_in(in.header.slot);
+  auto* const which = static_cast<task*>(scheduler_.assigned_context(from.id, id));
+  if (!which) return "result of a task that has ended";
+  if (in.segment_count() != 0) {
+    if (const char* const why = courier_.take_account(from, which, in)) return why;
+  }
+  detail::outcome result;
+  result.threw = in.header.type == wire::frame_type::error;
+  std::vector<std::size_t> used;
+  try {
+    if (in.is_cut()) throw std::bad_alloc();
+    if (in.segment_count() != 0) {
+      if (const char* const why = courier_.take_result(in, result, used)) return why;
+    }
+    if (result.threw && !is_exception(in.body)) return "exception that cannot be read";
+    if (result.threw || !result.error) result.bytes.assign(in.body.begin(), in.body.end());
+  } catch (const std::bad_alloc&) {
+    result = {};
+    result.error = ledger_.no_memory();
+  }
+  // From here nothing can fail for want of memory: what the scheduler has forgotten is completed.
+  const std::chrono::nanoseconds longest = now - std::min(which->assigned, now);
+  result.run = std::min(std::chrono::nanoseconds(in.header.value & 0x7fff'ffff'ffff'ffffU), longest);
+  if (!scheduler_.replied(from.id, id, result.run, now)) return "result of a task that has ended";
+  from.found_busy(now);
+  from.life.replied();
+  result.worker_pid = from.life.pid();
+  if (result.threw) {
+    ++ledger_.failures().threw;
+    result.attachments.clear();
+    result.error = nullptr;  // the exception is what counts, and needs no segment
+  } else if (result.error) {
+    ++ledger_.failures().shm_exhausted;
+  } else {
+    functions_[which->function].result_sizes = std::move(used);
+  }
+  if (which->arrays.empty()) killers_.ended(which->function, which->arguments);
+  ledger_.succeed(*which, std::move(result));
+  return nullptr;
+}
+
+bool reply_handler::is_exception(std::span<const std::byte> body) {
+  try {
+    detail::check_exception(body);
+    return true;
+  } catch (const std::bad_alloc&) {
+    throw;
+  } catch (...) {
+    return false;
+  }
+}
+
+}  // namespace shmpool::pool

@@ -1,0 +1,262 @@
+#include "pool/segment_courier.hpp"
+
+#include "shm/exhausted.hpp"
+
+#include <shmpool/error.hpp>
+
+#include <algorithm>
+#include <cstring>
+#include <new>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+namespace shmpool::pool {
+
+namespace {
+
+/// How many segments one task may ask for. Its reply has to name all that it made and all that it returns.
+constexpr std::size_t most_leases = wire::max_segments / 2;
+
+/// How many segments are leased to a task because the last run of its function has used as many for its result.
+constexpr std::size_t most_expected = 64;
+
+shm::pool_segment& segment_of(const shm_handle& handle) noexcept {
+  return static_cast<shm::pool_segment&>(*handle.get());
+}
+
+wire::segment_ref describe(const shm::pool_segment& segment, std::uint64_t offset, std::uint64_t length,
+                           detail::access mode) noexcept {
+  wire::segment_ref ref;
+  ref.id = segment.id();
+  ref.pool = segment.pool_id();
+  ref.capacity = segment.capacity();
+  ref.reserved = segment.reserved();
+  ref.offset = offset;
+  ref.length = length;
+  ref.access = static_cast<std::uint8_t>(mode);
+  return ref;
+}
+
+/// Says no to a worker that waits for an answer.
+void refuse(worker_channel& to, std::uint64_t task, errc why, std::string_view text) {
+  wire::frame_header header;
+  header.type = wire::frame_type::refuse;
+  header.task = task;
+  header.value = static_cast<std::uint64_t>(why);
+  to.queue_frame(header, {}, std::as_bytes(std::span(text)));
+}
+
+errc code_of(const std::system_error& error) noexcept {
+  return error.code().category() == make_error_code(errc{}).category() ? static_cast<errc>(error.code().value())
+                                                                       : errc::shm_exhausted;
+}
+
+}  // namespace
+
+segment_courier::segment_courier(const shm::store_options& options)
+    : store_(shm::store::open(options)), freed_(std::make_shared<freed_segments>()) {
+  store_->subscribe(freed_);
+}
+
+wire::segment_ref segment_courier::reference(worker_channel& to, const shm_handle& handle, std::uint64_t offset,
+                                             std::uint64_t length, detail::access mode) {
+  shm::pool_segment& segment = segment_of(handle);
+  wire::segment_ref ref = describe(segment, offset, length, mode);
+  const bool known = !to.known_segments.insert(ref.id).second;
+  if (known) segment.note_mapped_by(to.id);
+  else if (ref.pool != store_->pool_id()) segment.owner().subscribe(freed_);
+  if (segment.descriptor() < 0) return ref;
+  ref.flags |= wire::flag_memfd;
+  if (!known) {
+    wire::segment_ref introduced = ref;
+    introduced.flags |= wire::flag_with_fd;
+    wire::frame_header header;
+    header.type = wire::frame_type::segment;
+    to.queue_frame(header, introduced, segment.descriptor(), handle);
+  }
+  return ref;
+}
+
+std::vector<wire::segment_ref> segment_courier::pack(worker_channel& to, task& which,
+                                                     std::span<const std::size_t> sizes) {
+  std::vector<wire::segment_ref> refs;
+  for (const detail::attachment& each : which.arrays.all()) {
+    refs.push_back(reference(to, each.handle, each.offset, each.length, each.mode));
+  }
+  for (const std::size_t bytes : sizes) {
+    shm_handle leased = store_->lease_cached(bytes, to.id);
+    if (!leased) continue;
+    refs.push_back(reference(to, leased, 0, bytes, detail::access::lease));
+    which.leases.push_back(std::move(leased));
+  }
+  return refs;
+}
+
+void segment_courier::answer_need(worker_channel& to, task* of, const wire::frame& in) {
+  to.answer_waits = true;
+  auto& leases = of ? of->leases : to.initializer_leases;
+  try {
+    if (leases.size() >= most_leases) {
+      throw std::system_error(errc::shm_exhausted,
+                              "a task may have " + std::to_string(most_leases) + " segments of its own");
+    }
+    shm_handle leased = store_->lease(static_cast<std::size_t>(in.header.value), to.id, in.header.slot != 0);
+    const shm::pool_segment& segment = segment_of(leased);
+    to.known_segments.insert(segment.id());
+    wire::segment_ref ref = describe(segment, 0, in.header.value, detail::access::lease);
+    const int descriptor = segment.descriptor();
+    if (descriptor >= 0) ref.flags = wire::flag_memfd | wire::flag_with_fd;
+    else if (!segment.created()) ref.flags = wire::flag_fresh;
+    wire::frame_header header;
+    header.type = wire::frame_type::grant;
+    header.task = in.header.task;
+    leases.push_back(leased);
+    if (descriptor >= 0) to.queue_frame(header, ref, descriptor, std::move(leased));
+    else to.queue_frame(header, {&ref, 1}, {});
+  } catch (const std::system_error& error) {
+    refuse(to, in.header.task, code_of(error), error.what());
+  } catch (const std::bad_alloc&) {
+    refuse(to, in.header.task, errc::shm_exhausted, "the application had no memory left (new threw std::bad_alloc)");
+  }
+}
+
+/// A worker opens a segment by its name as long as it can: where somebody has removed the name, or the worker has no
+/// way to it any more (a chroot, a filter of system calls), it is given the descriptor.
+const char* segment_courier::answer_open(worker_channel& to, task* of, const wire::frame& in) {
+  shm_handle handle;
+  const auto look_at = [&](const shm_handle& each) {
+    if (each.get()->id() == in.header.value) handle = each;
+  };
+  if (const auto kept = to.kept.find(in.header.value); kept != to.kept.end()) handle = kept->second.handle;
+  for (const shm_handle& each : of ? of->leases : to.initializer_leases) look_at(each);
+  if (of) {
+    for (const detail::attachment& each : of->arrays.all()) look_at(each.handle);
+  }
+  if (!handle) return "request for a segment that it was not given";
+  to.answer_waits = true;
+  int descriptor = -1;
+  if (const shm::call_error failed = segment_of(handle).find_descriptor(descriptor)) {
+    refuse(to, in.header.task, errc::shm_exhausted, shm::describe(failed));
+    return nullptr;
+  }
+  wire::segment_ref ref;
+  ref.id = in.header.value;
+  ref.flags = wire::flag_with_fd;
+  wire::frame_header header;
+  header.type = wire::frame_type::grant;
+  header.task = in.header.task;
+  to.queue_frame(header, ref, descriptor, std::move(handle));
+  return nullptr;
+}
+
+void segment_courier::collect_holdings(const worker_channel& from, const task* of, const wire::frame& in) {
+  holdings_.clear();
+  sources_.clear();
+  const auto add = [&](const shm_handle& handle, std::uint64_t offset, std::uint64_t length, bool writable,
+                       bool leased) {
+    holding each;
+    each.segment = handle.get()->id();
+    each.offset = offset;
+    each.length = length;
+    each.writable = writable;
+    each.created = segment_of(handle).created();
+    each.source = static_cast<std::uint32_t>(sources_.size());
+    holdings_.add(each);
+    sources_.push_back({&handle, leased});
+  };
+  if (of) {
+    for (const detail::attachment& each : of->arrays.all()) {
+      add(each.handle, each.offset, each.length, each.mode != detail::access::read, false);
+    }
+  }
+  if (!from.kept.empty()) {
+    std::vector<std::uint64_t> named;
+    for (std::size_t i = 0; i != in.segment_count(); ++i) named.push_back(in.segment(i).id);
+    std::sort(named.begin(), named.end());
+    named.erase(std::unique(named.begin(), named.end()), named.end());
+    for (const std::uint64_t id : named) {
+      const auto kept = from.kept.find(id);
+      if (kept == from.kept.end()) continue;
+      add(kept->second.handle, 0, segment_of(kept->second.handle).reserved(), kept->second.writable, false);
+    }
+  }
+  for (const shm_handle& each : of ? of->leases : from.initializer_leases) {
+    add(each, 0, segment_of(each).reserved(), true, true);
+  }
+  holdings_.settle();
+}
+
+const char* segment_courier::take_account(worker_channel& from, task* of, const wire::frame& in) {
+  if (in.segment_count() == 0) return nullptr;
+  collect_holdings(from, of, in);
+  if (const char* const why = check_account(in, holdings_)) return why;
+  bool kept_more = false;
+  for (std::size_t i = 0; i != in.segment_count(); ++i) {
+    const wire::segment_ref ref = in.segment(i);
+    if ((ref.flags & wire::flag_result) != 0) continue;
+    const holdings::found has = holdings_.find(ref.id);
+    const shm_handle& handle = *sources_[has.any->source].handle;
+    if ((ref.flags & wire::flag_created) != 0) {
+      segment_of(handle).mark_created();
+      segment_of(handle).note_mapped_by(from.id);
+      holdings_.note_created(ref.id);
+    }
+    if ((ref.flags & wire::flag_kept) == 0) continue;
+    from.kept.insert_or_assign(ref.id, worker_channel::kept_segment{shm_handle(handle), has.writable});
+    kept_more = true;
+  }
+  if (kept_more) collect_holdings(from, of, in);  // which the result may be in
+  return nullptr;
+}
+
+const char* segment_courier::take_result(const wire::frame& in, detail::outcome& to, std::vector<std::size_t>& used) {
+  if (in.segment_count() == 0) return nullptr;
+  if (const char* const why = check_result(in, holdings_, found_)) return why;
+  std::size_t next = 0;
+  for (std::size_t i = 0; i != in.segment_count(); ++i) {
+    const wire::segment_ref ref = in.segment(i);
+    if ((ref.flags & wire::flag_result) == 0) continue;
+    const holding& place = *found_[next++];
+    const source& from = sources_[place.source];
+    const auto end = static_cast<std::size_t>(ref.offset + ref.length);
+    if (from.leased && used.size() < most_expected) used.push_back(end);
+    if (to.error) continue;
+    if (const shm::call_error failed = segment_of(*from.handle).map(end)) {
+      // The worker has done its part; that this process cannot have the result, or somebody has removed it, is not its
+      // fault.
+      if (!shm::is_shortage(failed.code) && failed.code != std::errc::no_such_file_or_directory) {
+        return "result in a file that is not as it should be";
+      }
+      to.error = std::make_exception_ptr(std::system_error(
+          errc::shm_exhausted, "an array of the result cannot be taken in: " + shm::describe(failed)));
+      to.attachments.clear();
+      continue;
+    }
+    to.attachments.push_back(
+        {*from.handle, ref.offset, ref.length, place.writable ? detail::access::own : detail::access::read});
+  }
+  return nullptr;
+}
+
+void segment_courier::take_released(worker_channel& from, const wire::frame& in) {
+  for (std::size_t at = 0; at + sizeof(std::uint64_t) <= in.body.size(); at += sizeof(std::uint64_t)) {
+    std::uint64_t id;
+    std::memcpy(&id, in.body.data() + at, sizeof id);
+    from.kept.erase(id);
+  }
+}
+
+void segment_courier::tell_freed(worker_channel& to, std::span<const std::uint64_t> segments) {
+  std::vector<std::uint64_t> known;
+  for (const std::uint64_t segment : segments) {
+    if (to.known_segments.erase(segment) != 0) known.push_back(segment);
+  }
+  if (known.empty()) return;
+  wire::frame_header header;
+  header.type = wire::frame_type::unmap;
+  to.queue_frame(header, {}, std::as_bytes(std::span(known)));
+}
+
+}  // namespace shmpool::pool

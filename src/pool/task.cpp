@@ -1,0 +1,34 @@
+#include "pool/task.hpp"
+
+#include "pool/worker_channel.hpp"
+
+#include <atomic>
+#include <new>
+
+namespace shmpool::pool {
+
+void task::request_stop() const noexcept {
+  if (on) on->slot(slot).stop.store(on->handover_in(slot), std::memory_order_release);
+}
+
+void task::abandon() noexcept {
+  if (!on || on->life.is_ended()) return;
+  auto& kept = on->abandoned;
+  try {
+    kept.reserve(kept.size() + leases.size() + arrays.all().size());
+    for (const shm_handle& each : leases) kept.push_back(each);
+    for (const detail::attachment& each : arrays.all()) kept.push_back(each.handle);
+  } catch (const std::bad_alloc&) {
+    // The worker may still write there, and nobody can remember until when: it is never used again.
+    for (const shm_handle& each : leases) each.get()->retain();
+    for (const detail::attachment& each : arrays.all()) each.handle.get()->retain();
+  }
+}
+
+void task::unassign() noexcept {
+  if (on) on->free_slot(slot);
+  on = nullptr;
+  leases.clear();
+}
+
+}  // namespace shmpool::pool

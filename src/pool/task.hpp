@@ -1,0 +1,43 @@
+// One submitted task as the application knows it, from submit() until it has ended.
+//
+// Thread safety: none; the engine's lock guards it.
+#pragma once
+
+#include "pool/lent_arrays.hpp"
+#include "process/clock.hpp"
+#include "sched/scheduler.hpp"
+
+#include <shmpool/detail/engine.hpp>
+#include <shmpool/shm_handle.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace shmpool::pool {
+
+class worker_channel;
+
+struct task {
+  detail::operation* op = nullptr;
+  sched::task_id id = 0;
+  std::uint32_t function = 0;
+  std::vector<std::byte> arguments;
+  lent_arrays arrays;              // held and registered until it ends
+  std::vector<shm_handle> leases;  // for its results, while a worker has it
+  worker_channel* on = nullptr;    // the worker that has it
+  std::uint16_t slot = 0;
+  monotonic_clock::time_point assigned;
+  monotonic_clock::time_point seen_started =
+      monotonic_clock::time_point::max();  // when it was first seen to have begun
+
+  /// Makes this_task::stop_requested() true where it runs.
+  void request_stop() const noexcept;
+  /// No worker has it any more.
+  void unassign() noexcept;
+  /// It is about to end although its worker may still be at it: what the worker has for it is in use until that is
+  /// dead.
+  void abandon() noexcept;
+};
+
+}  // namespace shmpool::pool

@@ -1,0 +1,82 @@
+// The tasks of a pool from submit() until they have ended, and what there is to tell the user: operations that have
+// ended, in order, and notices. All that belongs to the user leaves by take_completed(), so that nothing of it runs or
+// is destroyed under the engine's lock.
+//
+// Thread safety: none; the engine's lock guards it.
+#pragma once
+
+#include "pool/task.hpp"
+#include "sched/scheduler.hpp"
+
+#include <shmpool/detail/engine.hpp>
+#include <shmpool/options.hpp>
+#include <shmpool/stats.hpp>
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+namespace shmpool::pool {
+
+class task_ledger {
+ public:
+  /// A new record; `op` can be cancelled by its key from here. Throws std::bad_alloc.
+  task& open(detail::operation& op);
+  /// From here cancellations reach the scheduler by this number.
+  void known_as(task& which, sched::task_id id) noexcept;
+  /// The task is over: gives its record and its claims on memory back. Its operation stays whose it is.
+  void close(task& which) noexcept;
+  /// The same for a task that was held; its key stays, for the task to come. Returns its operation.
+  detail::operation& close_held(task& which) noexcept;
+
+  /// The task under this key; nothing if there is none, 0 if the scheduler does not know it yet.
+  std::optional<sched::task_id> find_key(std::uint64_t key) const noexcept;
+  void forget_key(std::uint64_t key) noexcept { keys_.erase(key); }
+
+  /// The task is over, and its operation completes with what its result is by now.
+  void complete(task& which) noexcept;
+  /// The same with this result.
+  void succeed(task& which, detail::outcome&& result) noexcept;
+  /// An operation that is no task's ends.
+  void push(detail::operation& op) noexcept { completed_.push(op); }
+  /// Something to tell; nobody hears of it where there is no memory for that.
+  template <class Callback, class What>
+  void notify(const Callback& call, const What& what) noexcept {
+    try {
+      notices_.emplace_back(call, what);
+    } catch (const std::bad_alloc&) {
+    }
+  }
+  detail::completion_list take_completed(std::vector<detail::notice>& notices) noexcept {
+    notices.swap(notices_);
+    return std::move(completed_);
+  }
+  bool any_completed() const noexcept { return !completed_.empty(); }
+  bool several_completed() const noexcept { return completed_.has_several(); }
+
+  /// An error for want of memory, which takes none.
+  const std::exception_ptr& no_memory() const noexcept { return no_memory_; }
+  static constexpr const char* no_memory_text = "the application had no memory left (new threw std::bad_alloc)";
+
+  void count_submit() noexcept { ++submitted_; }
+  failure_counts& failures() noexcept { return failures_; }
+  /// Fills in submitted, completed, failed and failures.
+  void count(pool_stats& stats) const noexcept;
+
+ private:
+  std::vector<std::unique_ptr<task>> records_;
+  std::vector<task*> spare_;
+  std::unordered_map<std::uint64_t, sched::task_id> keys_;
+  detail::completion_list completed_;
+  std::vector<detail::notice> notices_;
+  const std::exception_ptr no_memory_ = make_no_memory();
+  std::uint64_t submitted_ = 0, succeeded_ = 0;
+  failure_counts failures_;
+
+  static std::exception_ptr make_no_memory();
+};
+
+}  // namespace shmpool::pool
