@@ -16,6 +16,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -92,14 +93,34 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     }
   }
 
+  /// Begins to wait for ends before an operation is given to the engine, so that to wait takes no memory afterwards.
+  /// Throws what the executor does; where the engine then does not take it, expect_no_end() is to be called.
+  void expect_end() { watch(expect::start); }
+  void expect_no_end() noexcept {
+    try {
+      watch(expect::ends);
+    } catch (...) {
+      // It ends with the next operation.
+    }
+  }
+
+  /// As react(), where the engine has taken an operation over: what fails here is not the caller's failure, whose
+  /// operation ends as any other.
+  void follow(flush_hint what) noexcept {
+    try {
+      react(what);
+    } catch (...) {
+    }
+  }
+
   /// Does what a call to the engine left to be done. Completions are posted, never called from here.
   void react(flush_hint what) {
     if (what == flush_hint::now) {
       engine_->flush();
       settle(delivery::post);
     } else {
-      if (what == flush_hint::soon) flush_soon();
       watch(expect::starts);
+      if (what == flush_hint::soon) flush_soon();
     }
   }
 
@@ -120,7 +141,8 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     react(flush_hint::now);
   }
 
-  /// The pool object is gone: nothing of it is left when this returns, but posted handlers.
+  /// The pool object is gone: nothing of it is left when this returns, but posted handlers and, where the kernel has
+  /// refused something lately, a timer of at most engine::retry_after().
   void close() noexcept {
     stop_watching();
     engine_->close();
@@ -151,10 +173,15 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     descriptor_.reset();
   }
 
-  /// Handler of the wait for the descriptor.
+  /// Handler of the wait for the descriptor. An executor may destroy it instead of calling it.
   struct on_readable {
+    explicit on_readable(std::shared_ptr<pool_driver> of) noexcept : driver(std::move(of)) {}
+    on_readable(on_readable&&) noexcept = default;
+    ~on_readable() {
+      if (driver) driver->waiting_ = false;
+    }
+    void operator()(const net_error_code& error) { std::exchange(driver, nullptr)->turn(static_cast<bool>(error)); }
     std::shared_ptr<pool_driver> driver;
-    void operator()(const net_error_code& error) const { driver->turn(static_cast<bool>(error)); }
   };
   struct on_flush {
     std::shared_ptr<pool_driver> driver;
@@ -174,12 +201,19 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
   };
   /// Handler of the timer that retry_if_refused() sets, which it keeps.
   struct on_retry {
+    on_retry(std::shared_ptr<pool_driver> of, std::shared_ptr<timer> when) noexcept
+        : driver(std::move(of)), due(std::move(when)) {}
+    on_retry(on_retry&&) noexcept = default;
+    ~on_retry() {
+      if (driver) driver->retry_set_.store(false, std::memory_order_release);
+    }
+    void operator()(const net_error_code&) {
+      const auto of = std::exchange(driver, nullptr);
+      of->retry_set_.store(false, std::memory_order_release);
+      of->drain();
+    }
     std::shared_ptr<pool_driver> driver;
     std::shared_ptr<timer> due;
-    void operator()(const net_error_code&) const {
-      driver->retry_set_.store(false, std::memory_order_release);
-      driver->drain();
-    }
   };
 
   /// Counts a notice for as long as it is on its way.
@@ -199,24 +233,28 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     std::shared_ptr<std::atomic<std::size_t>> all_;
   };
 
-  enum class expect : bool { starts, ends };
+  enum class expect : std::uint8_t {
+    start,   ///< an operation is about to start
+    starts,  ///< operations have started
+    ends,    ///< operations may have ended
+  };
 
   /// Waits for the descriptor while somebody waits for a completion, and no longer: an idle pool lets io_context::run()
   /// return. To be called by whoever has started operations, and by whoever may have ended some: another thread may
   /// have begun to wait for them meanwhile.
   void watch(expect what) {
     // Who ends the wait looks once more whether somebody waits for a completion.
-    if (what == expect::starts && waiting_.load(std::memory_order_acquire)) return;
+    if (what != expect::ends && waiting_.load(std::memory_order_acquire)) return;
     if (engine_->inert()) return;
-    watching_.run([this] {
+    watching_.run([this, what] {
       if (closed_) return drop_descriptor();
       if (!descriptor_) return;
-      const bool active = engine_->active();
+      const bool active = what == expect::start || engine_->active();
       if (active == waiting_) return;
       if (!active) return descriptor_->cancel();  // on_readable is on its way, then
       waiting_ = true;                            // before its handler can run
       try {
-        descriptor_->async_wait(descriptor::wait_read, on_readable{shared_from_this()});
+        descriptor_->async_wait(descriptor::wait_read, on_readable(shared_from_this()));
       } catch (...) {
         waiting_ = false;
         throw;
@@ -269,7 +307,7 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     if (delay == delay.zero() || context_gone() || retry_set_.exchange(true, std::memory_order_acq_rel)) return;
     try {
       const auto due = std::make_shared<timer>(executor_, delay);
-      due->async_wait(on_retry{shared_from_this(), due});
+      due->async_wait(on_retry(shared_from_this(), due));
     } catch (...) {
       retry_set_.store(false, std::memory_order_release);
       throw;
@@ -289,7 +327,12 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
 
   void flush_soon() {
     if (flush_posted_.exchange(true, std::memory_order_acq_rel)) return;
-    turns_.execute(on_flush{shared_from_this()});
+    try {
+      turns_.execute(on_flush{shared_from_this()});
+    } catch (...) {  // out of memory, say: what it finds that has ended is delivered by the next turn
+      flush_posted_.store(false, std::memory_order_release);
+      engine_->flush();
+    }
   }
 
   /// Calls the handlers of what has ended; from a turn of the loop (dispatch) the first at once. The others are posted

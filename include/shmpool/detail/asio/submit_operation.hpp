@@ -122,16 +122,21 @@ void pack_and_submit(pool_driver& driver, Operation* op, const Function& functio
                      const task_options& options, Arguments&& arguments, std::uint64_t place) {
   const std::uint64_t cancel_key = op->cancel_key;
   flush_hint next = flush_hint::none;
+  bool taken = false;
   try {
+    driver.expect_end();
     packer message(driver.engine().memory(), driver.engine().inline_limit());
     encode_arguments(message, function, std::forward<Arguments>(arguments));
     next = driver.engine().submit(*op, callable, std::move(message.bytes()), std::move(message.attachments()), options,
                                   place);
+    taken = true;
   } catch (...) {
     op->result.error = std::current_exception();
     op->complete(delivery::post);
     if (place != 0) next = driver.engine().withdraw(place, cancel_key);
   }
+  if (taken) return driver.follow(next);
+  driver.expect_no_end();
   driver.react(next);
 }
 
@@ -226,14 +231,16 @@ struct initiate_submit {
     try {
       held = held_type::memory::make(op->handler(), op, driver, std::move(function), callable, std::move(options),
                                      std::move(arguments));
+      driver->expect_end();
       next = driver->engine().hold(*held, place);
     } catch (...) {
       if (held) held->abandon();
       op->result.error = std::current_exception();
       op->complete(delivery::post);
+      driver->expect_no_end();
       return;
     }
-    driver->react(next);
+    driver->follow(next);
     if (place != 0) held->proceed(place);
   }
 };
@@ -254,8 +261,15 @@ struct initiate_shutdown {
     handler_type own(std::forward<Handler>(handler));
     pending_handler<handler_type, Executor> pending(std::move(own), executor);
     operation_type* op = operation_type::memory::make(pending.handler(), std::move(pending), nullptr);
+    try {
+      driver->expect_end();
+    } catch (...) {
+      op->result.error = std::current_exception();
+      op->complete(delivery::post);
+      return;
+    }
     driver->engine().shutdown(*op);
-    driver->react(flush_hint::now);
+    driver->follow(flush_hint::now);
   }
 };
 
