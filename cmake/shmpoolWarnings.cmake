@@ -13,5 +13,6 @@ function(shmpool_project_target target)
   target_compile_options(${target} PRIVATE
     -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion
     ${shmpool_false_alarms}
+    $<$<CXX_COMPILER_ID:Clang,AppleClang>:-Wthread-safety>
     $<$<BOOL:${SHMPOOL_WERROR}>:-Werror>)
 endfunction()

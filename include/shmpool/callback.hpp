@@ -156,7 +156,7 @@ class callback<void(Args...)> {
     if (!other.owns()) function_->taken_from_bytes_of(other.self_);
   }
   callback(callback&& other) noexcept : callback(std::as_const(other)) { other.reset(); }
-  callback& operator=(const callback& other) noexcept {
+  callback& operator=(const callback& other) noexcept {  // NOLINT(bugprone-unhandled-self-assignment): a copy
     callback copy(other);
     std::swap(function_, copy.function_);
     return *this;

@@ -4,6 +4,7 @@
 
 #include "code/module_image.hpp"
 #include "code/program_file.hpp"
+#include "process/mutex.hpp"
 #include "process/no_destructor.hpp"
 
 #include <shmpool/detail/codec/little_endian.hpp>
@@ -18,7 +19,6 @@
 #include <cstdio>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <tuple>
 #include <unordered_map>
 #include <utility>
@@ -82,7 +82,7 @@ struct found_code {
 class answers {
  public:
   std::optional<code_ref> find(const void* address, std::uint64_t unloads) {
-    const std::lock_guard lock(mutex_);
+    const mutex_lock lock(mutex_);
     const auto known = known_.find(address);
     if (known == known_.end()) return std::nullopt;
     if (!known->second.is_program && known->second.unloads != unloads) return std::nullopt;
@@ -91,7 +91,7 @@ class answers {
 
   /// The identity of the module that is loaded at `base`, which may have been expensive to find out.
   std::optional<std::vector<std::byte>> find_module(std::uintptr_t base, std::uint64_t unloads) {
-    const std::lock_guard lock(mutex_);
+    const mutex_lock lock(mutex_);
     for (const auto& [address, answer] : known_) {
       if (reinterpret_cast<std::uintptr_t>(address) - answer.ref.offset != base) continue;
       if (answer.is_program || answer.unloads == unloads) return answer.ref.module_id;
@@ -100,15 +100,15 @@ class answers {
   }
 
   void add(const void* address, const found_code& answer) {
-    const std::lock_guard lock(mutex_);
+    const mutex_lock lock(mutex_);
     std::erase_if(
         known_, [&](const auto& entry) { return !entry.second.is_program && entry.second.unloads != answer.unloads; });
     known_.insert_or_assign(address, answer);
   }
 
  private:
-  std::mutex mutex_;
-  std::unordered_map<const void*, found_code> known_;
+  mutex mutex_;
+  std::unordered_map<const void*, found_code> known_ SHMPOOL_GUARDED_BY(mutex_);
 };
 
 answers& cache() {

@@ -2,11 +2,11 @@
 // runs under it.
 #include <shmpool/bound_function.hpp>
 
+#include "process/mutex.hpp"
 #include "process/no_destructor.hpp"
 
 #include <pthread.h>
 
-#include <mutex>
 #include <unordered_map>
 #include <utility>
 
@@ -18,7 +18,7 @@ class call_table {
  public:
   call_table() {
     // Where it fails (no memory), a copy of a process whose other thread was at this very moment here is the loser.
-    ::pthread_atfork([] { all().mutex_.lock(); }, [] { all().mutex_.unlock(); }, [] { all().mutex_.unlock(); });
+    ::pthread_atfork(&lock_all, &unlock_all, &unlock_all);
   }
 
   /// Options in static objects may outlive any object here.
@@ -28,19 +28,19 @@ class call_table {
   }
 
   std::uint64_t add(std::shared_ptr<const detail::bound_call> call) {
-    const std::lock_guard lock(mutex_);
+    const mutex_lock lock(mutex_);
     calls_.emplace(last_ + 1, std::move(call));
     return ++last_;
   }
   std::uint64_t copy(std::uint64_t key) { return key == 0 ? 0 : add(find(key)); }
   std::shared_ptr<const detail::bound_call> find(std::uint64_t key) {
-    const std::lock_guard lock(mutex_);
+    const mutex_lock lock(mutex_);
     const auto found = calls_.find(key);
     return found == calls_.end() ? nullptr : found->second;
   }
   void remove(std::uint64_t key) noexcept {
     std::shared_ptr<const detail::bound_call> last;  // freed when the lock is
-    const std::lock_guard lock(mutex_);
+    const mutex_lock lock(mutex_);
     const auto found = calls_.find(key);
     if (found == calls_.end()) return;
     last = std::move(found->second);
@@ -48,9 +48,13 @@ class call_table {
   }
 
  private:
-  std::mutex mutex_;
-  std::uint64_t last_ = 0;
-  std::unordered_map<std::uint64_t, std::shared_ptr<const detail::bound_call>> calls_;
+  // The lock is held over a fork.
+  static void lock_all() SHMPOOL_NO_THREAD_SAFETY_ANALYSIS { all().mutex_.lock(); }
+  static void unlock_all() SHMPOOL_NO_THREAD_SAFETY_ANALYSIS { all().mutex_.unlock(); }
+
+  mutex mutex_;
+  std::uint64_t last_ SHMPOOL_GUARDED_BY(mutex_) = 0;
+  std::unordered_map<std::uint64_t, std::shared_ptr<const detail::bound_call>> calls_ SHMPOOL_GUARDED_BY(mutex_);
 };
 
 /// The trampoline of a plain function.

@@ -7,27 +7,27 @@
 #include <ios>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 
+#include "process/mutex.hpp"
 #include "process/no_destructor.hpp"
 
 namespace shmpool {
 namespace {
 
 // Constant-initialised, because registrations are made before main in no particular order, and undone after it.
-constinit std::mutex registry_mutex;
-constinit detail::category_registration* first_registration = nullptr;
-constinit detail::category_registration* last_registration = nullptr;
+constinit mutex registry_mutex;
+constinit detail::category_registration* first_registration SHMPOOL_GUARDED_BY(registry_mutex) = nullptr;
+constinit detail::category_registration* last_registration SHMPOOL_GUARDED_BY(registry_mutex) = nullptr;
 
 }  // namespace
 
 void register_error_category(const std::error_category& category) {
-  static constinit std::mutex mutex;
+  static constinit mutex chosen_mutex;
   static no_destructor<std::map<std::string, std::unique_ptr<detail::category_registration>>> chosen;
   auto registration = std::make_unique<detail::category_registration>(category, detail::category_rank::chosen);
   const std::string name = category.name();  // of the user's making, so under no lock
-  const std::lock_guard lock(mutex);
+  const mutex_lock lock(chosen_mutex);
   chosen.value[name].swap(registration);  // the one that it replaces goes now that this one is there
 }
 
@@ -36,20 +36,20 @@ namespace detail {
 category_registration::category_registration(const std::type_info& kind, const void* category, const char* name,
                                              category_rank rank) noexcept
     : kind_(&kind), category_(category), name_(name), rank_(rank) {
-  const std::lock_guard lock(registry_mutex);
+  const mutex_lock lock(registry_mutex);
   previous_ = last_registration;
   (previous_ != nullptr ? previous_->next_ : first_registration) = this;
   last_registration = this;
 }
 
 category_registration::~category_registration() {
-  const std::lock_guard lock(registry_mutex);
+  const mutex_lock lock(registry_mutex);
   (next_ != nullptr ? next_->previous_ : last_registration) = previous_;
   (previous_ != nullptr ? previous_->next_ : first_registration) = next_;
 }
 
 const void* category_registration::find(const std::type_info& kind, std::string_view name) noexcept {
-  const std::lock_guard lock(registry_mutex);
+  const mutex_lock lock(registry_mutex);
   const category_registration* best = nullptr;
   for (const auto* entry = first_registration; entry != nullptr; entry = entry->next_) {
     if (name != entry->name_ || *entry->kind_ != kind) continue;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "loop/completion_queue.hpp"
+#include "process/assert.hpp"
 
 namespace shmpool::loop {
 
@@ -19,6 +20,7 @@ class operation_list {
   operation& front() noexcept { return *head_.next; }
 
   void push_back(operation& op) noexcept {
+    SHMPOOL_ASSERT(op.next == nullptr && op.prev == nullptr);  // it is in no list
     op.prev = head_.prev;
     op.next = &head_;
     head_.prev->next = &op;
@@ -35,6 +37,7 @@ class operation_list {
 
   /// Takes `op` out of the list that it is in.
   static void unlink(operation& op) noexcept {
+    SHMPOOL_ASSERT(op.next != nullptr && op.next->prev == &op && op.prev->next == &op);
     op.prev->next = op.next;
     op.next->prev = op.prev;
     op.next = op.prev = nullptr;

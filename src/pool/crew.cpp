@@ -1,5 +1,6 @@
 #include "pool/crew.hpp"
 
+#include "process/assert.hpp"
 #include "process/standard_streams.hpp"
 #include "shm/exhausted.hpp"
 
@@ -83,7 +84,6 @@ void crew::start(sched::worker_id id, bool lasting, time_point now) {
     server_.forget(id);
     channels_.erase(id);
     scheduler_.worker_start_failed(id, now);
-    return;
   }
   take_reports(now);
 }
@@ -363,10 +363,12 @@ void crew::sweep() {
 // ---- The dead.
 
 void crew::bury(worker_channel& which, time_point now) {
+  SHMPOOL_ASSERT(!which.life.is_ended());
   replies_.read_last_words(which, now);
   which.condemned.reset();  // it is dead
   const auto started = reclaim_tasks(which);
   note_death(which, started, now);
+  SHMPOOL_ASSERT(!which.has_tasks());  // reclaim_tasks() has them all
   which.life.accounted();
   account(which);
   // First, as the end of the last worker may be that of the pool, which clears what nobody holds.
@@ -470,13 +472,13 @@ void crew::end_without_loop(time_point deadline, time_point now) {
   for (const auto& [id, channel] : channels_) {
     if (!channel->life.is_ended()) bury(*channel, now);
   }
-  forget_all(true);
+  forget_all();
 }
 
-void crew::forget_all(bool buffers_in_use) noexcept {
+void crew::forget_all() {
   server_.close();
-  if (buffers_in_use) {
-    for (auto& [id, channel] : channels_) zombie_channels_.push_back(std::move(channel));
+  if (loop_.is_refused()) {
+    for (auto& [id, channel] : channels_) loop_.outlive(std::move(channel));
   }
   channels_.clear();
 }

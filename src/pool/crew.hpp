@@ -109,8 +109,8 @@ class crew {
   void end_all(const char* why, time_point deadline) noexcept;
   /// The loop is lost, so nobody can wait for ends of workers: sees to it here.
   void end_without_loop(time_point deadline, time_point now);
-  /// Forgets all. `buffers_in_use`: the kernel may yet write into theirs, so they are kept.
-  void forget_all(bool buffers_in_use) noexcept;
+  /// Forgets all. Where the kernel may yet write into their buffers, they live as long as the loop.
+  void forget_all();
 
   /// How a worker ended, as far as it is known.
   worker_lost::details end_of(const worker_channel& which) const noexcept;
@@ -148,7 +148,6 @@ class crew {
   diagnosis& problems_;
   server_channel server_;
   std::unordered_map<sched::worker_id, std::unique_ptr<worker_channel>> channels_;
-  std::vector<std::unique_ptr<worker_channel>> zombie_channels_;  // a ring that failed may write into their buffers
   time_point due_ = time_point::max();
   bool is_drained_ = false;
   std::uint64_t started_ = 0, retired_ = 0, killed_ = 0, deaths_ = 0;

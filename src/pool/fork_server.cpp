@@ -3,6 +3,7 @@
 #include "code/program_file.hpp"
 #include "pool/privileges.hpp"
 #include "pool/surroundings.hpp"
+#include "process/mutex.hpp"
 #include "process/no_destructor.hpp"
 #include "process/process_status.hpp"
 #include "process/program_start.hpp"
@@ -30,7 +31,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
 #include <new>
 #include <optional>
 #include <string>
@@ -74,14 +74,14 @@ class fork_server {
 
   void ensure() {
     leave_if_not_a_server_yet();
-    std::lock_guard lock(mutex_);
+    const mutex_lock lock(mutex_);
     leave_to_former_pools();
     if (!root_) start(server_start::any);
   }
 
   unique_fd connect(std::uint64_t pool_id, const surroundings& with, server_start how) {
     leave_if_not_a_server_yet();
-    std::lock_guard lock(mutex_);
+    const mutex_lock lock(mutex_);
     if (!privileges::now().within(with.made_with())) {
       throw std::system_error(errc::fork_server,
                               "the process has privileges now that it did not have when the pool was made, and "
@@ -103,12 +103,12 @@ class fork_server {
   }
 
   bool last_took_too_long() {
-    std::lock_guard lock(mutex_);
+    const mutex_lock lock(mutex_);
     return took_too_long();
   }
 
   std::string how_last_ended() {
-    std::lock_guard lock(mutex_);
+    const mutex_lock lock(mutex_);
     return end_of_last();
   }
 
@@ -117,13 +117,13 @@ class fork_server {
 
   // A copy of the root socket in a process that the application forks would hide from the server that the application
   // has executed another program. The lock is held over the fork, so that the copy is not one of half a start.
-  void before_fork() noexcept {
+  void before_fork() noexcept SHMPOOL_NO_THREAD_SAFETY_ANALYSIS {
     if (!forking_) mutex_.lock();
   }
-  void after_fork() noexcept {
+  void after_fork() noexcept SHMPOOL_NO_THREAD_SAFETY_ANALYSIS {
     if (!forking_) mutex_.unlock();
   }
-  void after_fork_in_copy() noexcept {
+  void after_fork_in_copy() noexcept SHMPOOL_NO_THREAD_SAFETY_ANALYSIS {
     forking_ = false;
     root_.reset();
     former_.clear();
@@ -134,8 +134,13 @@ class fork_server {
   /// At the end of the process.
   void end() noexcept {
     // Another thread may be starting one; it sees that its parent has gone.
-    const std::unique_lock lock(mutex_, std::try_to_lock);
-    if (!lock || owner_ != ::getpid()) return;
+    if (!mutex_.try_lock()) return;
+    if (owner_ == ::getpid()) end_all();
+    mutex_.unlock();
+  }
+
+ private:
+  void end_all() noexcept SHMPOOL_REQUIRES(mutex_) {
     // A server ends when it sees this. Closing alone would not tell it while a child that the application has forked
     // holds a copy.
     if (root_) ::shutdown(root_.get(), SHUT_RDWR);
@@ -149,10 +154,9 @@ class fork_server {
     former_.clear();
   }
 
- private:
   /// If the server that is there was started with other privileges, it serves the pools that it has, and new ones get
   /// another: one of before that had those of now, if it is alive.
-  void leave_to_former_pools() {
+  void leave_to_former_pools() SHMPOOL_REQUIRES(mutex_) {
     privileges now = privileges::now();
     if (!root_ || now == started_with_) return;
     former_.reserve(former_.size() + 1);
@@ -178,20 +182,20 @@ class fork_server {
     }
   }
 
-  bool took_too_long() const noexcept {
+  bool took_too_long() const noexcept SHMPOOL_REQUIRES(mutex_) {
     return last_status_ && WIFSIGNALED(*last_status_) && WTERMSIG(*last_status_) == SIGALRM;
   }
 
   /// A server that ends at once would be started again for ever. It leaves by exit only when its parent has gone; else
   /// it is a program that does not get to init, or whose libraries are not there any more.
-  void refuse_the_hopeless() {
+  void refuse_the_hopeless() SHMPOOL_REQUIRES(mutex_) {
     const bool left = last_status_ && WIFEXITED(*last_status_);
     if (!left && !took_too_long() && ++fruitless_ < most_fruitless) return;
     fruitless_ = 0;
     throw std::system_error(errc::fork_server, end_of_last());
   }
 
-  std::string end_of_last() const {
+  std::string end_of_last() const SHMPOOL_REQUIRES(mutex_) {
     const std::string server = "the fork server is this program executed again, which ";
     const std::string advice = "is shmpool::init(argc, argv) the first line of main?";
     if (took_too_long()) {
@@ -217,7 +221,7 @@ class fork_server {
     return server + end + " before it did anything; " + advice;
   }
 
-  void start(server_start how) {
+  void start(server_start how) SHMPOOL_REQUIRES(mutex_) {
     started_with_ = privileges::now();
     environment_ = environment_now();
     if (init_was_called()) {
@@ -234,10 +238,12 @@ class fork_server {
     owner_ = ::getpid();
   }
 
-  void execute() {
+  void execute() SHMPOOL_REQUIRES(mutex_) {
     auto [ours, theirs] = seqpacket_pair(0);
     const std::string file = code::find_program_file();
-    const auto spawn = [&, socket = theirs.get()] { return spawn_server(file, socket); };
+    // Perhaps in a thread for which this one, which has the lock, waits.
+    const auto spawn = [&, socket = theirs.get()]()
+                           SHMPOOL_NO_THREAD_SAFETY_ANALYSIS { return spawn_server(file, socket); };
     int error = 0;
     if (code::gives_privileges(file) || started_with_.grow_by_executing()) {
       // What executing gives is not given to who has said so, for good; so a thread says it, of which only that is
@@ -260,7 +266,7 @@ class fork_server {
     root_ = std::move(ours);
   }
 
-  int spawn_server(const std::string& file, int socket) {
+  int spawn_server(const std::string& file, int socket) SHMPOOL_REQUIRES(mutex_) {
     constexpr int server_socket = 3;
     server_environment environment(::getpid(), server_mode::at_init, server_socket, bind_eagerly_);
     posix_spawn_file_actions_t actions;
@@ -284,7 +290,7 @@ class fork_server {
     return error;
   }
 
-  void fork() {
+  void fork() SHMPOOL_REQUIRES(mutex_) {
     auto [ours, theirs] = seqpacket_pair(0);
     const pid_t parent = ::getpid();
     std::fflush(nullptr);  // what is buffered must not be printed twice
@@ -303,7 +309,7 @@ class fork_server {
     root_ = std::move(ours);
   }
 
-  int introduce(std::uint64_t pool_id, const surroundings& with, int channel) {
+  int introduce(std::uint64_t pool_id, const surroundings& with, int channel) SHMPOOL_REQUIRES(mutex_) {
     std::vector<unique_fd> owned;
     const wire::open_pool_message message{pool_id, with.describe(environment_, owned)};
     std::vector<int> descriptors{channel};
@@ -314,7 +320,7 @@ class fork_server {
   }
 
   /// Takes note of the server's end, waiting for it at most `milliseconds`.
-  void reap(int milliseconds) noexcept {
+  void reap(int milliseconds) noexcept SHMPOOL_REQUIRES(mutex_) {
     root_.reset();
     last_status_.reset();
     if (pid_ == 0) return;
@@ -340,15 +346,15 @@ class fork_server {
     std::string environment;
   };
 
-  std::mutex mutex_;
-  privileges started_with_;     // of the server
-  std::string environment_;     // of the server
-  std::vector<former> former_;  // servers of pools that were made with other privileges
-  pid_t owner_ = 0;
-  pid_t pid_ = 0;
-  std::optional<int> last_status_;  // of the server that died last
-  bool bind_eagerly_ = true;        // until a server could not be started so
-  unique_fd root_;
+  mutex mutex_;
+  privileges started_with_ SHMPOOL_GUARDED_BY(mutex_);     // of the server
+  std::string environment_ SHMPOOL_GUARDED_BY(mutex_);     // of the server
+  std::vector<former> former_ SHMPOOL_GUARDED_BY(mutex_);  // servers of pools that were made with other privileges
+  pid_t owner_ SHMPOOL_GUARDED_BY(mutex_) = 0;
+  pid_t pid_ SHMPOOL_GUARDED_BY(mutex_) = 0;
+  std::optional<int> last_status_ SHMPOOL_GUARDED_BY(mutex_);  // of the server that died last
+  bool bind_eagerly_ SHMPOOL_GUARDED_BY(mutex_) = true;        // until a server could not be started so
+  unique_fd root_ SHMPOOL_GUARDED_BY(mutex_);
   /// How many in a row may be killed before they do anything. That can be bad luck.
   static constexpr int most_fruitless = 5;
   std::atomic<int> fruitless_{0};

@@ -3,11 +3,11 @@
 // Thread safety: all members may be called from any thread.
 #pragma once
 
+#include "process/mutex.hpp"
 #include "shm/store.hpp"
 
 #include <atomic>
 #include <cstdint>
-#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -16,7 +16,7 @@ namespace shmpool::pool {
 class freed_segments final : public shm::freed_mailbox {
  public:
   void freed(std::uint64_t segment_id) noexcept override {
-    std::lock_guard lock(mutex_);
+    const mutex_lock lock(mutex_);
     try {
       ids_.push_back(segment_id);
     } catch (...) {
@@ -27,15 +27,15 @@ class freed_segments final : public shm::freed_mailbox {
 
   std::vector<std::uint64_t> take() {
     if (!pending_.load(std::memory_order_acquire)) return {};
-    std::lock_guard lock(mutex_);
+    const mutex_lock lock(mutex_);
     pending_.store(false, std::memory_order_relaxed);
     return std::exchange(ids_, {});
   }
 
  private:
   std::atomic<bool> pending_{false};
-  std::mutex mutex_;
-  std::vector<std::uint64_t> ids_;
+  mutex mutex_;
+  std::vector<std::uint64_t> ids_ SHMPOOL_GUARDED_BY(mutex_);
 };
 
 }  // namespace shmpool::pool

@@ -34,6 +34,9 @@ class lent_arrays {
     all_.clear();
   }
 
+  /// In a forked copy: they are the original's to give back, and a lock may be held by a thread that is not there.
+  void forget() noexcept { all_.clear(); }
+
   std::span<const detail::attachment> all() const noexcept { return all_; }
   bool empty() const noexcept { return all_.empty(); }
   /// How many bytes they have.

@@ -3,6 +3,7 @@
 #include "pool/fork_server.hpp"
 #include "pool/option_checks.hpp"
 #include "process/fault_point.hpp"
+#include "process/mutex.hpp"
 #include "process/program_start.hpp"
 #include "process/standard_streams.hpp"
 #include "sched/deadline_heap.hpp"
@@ -105,12 +106,13 @@ pool_engine::pool_engine(const pool_options& options)
 
 pool_engine::~pool_engine() {
   close();
+  if (made_here_.inherited_for_certain()) ledger_.forget_all();
   loop_.queue().cancel_all();  // in a forked copy, which close() leaves alone: channels and their operations go first
 }
 
 bool pool_engine::active() const noexcept {
   if (made_here_.inherited()) return false;
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   if (phase_ == phase::closed) return false;
   return scheduler_.task_count() != 0 || !shutdown_waiters_.empty();
 }
@@ -119,10 +121,11 @@ bool pool_engine::active() const noexcept {
 
 pool_engine::flush_hint pool_engine::cancel(std::uint64_t cancel_key, detail::cancel_kind kind) {
   if (made_here_.inherited()) return flush_hint::none;
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   const auto found = ledger_.find_key(cancel_key);
   if (!found || phase_ == phase::closed) return flush_hint::none;
   or_break([&] {
+    mutex_.assert_held();
     const auto now = clock::now();
     scheduler_.cancel(*found, kind, now);
     run_actions(now);
@@ -136,7 +139,7 @@ pool_engine::flush_hint pool_engine::shutdown(operation& op) {
     op.complete(detail::delivery::post);  // nothing here is its to end, and take_completed() is for the original
     return flush_hint::none;
   }
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   if (phase_ >= phase::drained) {
     ledger_.push(op);
     return flush_hint::none;
@@ -144,6 +147,7 @@ pool_engine::flush_hint pool_engine::shutdown(operation& op) {
   shutdown_waiters_.push(op);
   phase_ = phase::closing;
   or_break([this] {
+    mutex_.assert_held();
     const auto now = clock::now();
     scheduler_.shutdown(now);
     run_actions(now);
@@ -153,10 +157,11 @@ pool_engine::flush_hint pool_engine::shutdown(operation& op) {
 
 void pool_engine::stop() noexcept {
   if (made_here_.inherited_for_certain()) return;
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   if (phase_ >= phase::drained) return;
   phase_ = phase::closing;
   or_break([this] {
+    mutex_.assert_held();
     const auto now = clock::now();
     scheduler_.stop(now);
     run_actions(now);
@@ -166,14 +171,14 @@ void pool_engine::stop() noexcept {
 void pool_engine::close() noexcept {
   if (made_here_.inherited_for_certain()) return;
   stop();
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   if (std::exchange(phase_, phase::closed) == phase::closed) return;
   poller_.close();
   // From here no worker writes into memory that a user may still hold.
   SHMPOOL_FAULT_POINT("parent.closing");
   crew_.end_all("the pool was destroyed", clock::now() + std::chrono::seconds(2));
   loop_.queue().cancel_all();
-  crew_.forget_all(loop_.is_refused());
+  crew_.forget_all();
   courier_.store().close();
   detail::completion_list waiters = std::move(shutdown_waiters_);
   while (operation* op = waiters.pop()) ledger_.push(*op);
@@ -181,16 +186,20 @@ void pool_engine::close() noexcept {
 
 void pool_engine::flush() {
   if (made_here_.inherited()) return;
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   if (phase_ == phase::closed) return;
-  or_break([this] { cycle(clock::now()); });
+  or_break([this] {
+    mutex_.assert_held();
+    cycle(clock::now());
+  });
 }
 
 void pool_engine::drain() {
   if (made_here_.inherited()) return;
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   if (phase_ == phase::closed) return;
   or_break([this] {
+    mutex_.assert_held();
     const auto now = clock::now();
     loop_.heard();
     reap(now);
@@ -206,11 +215,12 @@ void pool_engine::drain() {
 
 bool pool_engine::poll() {
   if (made_here_.inherited()) return false;
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   if (phase_ == phase::closed) return false;
   submit_time_.reset();
   bool found = false;
   or_break([&] {
+    mutex_.assert_held();
     const auto now = clock::now();
     found = look(now);
     if (!found && (poller_.is_over(now) || scheduler_.assigned_count() == 0)) found = end_polling(now);
@@ -223,9 +233,10 @@ bool pool_engine::poll() {
 
 void pool_engine::stop_polling() {
   if (made_here_.inherited()) return;
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   if (phase_ == phase::closed) return;
   or_break([this] {
+    mutex_.assert_held();
     end_polling(clock::now());
     // Nobody may come to deliver what that has found but drain().
     loop_.wake_now();
@@ -236,20 +247,20 @@ void pool_engine::stop_polling() {
 
 std::chrono::milliseconds pool_engine::retry_after() const noexcept {
   if (made_here_.inherited()) return {};
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   return phase_ == phase::closed ? std::chrono::milliseconds{} : loop_.retry_after(clock::now());
 }
 
 detail::completion_list pool_engine::take_completed(std::vector<detail::notice>& notices) noexcept {
   if (made_here_.inherited()) return {};  // they are for the handlers of the process that made the pool
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   return ledger_.take_completed(notices);
 }
 
 clear_result pool_engine::clear_shm() {
   const clear_result result = courier_.store().clear();
   if (made_here_.inherited()) return result;
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   if (phase_ != phase::closed) submit_to_loop();  // tells the workers to unmap what was freed
   return result;
 }
@@ -270,7 +281,7 @@ pool_health health_of(sched::pool_health known) noexcept {
 
 pool_stats pool_engine::stats() const {
   if (made_here_.inherited()) return {};  // the lock may be another thread's, which the copy does not have
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   pool_stats result;
   ledger_.count(result);
   crew_.count(result);
@@ -332,6 +343,7 @@ bool pool_engine::look(clock::time_point now) {
 
 bool pool_engine::end_polling(clock::time_point now) {
   if (!poller_.end() || !crew_.end_polling(now)) return false;
+  poller_.found();
   run_actions(now);
   return true;
 }

@@ -17,6 +17,7 @@
 #include "pool/task_ledger.hpp"
 #include "process/clock.hpp"
 #include "process/fork_mark.hpp"
+#include "process/mutex.hpp"
 #include "sched/scheduler.hpp"
 
 #include <shmpool/detail/engine.hpp>
@@ -24,7 +25,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -42,7 +42,9 @@ class pool_engine final : public detail::engine {
   ~pool_engine() override;
 
   bool inert() const noexcept override { return made_here_.inherited(); }
-  int descriptor() const noexcept override { return loop_.queue().descriptor(); }
+  int descriptor() const noexcept override SHMPOOL_NO_THREAD_SAFETY_ANALYSIS {
+    return loop_.queue().descriptor();  // which does not change
+  }
   bool active() const noexcept override;
   detail::segment_source& memory() noexcept override { return courier_.store(); }
   std::size_t inline_limit() const noexcept override { return options_.inline_bytes; }
@@ -81,68 +83,66 @@ class pool_engine final : public detail::engine {
   /// Runs the scheduler's event that makes `made` known to it; false if it is refused, and `made` is given back. So it
   /// is if that throws.
   template <class Event>
-  bool enter(task& made, std::uint64_t place, Event event);
-  /// Throws errc::pool_broken, when it has given the lock up: what it says may be decoded by code of the user's.
-  [[noreturn]] void refuse_broken(std::unique_lock<std::mutex> lock);
+  bool enter(task& made, std::uint64_t place, Event event) SHMPOOL_REQUIRES(mutex_);
   /// Throws errc::quarantined for a function, or a call, that has killed too often.
   void check_quarantine(std::uint32_t function, std::span<const std::byte> arguments, bool with_arrays,
-                        clock::time_point now) const;
-  std::string bound_reached() const;
+                        clock::time_point now) const SHMPOOL_REQUIRES(mutex_);
+  std::string bound_reached() const SHMPOOL_REQUIRES(mutex_);
   /// What is left to be done after a call from above.
-  flush_hint react();
-  void run_actions(clock::time_point now);
-  void admit(task& held, sched::task_id id);
-  void assign(worker_channel& to, task& which, clock::time_point now);
-  void fail(task& which, const sched::action& how);
-  void finish_shutdown();
+  flush_hint react() SHMPOOL_REQUIRES(mutex_);
+  void run_actions(clock::time_point now) SHMPOOL_REQUIRES(mutex_);
+  void admit(task& held, sched::task_id id) SHMPOOL_REQUIRES(mutex_);
+  void assign(worker_channel& to, task& which, clock::time_point now) SHMPOOL_REQUIRES(mutex_);
+  void fail(task& which, const sched::action& how) SHMPOOL_REQUIRES(mutex_);
+  void finish_shutdown() SHMPOOL_REQUIRES(mutex_);
 
   // ---- The turn of the loop (pool_engine.cpp).
 
-  void submit_to_loop();
+  void submit_to_loop() SHMPOOL_REQUIRES(mutex_);
   /// Submits and reaps until there is nothing to reap, within bounds: what is left then makes the descriptor readable.
-  void cycle(clock::time_point now);
-  bool reap(clock::time_point now);  // true if there was anything
-  void on_time(clock::time_point now);
-  bool look(clock::time_point now);
-  bool end_polling(clock::time_point now);
+  void cycle(clock::time_point now) SHMPOOL_REQUIRES(mutex_);
+  bool reap(clock::time_point now) SHMPOOL_REQUIRES(mutex_);  // true if there was anything
+  void on_time(clock::time_point now) SHMPOOL_REQUIRES(mutex_);
+  bool look(clock::time_point now) SHMPOOL_REQUIRES(mutex_);
+  bool end_polling(clock::time_point now) SHMPOOL_REQUIRES(mutex_);
   /// True if it has begun to wait for what is due next: the loop has to be told.
-  bool arm_timer(clock::time_point workers_due);
-  std::chrono::nanoseconds spin_time() const noexcept;
-  void give_up_if_refused(clock::time_point now);
+  bool arm_timer(clock::time_point workers_due) SHMPOOL_REQUIRES(mutex_);
+  std::chrono::nanoseconds spin_time() const noexcept SHMPOOL_REQUIRES(mutex_);
+  void give_up_if_refused(clock::time_point now) SHMPOOL_REQUIRES(mutex_);
   /// Runs what must not stop half-way: an exception (memory has run out, say) breaks the pool and goes to all its
   /// tasks.
   template <class Body>
-  void or_break(Body body) noexcept {
+  void or_break(Body body) noexcept SHMPOOL_REQUIRES(mutex_) {
     try {
       body();
     } catch (...) {
       break_on_exception(std::current_exception());
     }
   }
-  void break_on_exception(const std::exception_ptr& cause) noexcept;
+  void break_on_exception(const std::exception_ptr& cause) noexcept SHMPOOL_REQUIRES(mutex_);
 
   const pool_options options_;
   fork_mark made_here_;  // a forked copy is inert
-  mutable std::mutex mutex_;
-  phase phase_ = phase::open;
-  pool_loop loop_;
-  task_ledger ledger_;
-  diagnosis problems_;
-  function_table functions_;
-  killer_table killers_;
+  mutable mutex mutex_;
+  phase phase_ SHMPOOL_GUARDED_BY(mutex_) = phase::open;
+  pool_loop loop_ SHMPOOL_GUARDED_BY(mutex_);
+  task_ledger ledger_ SHMPOOL_GUARDED_BY(mutex_);
+  diagnosis problems_ SHMPOOL_GUARDED_BY(mutex_);
+  function_table functions_ SHMPOOL_GUARDED_BY(mutex_);
+  killer_table killers_ SHMPOOL_GUARDED_BY(mutex_);
   segment_courier courier_;
   slot_claims claims_;
-  sched::scheduler scheduler_;
-  reply_handler replies_;
-  crew crew_;
+  sched::scheduler scheduler_ SHMPOOL_GUARDED_BY(mutex_);
+  reply_handler replies_ SHMPOOL_GUARDED_BY(mutex_);
+  crew crew_ SHMPOOL_GUARDED_BY(mutex_);
   ring_poller poller_;
-  detail::completion_list shutdown_waiters_;
-  operation* held_now_ =
-      nullptr;                // the one that hold() is about: if it is admitted at once, it is not completed for that
-  bool idle_output_ = false;  // an idle worker has been given something that is not sent yet
+  detail::completion_list shutdown_waiters_ SHMPOOL_GUARDED_BY(mutex_);
+  /// The one that hold() is about: if it is admitted at once, it is not completed for that.
+  operation* held_now_ SHMPOOL_GUARDED_BY(mutex_) = nullptr;
+  bool idle_output_ SHMPOOL_GUARDED_BY(mutex_) = false;  // an idle worker has something to be sent
   // One time for all submits until the pool's next turn of the loop, when what they assign is sent together: to read
   // the clock for each would be a good part of what a task costs.
-  std::optional<clock::time_point> submit_time_;
+  std::optional<clock::time_point> submit_time_ SHMPOOL_GUARDED_BY(mutex_);
 };
 
 }  // namespace shmpool::pool

@@ -4,7 +4,9 @@
 #include "pool/option_checks.hpp"
 #include "pool/pool_engine.hpp"
 #include "pool/task_failure.hpp"
+#include "process/assert.hpp"
 #include "process/fault_point.hpp"
+#include "process/mutex.hpp"
 
 #include <chrono>
 #include <new>
@@ -32,25 +34,36 @@ bool pool_engine::holds() const noexcept {
 pool_engine::flush_hint pool_engine::hold(operation& op, std::uint64_t& place) {
   place = 0;
   if (made_here_.inherited()) throw std::system_error(errc::pool_closed, "this is a forked copy of the pool");
-  std::unique_lock lock(mutex_);
+  mutex_lock lock(mutex_);
   if (phase_ != phase::open) throw std::system_error(errc::pool_closed);
   const auto now = clock::now();
-  if (scheduler_.refuses(now)) refuse_broken(std::move(lock));
+  if (scheduler_.refuses(now)) {
+    const auto why = why_broken(problems_, scheduler_);
+    lock.unlock();  // what it says may be decoded by code of the user's
+    std::rethrow_exception(error_of(*why));
+  }
   task& made = ledger_.open(op);
-  enter(made, 0, [&] { return scheduler_.hold(&made, op.deadline, now); });
+  enter(made, 0, [&] {
+    mutex_.assert_held();
+    return scheduler_.hold(&made, op.deadline, now);
+  });
   op.result.place = 0;
   held_now_ = &op;
-  or_break([&] { run_actions(now); });
+  or_break([&] {
+    mutex_.assert_held();
+    run_actions(now);
+  });
   if (std::exchange(held_now_, nullptr) == nullptr) place = op.result.place;
   return react();
 }
 
 pool_engine::flush_hint pool_engine::withdraw(std::uint64_t place, std::uint64_t cancel_key) noexcept {
   if (made_here_.inherited_for_certain()) return flush_hint::none;
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   if (phase_ == phase::closed) return flush_hint::none;
   ledger_.forget_key(cancel_key);
   or_break([&] {
+    mutex_.assert_held();
     const auto now = clock::now();
     scheduler_.withdraw(place, now);
     run_actions(now);
@@ -72,10 +85,14 @@ pool_engine::flush_hint pool_engine::submit(operation& op, const detail::callabl
   }
   check(options);
   if (made_here_.inherited()) throw std::system_error(errc::pool_closed, "this is a forked copy of the pool");
-  std::unique_lock lock(mutex_);
+  mutex_lock lock(mutex_);
   if (phase_ == phase::closed || (phase_ != phase::open && place == 0)) throw std::system_error(errc::pool_closed);
   const auto now = submit_time_ ? *submit_time_ : clock::now();
-  if (scheduler_.refuses(now)) refuse_broken(std::move(lock));
+  if (scheduler_.refuses(now)) {
+    const auto why = why_broken(problems_, scheduler_);
+    lock.unlock();  // what it says may be decoded by code of the user's
+    std::rethrow_exception(error_of(*why));
+  }
   const std::uint32_t function = functions_.number(fn);
   check_quarantine(function, arguments, !attachments.empty(), now);
 
@@ -96,6 +113,7 @@ pool_engine::flush_hint pool_engine::submit(operation& op, const detail::callabl
   if (options.cancel_grace) spec.cancel_grace = in_nanoseconds(*options.cancel_grace);
   spec.attempts = options.attempts;
   const bool entered = enter(made, place, [&] {
+    mutex_.assert_held();
     if (place == 0) return scheduler_.submit(spec, now);
     scheduler_.submit(place, spec, now);
     return place;
@@ -103,7 +121,10 @@ pool_engine::flush_hint pool_engine::submit(operation& op, const detail::callabl
   if (!entered) throw std::system_error(errc::queue_full, bound_reached());
   ledger_.count_submit();
   idle_output_ = false;
-  or_break([&] { run_actions(now); });
+  or_break([&] {
+    mutex_.assert_held();
+    run_actions(now);
+  });
   flush_hint next = react();
   if (next == flush_hint::none && made.on) next = flush_hint::soon;
   if (next != flush_hint::none || poller_.polling_under_lock()) submit_time_ = now;  // the pool's next turn is near
@@ -132,12 +153,6 @@ bool pool_engine::enter(task& made, std::uint64_t place, Event event) {
   return true;
 }
 
-void pool_engine::refuse_broken(std::unique_lock<std::mutex> lock) {
-  const auto why = why_broken(problems_, scheduler_);
-  lock.unlock();
-  std::rethrow_exception(error_of(*why));
-}
-
 void pool_engine::check_quarantine(std::uint32_t function, std::span<const std::byte> arguments, bool with_arrays,
                                    clock::time_point now) const {
   if (const unsigned kills = with_arrays ? 0 : killers_.refuses(function, arguments, now); kills != 0) {
@@ -160,7 +175,10 @@ std::string pool_engine::bound_reached() const {
 
 pool_engine::flush_hint pool_engine::react() {
   bool waits = false;
-  or_break([&] { waits = arm_timer(crew_.due()); });
+  or_break([&] {
+    mutex_.assert_held();
+    waits = arm_timer(crew_.due());
+  });
   if (std::exchange(idle_output_, false) || ledger_.any_completed()) return flush_hint::now;
   return waits ? flush_hint::soon : flush_hint::none;
 }
@@ -204,11 +222,11 @@ void pool_engine::admit(task& held, sched::task_id id) {
 }
 
 void pool_engine::assign(worker_channel& to, task& which, clock::time_point now) {
-  if (!to.has_tasks()) {
-    idle_output_ = true;
-    crew_.now_busy(to, now);
-  }
   try {
+    if (!to.has_tasks()) {
+      idle_output_ = true;
+      crew_.now_busy(to, now);
+    }
     hand_over(to, which, functions_, courier_, now);
   } catch (const std::bad_alloc&) {
     if (!scheduler_.not_sent(to.id, which.id, now)) return;
@@ -232,6 +250,7 @@ void pool_engine::fail(task& which, const sched::action& how) {
 
 void pool_engine::finish_shutdown() {
   SHMPOOL_FAULT_POINT("parent.drained");
+  SHMPOOL_ASSERT(phase_ != phase::open && scheduler_.task_count() == 0);
   if (phase_ < phase::drained) phase_ = phase::drained;
   courier_.store().clear();
   crew_.stop_watching();

@@ -15,6 +15,8 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 namespace shmpool::pool {
 
@@ -41,10 +43,13 @@ class pool_loop {
   /// The kernel has refused something and may yet write into the buffers of what is pending.
   bool is_refused() const noexcept { return lost_ || refused_since_.has_value(); }
 
+  /// Keeps what the kernel may write to until it has closed the queue.
+  void outlive(std::shared_ptr<void> buffers) { kept_.push_back(std::move(buffers)); }
+
   /// Makes the descriptor readable at this time, at the latest. True if it has begun to wait for that: the kernel has
   /// yet to be told.
   bool wake_at(time_point due);
-  /// The same at once, and for good until ticked().
+  /// The same at once, and for good until heard().
   void wake_now() noexcept { wanted_ = true; }
   /// drain() is here: what wake_now() asked for is done.
   void heard() noexcept { wanted_ = false; }
@@ -55,6 +60,7 @@ class pool_loop {
   bool is_due(time_point now) noexcept;
 
  private:
+  std::vector<std::shared_ptr<void>> kept_;  // before the queue, so that they go after it
   std::unique_ptr<loop::completion_queue> queue_;
   unique_fd timer_;
   loop::operation watch_;

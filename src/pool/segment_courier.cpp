@@ -65,8 +65,10 @@ wire::segment_ref segment_courier::reference(worker_channel& to, const shm_handl
   shm::pool_segment& segment = segment_of(handle);
   wire::segment_ref ref = describe(segment, offset, length, mode);
   const bool known = !to.known_segments.insert(ref.id).second;
-  if (known) segment.note_mapped_by(to.id);
-  else if (ref.pool != store_->pool_id()) segment.owner().subscribe(freed_);
+  if (!known) {
+    segment.note_mapped_by(to.id);
+    if (ref.pool != store_->pool_id()) segment.owner().subscribe(freed_);
+  }
   if (segment.descriptor() < 0) return ref;
   ref.flags |= wire::flag_memfd;
   if (!known) {

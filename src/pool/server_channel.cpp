@@ -88,34 +88,37 @@ void server_channel::flush(time_point now) {
     const bool spawns = next.message.head.type == wire::server_message_type::spawn;
     const int fds[] = {next.socket.get(), next.control.get()};
     const std::size_t size = spawns ? sizeof next.message : sizeof next.message.head;
+    // Made before, so that it is not lost for want of memory.
+    if (spawns) add(report::kind::told, worker, {});
     const ssize_t sent = wire::send_with_fds(socket_.get(), std::as_bytes(std::span(&next.message, 1)).first(size),
                                              std::span(fds, spawns ? 2U : 0U), MSG_DONTWAIT);
+    // The socket tells that the server is dead; the next one is sent this.
+    const bool dead = sent == -EPIPE || sent == -ECONNRESET;
+    if (spawns && (sent == -EAGAIN || dead)) reports_.pop_back();
     if (sent == -EAGAIN) {
       send_.fd = socket_.get();
       queue_.start(send_);
-      return;
     }
-    if (sent == -EPIPE || sent == -ECONNRESET)
-      return;                   // the socket tells that the server is dead; the next one is sent this
-    if (sent < 0 && !spawns) {  // a worker that is not killed would keep its task for ever
-      resend_due_ = now + 2ms;
-      if (!sending_fails_since_) sending_fails_since_ = now;
-      if (now - *sending_fails_since_ >= patience) {
-        sending_fails_since_ = now;
-        add(report::kind::stuck, worker, describe("sendmsg to the fork server", static_cast<int>(-sent)));
-      }
-      return;
-    }
+    if (sent == -EAGAIN || dead) return;
+    if (sent < 0 && !spawns) return retry_sending(worker, static_cast<int>(-sent), now);
     sending_fails_since_.reset();
     outbox_.pop_front();
-    if (!spawns) continue;
-    if (sent < 0) {  // ETOOMANYREFS, say: descriptors in flight count against the limit
-      add(report::kind::spawn_failed, worker, describe("sendmsg to the fork server", static_cast<int>(-sent)));
-      continue;
+    if (spawns && sent < 0) {  // ETOOMANYREFS, say: descriptors in flight count against the limit
+      reports_.back().what = report::kind::spawn_failed;
+      reports_.back().why = describe("sendmsg to the fork server", static_cast<int>(-sent));
+    } else if (spawns) {
+      SHMPOOL_FAULT_POINT("parent.worker_asked");
     }
-    SHMPOOL_FAULT_POINT("parent.worker_asked");
-    add(report::kind::told, worker, {});
   }
+}
+
+/// A worker that is not killed would keep its task for ever.
+void server_channel::retry_sending(std::uint32_t worker, int error, time_point now) {
+  resend_due_ = now + 2ms;
+  if (!sending_fails_since_) sending_fails_since_ = now;
+  if (now - *sending_fails_since_ < patience) return;
+  sending_fails_since_ = now;
+  add(report::kind::stuck, worker, describe("sendmsg to the fork server", error));
 }
 
 void server_channel::reaped(const loop::operation& op, time_point now) {
@@ -232,7 +235,7 @@ bool server_channel::wait(time_point deadline) {
     if (polled <= 0) return false;
     while (receive_one(now)) {
     }
-    return is_open();
+    return is_open() && !receiving_fails_since_;
   }
 }
 

@@ -89,8 +89,11 @@ class server_channel {
   void half_close() noexcept;
   /// Waits for what it says after that. False if nothing more comes, or not in time.
   bool wait(time_point deadline);
-  /// Makes it kill what is left.
-  void close() noexcept { socket_.reset(); }
+  /// Makes it kill what is left; nobody is asked for any more.
+  void close() noexcept {
+    socket_.reset();
+    outbox_.clear();
+  }
   bool is_open() const noexcept { return static_cast<bool>(socket_); }
 
  private:
@@ -101,6 +104,7 @@ class server_channel {
 
   void watch();
   void flush(time_point now);
+  void retry_sending(std::uint32_t worker, int error, time_point now);
   /// False if there is nothing to read any more for now.
   bool receive_one(time_point now);
   void lost();

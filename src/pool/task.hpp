@@ -4,6 +4,7 @@
 #pragma once
 
 #include "pool/lent_arrays.hpp"
+#include "process/assert.hpp"
 #include "process/clock.hpp"
 #include "sched/scheduler.hpp"
 
@@ -19,6 +20,7 @@ namespace shmpool::pool {
 class worker_channel;
 
 struct task {
+  bool open = false;  // between task_ledger::open() and close()
   detail::operation* op = nullptr;
   sched::task_id id = 0;
   std::uint32_t function = 0;

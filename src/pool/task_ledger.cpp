@@ -1,5 +1,7 @@
 #include "pool/task_ledger.hpp"
 
+#include "process/assert.hpp"
+
 #include <shmpool/error.hpp>
 
 #include <string>
@@ -29,6 +31,8 @@ task& task_ledger::open(detail::operation& op) {
       throw;
     }
   }
+  SHMPOOL_ASSERT(!made->open && !made->on && made->leases.empty() && made->arrays.empty());
+  made->open = true;
   made->op = &op;
   return *made;
 }
@@ -40,6 +44,8 @@ void task_ledger::known_as(task& which, sched::task_id id) noexcept {
 }
 
 void task_ledger::close(task& which) noexcept {
+  SHMPOOL_ASSERT(which.open && spare_.size() < records_.size());
+  which.open = false;
   which.unassign();
   which.arrays.clear();
   std::vector<std::byte>().swap(which.arguments);
@@ -53,6 +59,10 @@ detail::operation& task_ledger::close_held(task& which) noexcept {
   detail::operation& op = *std::exchange(which.op, nullptr);
   close(which);
   return op;
+}
+
+void task_ledger::forget_all() noexcept {
+  for (const auto& each : records_) each->arrays.forget();
 }
 
 std::optional<sched::task_id> task_ledger::find_key(std::uint64_t key) const noexcept {

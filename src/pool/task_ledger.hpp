@@ -32,6 +32,9 @@ class task_ledger {
   /// The same for a task that was held; its key stays, for the task to come. Returns its operation.
   detail::operation& close_held(task& which) noexcept;
 
+  /// In a forked copy, before its end: the tasks are the original's.
+  void forget_all() noexcept;
+
   /// The task under this key; nothing if there is none, 0 if the scheduler does not know it yet.
   std::optional<sched::task_id> find_key(std::uint64_t key) const noexcept;
   void forget_key(std::uint64_t key) noexcept { keys_.erase(key); }

@@ -1,5 +1,6 @@
 #include "pool/worker_channel.hpp"
 
+#include "process/assert.hpp"
 #include "process/clock.hpp"
 #include "wire/fd_passing.hpp"
 
@@ -52,6 +53,7 @@ void worker_channel::await_end(monotonic_clock::time_point deadline) const noexc
 std::optional<std::uint16_t> worker_channel::take_slot(std::uint64_t task) noexcept {
   if (free_slots_ == 0) return std::nullopt;
   const auto index = static_cast<std::uint16_t>(std::countr_zero(free_slots_));
+  SHMPOOL_ASSERT(slots_[index].task == 0 && task != 0);
   free_slots_ &= ~(std::uint64_t{1} << index);
   slots_[index] = {task, ++last_handover_};
   slot(index).stop.store(0, std::memory_order_relaxed);
@@ -68,6 +70,7 @@ std::uint64_t worker_channel::task_of(std::uint64_t handover) const noexcept {
 }
 
 void worker_channel::free_slot(std::uint16_t index) noexcept {
+  SHMPOOL_ASSERT(index < wire::slot_count && (free_slots_ >> index & 1) == 0);  // it is taken
   slots_[index] = {};
   free_slots_ |= std::uint64_t{1} << index;
   slot(index).word.store(wire::slot_word(0, wire::slot_state::free), std::memory_order_relaxed);

@@ -1,5 +1,7 @@
 #include "pool/worker_life.hpp"
 
+#include "process/assert.hpp"
+
 #include <sys/wait.h>
 
 #include <csignal>
@@ -19,6 +21,7 @@ void worker_life::spawned(pid_t number) noexcept {
 }
 
 void worker_life::process_ended(time_point now) noexcept {
+  SHMPOOL_ASSERT(process_ == process::there);
   process_ = process::ended;
   if (!server_gone_) status_due_ = now + status_patience;
 }

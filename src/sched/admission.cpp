@@ -1,4 +1,5 @@
 // What waits for room: tasks are held, oldest first, until few enough are under way.
+#include "process/assert.hpp"
 #include "sched/scheduler_state.hpp"
 
 #include <algorithm>
@@ -46,6 +47,7 @@ void scheduler::impl::accept(index_type task, const task_spec& spec, time_point 
 
 void scheduler::impl::forget(index_type task) noexcept {
   deadlines_.clear(task);
+  SHMPOOL_ASSERT(bytes_ >= tasks_[task].bytes);
   bytes_ -= tasks_[task].bytes;
   tasks_.release(task);
 }

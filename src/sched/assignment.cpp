@@ -1,4 +1,5 @@
 // Which worker gets which task.
+#include "process/assert.hpp"
 #include "sched/scheduler_state.hpp"
 
 #include <algorithm>
@@ -226,6 +227,7 @@ void scheduler::impl::detach(index_type task) noexcept {
   }
   if (record.doom != failure::none) --holder.doomed;
   note_load(record.worker);
+  SHMPOOL_ASSERT(assigned_ != 0);
   --assigned_;
   deadlines_.clear(task);
   if (holder.tasks.empty() && holder.usable()) workers_.set_idle(record.worker);

@@ -4,6 +4,7 @@
 // Thread safety: none.
 #pragma once
 
+#include "process/assert.hpp"
 #include "sched/scheduler.hpp"
 
 #include <cstddef>
@@ -75,6 +76,7 @@ class task_table {
 
   void release(index_type index) noexcept {
     task_record& record = records_[index];
+    SHMPOOL_ASSERT(record.state != task_state::vacant && size_ != 0);
     record.state = task_state::vacant;
     --size_;
     if (record.generation == std::numeric_limits<std::uint32_t>::max()) return;
@@ -135,8 +137,11 @@ class task_list {
   }
 
   void remove(task_table& tasks, index_type index) noexcept {
+    SHMPOOL_ASSERT(size_ != 0);
     const index_type previous = tasks[index].previous;
     const index_type next = tasks[index].next;
+    SHMPOOL_ASSERT((previous == no_index ? front_ : tasks[previous].next) == index);
+    SHMPOOL_ASSERT((next == no_index ? back_ : tasks[next].previous) == index);
     (previous == no_index ? front_ : tasks[previous].next) = next;
     (next == no_index ? back_ : tasks[next].previous) = previous;
     tasks[index].previous = tasks[index].next = no_index;
@@ -150,6 +155,7 @@ class task_list {
   }
 
   void insert_before(task_table& tasks, index_type place, index_type index) noexcept {
+    SHMPOOL_ASSERT(tasks[index].previous == no_index && tasks[index].next == no_index && front_ != index);
     const index_type previous = before(tasks, place);
     tasks[index].previous = previous;
     tasks[index].next = place;

@@ -4,6 +4,7 @@
 // Thread safety: none.
 #pragma once
 
+#include "process/assert.hpp"
 #include "sched/scheduler.hpp"
 #include "sched/task_table.hpp"
 
@@ -78,6 +79,7 @@ class worker_table {
 
   void release(index_type index) noexcept {
     set_state(index, worker_state::vacant);
+    SHMPOOL_ASSERT(size_ != 0);
     --size_;
   }
 
@@ -151,6 +153,7 @@ class worker_table {
     link(worker, worker.less_recently_idle, worker.more_recently_idle);
     worker.more_recently_idle = worker.less_recently_idle = no_index;
     worker.idle = false;
+    SHMPOOL_ASSERT(idle_count_ != 0);
     --idle_count_;
   }
 

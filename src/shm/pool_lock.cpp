@@ -3,6 +3,7 @@
 #include "shm/pool_lock.hpp"
 
 #include "process/fault_point.hpp"
+#include "process/mutex.hpp"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -14,14 +15,13 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
-#include <mutex>
 
 namespace shmpool::shm {
 
 namespace {
 
-constinit std::mutex registry_mutex;  // a leaf
-constinit pool_lock* first_pool = nullptr;
+constinit mutex registry_mutex;  // a leaf
+constinit pool_lock* first_pool SHMPOOL_GUARDED_BY(registry_mutex) = nullptr;
 
 }  // namespace
 
@@ -30,21 +30,19 @@ constinit pool_lock* first_pool = nullptr;
 /// alike.
 class [[gnu::visibility("hidden")]] pool_registry {
  public:
-  static std::unique_lock<std::mutex> lock() { return std::unique_lock{registry_mutex}; }
-
-  static void add(pool_lock& entry) noexcept {
+  static void add(pool_lock& entry) noexcept SHMPOOL_REQUIRES(registry_mutex) {
     entry.next_ = first_pool;
     entry.link_ = &first_pool;
     if (first_pool != nullptr) first_pool->link_ = &entry.next_;
     first_pool = &entry;
   }
-  static void remove(pool_lock& entry) noexcept {
+  static void remove(pool_lock& entry) noexcept SHMPOOL_REQUIRES(registry_mutex) {
     if (entry.link_ == nullptr) return;
     *entry.link_ = entry.next_;
     if (entry.next_ != nullptr) entry.next_->link_ = entry.link_;
     entry.link_ = nullptr;
   }
-  static bool contains(std::uint64_t pool_id) noexcept {
+  static bool contains(std::uint64_t pool_id) noexcept SHMPOOL_REQUIRES(registry_mutex) {
     for (const pool_lock* entry = first_pool; entry != nullptr; entry = entry->next_) {
       if (entry->pool_id_ == pool_id) return true;
     }
@@ -54,13 +52,15 @@ class [[gnu::visibility("hidden")]] pool_registry {
   /// A flock belongs to the open file, which a fork shares: a child that kept the descriptor would keep a dead pool
   /// locked.
   static void watch_forks() {
-    static const int result =
-        ::pthread_atfork([] { registry_mutex.lock(); }, [] { registry_mutex.unlock(); }, &in_child);
+    static const int result = ::pthread_atfork(&lock_all, &unlock_all, &in_child);
     if (result != 0) throw std::system_error(result, std::system_category(), "pthread_atfork");
   }
 
  private:
-  static void in_child() {
+  // The lock is held over a fork.
+  static void lock_all() SHMPOOL_NO_THREAD_SAFETY_ANALYSIS { registry_mutex.lock(); }
+  static void unlock_all() SHMPOOL_NO_THREAD_SAFETY_ANALYSIS { registry_mutex.unlock(); }
+  static void in_child() SHMPOOL_NO_THREAD_SAFETY_ANALYSIS {
     while (first_pool != nullptr) {
       pool_lock& entry = *first_pool;
       entry.inherited_.store(true, std::memory_order_relaxed);
@@ -122,8 +122,11 @@ std::string lock_name(std::uint64_t pool_id) {
   return {text.data(), static_cast<std::size_t>(length)};
 }
 
-pool_lock::pool_lock(std::uint64_t pool_id, unique_fd fd) noexcept
-    : pool_id_(pool_id), fd_(std::move(fd)), owner_(::getpid()) {
+/// The registry is locked.
+pool_lock::pool_lock(std::uint64_t pool_id, unique_fd fd) noexcept SHMPOOL_NO_THREAD_SAFETY_ANALYSIS
+    : pool_id_(pool_id),
+      fd_(std::move(fd)),
+      owner_(::getpid()) {
   pool_registry::add(*this);
 }
 
@@ -133,7 +136,7 @@ std::unique_ptr<pool_lock> pool_lock::acquire(std::error_code& error) {
     const std::uint64_t id = random_id();
     // Held from before the file exists until its lock is in the list, so that no fork can copy a descriptor that the
     // list misses.
-    const auto registry = pool_registry::lock();
+    const mutex_lock lock(registry_mutex);
     unique_fd fd = make_locked(id, error);
     if (fd) return std::unique_ptr<pool_lock>{new pool_lock{id, std::move(fd)}};
     if (error) return nullptr;
@@ -142,7 +145,7 @@ std::unique_ptr<pool_lock> pool_lock::acquire(std::error_code& error) {
 
 void pool_lock::restore() noexcept {
   if (inherited()) return;
-  const auto registry = pool_registry::lock();
+  const mutex_lock lock(registry_mutex);
   struct stat info {};
   if (!fd_ || ::fstat(fd_.get(), &info) != 0 || info.st_nlink != 0) return;
   try {
@@ -163,20 +166,20 @@ void pool_lock::restore() noexcept {
 std::unique_ptr<pool_lock> pool_lock::without_file() {
   pool_registry::watch_forks();
   const std::uint64_t id = random_id();
-  const auto registry = pool_registry::lock();
+  const mutex_lock lock(registry_mutex);
   return std::unique_ptr<pool_lock>{new pool_lock{id, unique_fd{}}};
 }
 
 pool_lock::~pool_lock() {
   if (inherited()) return;
   drop_file();
-  const auto registry = pool_registry::lock();
+  const mutex_lock lock(registry_mutex);
   pool_registry::remove(*this);
 }
 
 void pool_lock::drop_file() noexcept {
   if (inherited()) return;
-  const auto registry = pool_registry::lock();
+  const mutex_lock lock(registry_mutex);
   if (!fd_) return;
   unlink_named(lock_name(pool_id_));  // while it is locked, so that no reaper works on it at the same time
   fd_.reset();
@@ -187,7 +190,7 @@ bool pool_lock::inherited() const noexcept {
 }
 
 bool is_pool_of_this_process(std::uint64_t pool_id) noexcept {
-  const auto registry = pool_registry::lock();
+  const mutex_lock lock(registry_mutex);
   return pool_registry::contains(pool_id);
 }
 

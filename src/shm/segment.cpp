@@ -2,7 +2,9 @@
 // business.
 #include "shm/segment.hpp"
 
+#include "process/assert.hpp"
 #include "process/fault_point.hpp"
+#include "process/mutex.hpp"
 #include "shm/store.hpp"
 
 #include <shmpool/error.hpp>
@@ -70,7 +72,7 @@ void pool_segment::open_name(unique_fd& fd, std::error_code& error) noexcept {
 call_error pool_segment::find_descriptor(int& fd) noexcept {
   fd = memfd_.get();
   if (memfd_) return {};
-  const std::lock_guard lock{lends_mutex_};
+  const mutex_lock lock(lends_mutex_);
   if (!kept_) {
     std::error_code error;
     unique_fd opened;
@@ -142,16 +144,17 @@ bool begin_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t lengt
   const auto overlaps = [&](const pool_segment::lend& other) {
     return (write || other.write) && detail::ranges_overlap(offset, length, other.offset, other.length);
   };
-  const std::lock_guard lock{segment.lends_mutex_};
+  const mutex_lock lock(segment.lends_mutex_);
   if (std::any_of(segment.lends_.begin(), segment.lends_.end(), overlaps)) return false;
   segment.lends_.push_back({offset, length, write});
   return true;
 }
 
 void end_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write) noexcept {
-  const std::lock_guard lock{segment.lends_mutex_};
+  const mutex_lock lock(segment.lends_mutex_);
   auto& lends = segment.lends_;
   const auto found = std::find(lends.begin(), lends.end(), pool_segment::lend{offset, length, write});
+  SHMPOOL_ASSERT(found != lends.end() || length == 0);  // nobody gives back what was not lent
   if (found == lends.end()) return;
   *found = lends.back();
   lends.pop_back();

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "process/clock.hpp"
+#include "process/mutex.hpp"
 #include "shm/call_error.hpp"
 #include "shm/kept_descriptor.hpp"
 #include "shm/mapping.hpp"
@@ -16,7 +17,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <system_error>
 #include <vector>
@@ -82,6 +82,8 @@ class pool_segment final : public detail::segment {
 
   static constexpr std::uint64_t bit(std::uint32_t worker) noexcept { return std::uint64_t{1} << (worker % 64); }
   void last_release() noexcept override;
+  /// Nobody else has it.
+  void forget_lends() noexcept SHMPOOL_NO_THREAD_SAFETY_ANALYSIS { lends_.clear(); }
 
   /// Creates file, mapping and the pages of reserved() bytes, under the name or, if `memfd`, without one.
   call_error create(bool memfd) noexcept;
@@ -108,8 +110,8 @@ class pool_segment final : public detail::segment {
 
   std::shared_ptr<store> owner_;  // while it is live; null while it is cached, or the store could never go
 
-  std::mutex lends_mutex_;
-  std::vector<lend> lends_;
+  mutex lends_mutex_;
+  std::vector<lend> lends_ SHMPOOL_GUARDED_BY(lends_mutex_);
 
   // Links of segment_cache.
   monotonic_clock::time_point cached_at_{};

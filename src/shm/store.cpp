@@ -3,6 +3,7 @@
 #include "shm/store.hpp"
 
 #include "process/clock.hpp"
+#include "process/mutex.hpp"
 #include "shm/exhausted.hpp"
 #include "shm/pool_lock.hpp"
 #include "shm/store_state.hpp"
@@ -16,7 +17,6 @@
 #include <cerrno>
 #include <chrono>
 #include <limits>
-#include <mutex>
 #include <utility>
 
 namespace shmpool::shm {
@@ -99,7 +99,7 @@ shm_handle store::grant(std::size_t bytes, bool named) {
       new pool_segment{shared_from_this(), pool_id(), id, named, capacity, reserved, impl_->options.dump}};
   segment_chain evicted;
   {
-    const std::lock_guard guard{impl_->mutex};
+    const mutex_lock guard(impl_->mutex);
     if (impl_->closed.load(std::memory_order_relaxed)) throw std::system_error(make_error_code(errc::pool_closed));
     impl_->cache.prepare(capacity);
     impl_->charge(reserved, bytes, evicted);
@@ -120,7 +120,7 @@ shm_handle store::create(std::size_t bytes, bool named) {
   }
   if (failed) throw_memory_exhausted(bytes, named, failed);
   if (!named) {
-    const std::lock_guard guard{impl_->mutex};
+    const mutex_lock guard(impl_->mutex);
     impl_->memfd_used = true;
   }
   return handle;
@@ -139,7 +139,7 @@ shm_handle store::take_warm(std::size_t bytes, std::optional<std::uint32_t> work
   if (wanted > taken->reserved_) {
     segment_chain evicted;
     {
-      const std::lock_guard guard{impl_->mutex};
+      const mutex_lock guard(impl_->mutex);
       impl_->charge(wanted - taken->reserved_, bytes, evicted);
       taken->reserved_ = wanted;
     }
@@ -215,7 +215,7 @@ void store::released(pool_segment& segment) noexcept {
     delete &segment;
     return;
   }
-  segment.lends_.clear();
+  segment.forget_lends();
   if (!state.keep(segment)) state.retire(segment);
 }
 
@@ -223,7 +223,7 @@ clear_result store::clear() noexcept {
   if (impl_->inert()) return {};
   clear_result result;
   result.freed = impl_->drop_cache();
-  const std::lock_guard guard{impl_->mutex};
+  const mutex_lock guard(impl_->mutex);
   result.still_held = impl_->live_segments;
   return result;
 }
@@ -241,7 +241,7 @@ void store::trim(monotonic_clock::time_point now) noexcept {
 void store::close() noexcept {
   if (impl_->inert()) return;
   {
-    const std::lock_guard guard{impl_->mutex};
+    const mutex_lock guard(impl_->mutex);
     impl_->closed.store(true, std::memory_order_relaxed);
   }
   impl_->drop_cache();
@@ -250,7 +250,7 @@ void store::close() noexcept {
 
 void store::subscribe(std::weak_ptr<freed_mailbox> mailbox) {
   if (impl_->inert()) return;
-  const std::lock_guard guard{impl_->mutex};
+  const mutex_lock guard(impl_->mutex);
   auto extended = std::make_shared<impl::mailbox_list>();
   for (const auto& weak : *impl_->mailboxes) {
     if (!weak.expired()) extended->push_back(weak);
@@ -261,7 +261,7 @@ void store::subscribe(std::weak_ptr<freed_mailbox> mailbox) {
 
 store_stats store::stats() const {
   if (impl_->inert()) return {};
-  const std::lock_guard guard{impl_->mutex};
+  const mutex_lock guard(impl_->mutex);
   return {.live_segments = impl_->live_segments,
           .cached_segments = impl_->cache.count(),
           .live_bytes = impl_->live_bytes,

@@ -1,6 +1,8 @@
 // Counting, caching and freeing; see the header for the locking rule.
 #include "shm/store_state.hpp"
 
+#include "process/assert.hpp"
+#include "process/mutex.hpp"
 #include "shm/exhausted.hpp"
 
 #include <algorithm>
@@ -18,7 +20,7 @@ void store::impl::charge(std::size_t bytes, std::size_t asked, segment_chain& ev
 }
 
 pool_segment* store::impl::revive(const segment_cache::wish& wish) noexcept {
-  const std::lock_guard guard{mutex};
+  const mutex_lock guard(mutex);
   pool_segment* const segment = cache.take(wish);
   if (segment == nullptr) return nullptr;
   ++live_segments;
@@ -31,8 +33,9 @@ bool store::impl::keep(pool_segment& segment) noexcept {
   const auto now = clock::now();
   segment_chain evicted;
   {
-    const std::lock_guard guard{mutex};
+    const mutex_lock guard(mutex);
     if (closed.load(std::memory_order_relaxed) || segment.reserved() > options.cache_bytes) return false;
+    SHMPOOL_ASSERT(live_segments != 0 && live_bytes >= segment.reserved());
     --live_segments;
     live_bytes -= segment.reserved();
     if (cache.count() == 0)
@@ -49,7 +52,8 @@ void store::impl::retire(pool_segment& segment) noexcept {
   destroy(segment);
   {
     // Only now, so that the budget never promises what is still in use.
-    const std::lock_guard guard{mutex};
+    const mutex_lock guard(mutex);
+    SHMPOOL_ASSERT(live_segments != 0 && live_bytes >= reserved);
     --live_segments;
     live_bytes -= reserved;
   }
@@ -57,9 +61,10 @@ void store::impl::retire(pool_segment& segment) noexcept {
 }
 
 void store::impl::destroy(pool_segment& segment) noexcept {
+  SHMPOOL_ASSERT(segment.use_count() == 0);
   std::shared_ptr<const mailbox_list> listeners;
   {
-    const std::lock_guard guard{mutex};
+    const mutex_lock guard(mutex);
     listeners = mailboxes;
   }
   segment.unlink();
@@ -82,7 +87,7 @@ std::size_t store::impl::destroy(segment_chain chain) noexcept {
 std::size_t store::impl::drop_cache() noexcept {
   segment_chain chain;
   {
-    const std::lock_guard guard{mutex};
+    const mutex_lock guard(mutex);
     while (pool_segment* segment = cache.take_oldest()) chain.push(*segment);
   }
   return destroy(chain);
@@ -91,7 +96,7 @@ std::size_t store::impl::drop_cache() noexcept {
 void store::impl::drop_older_than(clock::time_point then) noexcept {
   segment_chain old;
   {
-    const std::lock_guard guard{mutex};
+    const mutex_lock guard(mutex);
     auto oldest = cache.oldest();
     while (oldest && *oldest < then) {
       old.push(*cache.take_oldest());
@@ -105,7 +110,7 @@ void store::impl::drop_older_than(clock::time_point then) noexcept {
 
 void store::impl::drop_lock_if_done() noexcept {
   {
-    const std::lock_guard guard{mutex};
+    const mutex_lock guard(mutex);
     if (!closed.load(std::memory_order_relaxed) || live_segments != 0) return;
   }
   lock->drop_file();

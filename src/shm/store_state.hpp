@@ -5,6 +5,7 @@
 #pragma once
 
 #include "process/clock.hpp"
+#include "process/mutex.hpp"
 #include "shm/pool_lock.hpp"
 #include "shm/segment_cache.hpp"
 #include "shm/store.hpp"
@@ -15,7 +16,6 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 namespace shmpool::shm {
@@ -35,21 +35,21 @@ struct store::impl {
   std::atomic<clock::rep> trim_due{never};  // until then nothing in the cache is too old
   std::atomic<clock::rep> lock_due{std::numeric_limits<clock::rep>::min()};  // when to look for the lock file next
 
-  mutable std::mutex mutex;
-  segment_cache cache;
-  std::size_t live_segments = 0;
-  std::uint64_t live_bytes = 0;
-  std::uint64_t peak_bytes = 0;
-  bool memfd_used = false;
-  std::shared_ptr<const mailbox_list> mailboxes = std::make_shared<const mailbox_list>();
+  mutable shmpool::mutex mutex;
+  segment_cache cache SHMPOOL_GUARDED_BY(mutex);
+  std::size_t live_segments SHMPOOL_GUARDED_BY(mutex) = 0;
+  std::uint64_t live_bytes SHMPOOL_GUARDED_BY(mutex) = 0;
+  std::uint64_t peak_bytes SHMPOOL_GUARDED_BY(mutex) = 0;
+  bool memfd_used SHMPOOL_GUARDED_BY(mutex) = false;
+  std::shared_ptr<const mailbox_list> mailboxes SHMPOOL_GUARDED_BY(mutex) = std::make_shared<const mailbox_list>();
 
   /// In a process that the application forked. Asked before any lock is taken: another thread may have held it at the
   /// fork.
   bool inert() const noexcept { return lock->inherited(); }
 
   /// Takes `bytes` of the budget for a live segment; what must go from the cache for it is added to `evicted`. Throws
-  /// errc::shm_exhausted, saying that `asked` bytes were. Mutex held.
-  void charge(std::size_t bytes, std::size_t asked, segment_chain& evicted);
+  /// errc::shm_exhausted, saying that `asked` bytes were.
+  void charge(std::size_t bytes, std::size_t asked, segment_chain& evicted) SHMPOOL_REQUIRES(mutex);
   /// Out of the cache and live; null if nothing there fulfils the wish.
   pool_segment* revive(const segment_cache::wish& wish) noexcept;
   /// Into the cache, if it is open and the segment fits and has not lost its name.

@@ -1,6 +1,7 @@
 #include "worker/segment_table.hpp"
 
 #include "process/fault_point.hpp"
+#include "process/mutex.hpp"
 #include "shm/exhausted.hpp"
 
 #include <algorithm>
@@ -48,7 +49,7 @@ void segment_table::touch(entry& which) {
 }
 
 void segment_table::introduce(const wire::segment_ref& ref, unique_fd descriptor) {
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   entry& known = note(ref);
   if (descriptor) known.memfd = std::move(descriptor);
 }
@@ -123,7 +124,7 @@ worker_segment& segment_table::map(entry& which, bool writable) {
 }
 
 detail::attachment segment_table::resolve(const wire::segment_ref& ref) {
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   entry& known = note(ref);
   touch(known);
   const auto mode = static_cast<detail::access>(ref.access);
@@ -132,7 +133,7 @@ detail::attachment segment_table::resolve(const wire::segment_ref& ref) {
 }
 
 void segment_table::add_lease(const wire::segment_ref& ref) {
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   entry& known = note(ref);
   touch(known);
   known.leased = true;
@@ -140,7 +141,7 @@ void segment_table::add_lease(const wire::segment_ref& ref) {
 }
 
 void segment_table::forget(std::uint64_t id) {
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   const auto found = entries_.find(id);
   // The parent frees only what nobody holds; if it is wrong about this one, its memory stays valid here at least.
   if (found != entries_.end() && !found->second.in_use()) entries_.erase(found);
@@ -174,7 +175,7 @@ shm_handle segment_table::allocate(std::size_t bytes, std::size_t alignment) {
   bytes = std::max<std::size_t>(bytes, 1);
   // The lock may be that of a thread which the copy does not have, and what is leased is the worker's.
   if (original_.inherited()) return shm_handle(detail::make_heap_segment(bytes, alignment));
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   if (!in_task_) return shm_handle(detail::make_heap_segment(bytes, alignment));
   if (shm_handle leased = take_lease(bytes)) return leased;
   for (bool again = false, no_file = false;; again = true) {
@@ -213,7 +214,7 @@ void segment_table::give_up(worker_segment& which) noexcept {
     which.give_up();
     return;
   }
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   if (!which.give_up()) return;
   const auto found = entries_.find(which.id());
   if (found == entries_.end()) return;
@@ -224,17 +225,17 @@ void segment_table::give_up(worker_segment& which) noexcept {
 }
 
 void segment_table::begin_task() noexcept {
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   in_task_ = true;
 }
 
 void segment_table::close_task() noexcept {
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   in_task_ = false;
 }
 
 std::vector<std::uint64_t> segment_table::end_task(std::vector<wire::segment_ref>& report) {
-  std::lock_guard lock(mutex_);
+  const mutex_lock lock(mutex_);
   for (const std::uint64_t id : touched_) {
     entry& each = entries_.find(id)->second;
     each.touched = false;

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "process/fork_mark.hpp"
+#include "process/mutex.hpp"
 #include "shm/call_error.hpp"
 #include "shm/mapping.hpp"
 #include "wire/frame.hpp"
@@ -17,7 +18,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -110,26 +110,26 @@ class segment_table final : public detail::segment_source {
   };
 
   void give_up(worker_segment& which) noexcept;
-  entry& note(const wire::segment_ref& ref);
-  void touch(entry& which);
-  worker_segment& map(entry& which, bool writable);
+  entry& note(const wire::segment_ref& ref) SHMPOOL_REQUIRES(mutex_);
+  void touch(entry& which) SHMPOOL_REQUIRES(mutex_);
+  worker_segment& map(entry& which, bool writable) SHMPOOL_REQUIRES(mutex_);
   /// Its file: the descriptor that is known, or in `opened` another one.
-  int file_of(entry& which, bool writable, unique_fd& opened);
+  int file_of(entry& which, bool writable, unique_fd& opened) SHMPOOL_REQUIRES(mutex_);
   /// A new mapping; once more without those that nobody uses, if there are too many.
-  shm::mapping map_file(int fd, std::size_t size, bool writable, std::error_code& error);
-  bool drop_idle_mappings();
+  shm::mapping map_file(int fd, std::size_t size, bool writable, std::error_code& error) SHMPOOL_REQUIRES(mutex_);
+  bool drop_idle_mappings() SHMPOOL_REQUIRES(mutex_);
   /// Makes the file of a fresh lease; the call that failed, if any.
-  shm::call_error create(entry& which);
-  shm_handle take_lease(std::size_t bytes);
+  shm::call_error create(entry& which) SHMPOOL_REQUIRES(mutex_);
+  shm_handle take_lease(std::size_t bytes) SHMPOOL_REQUIRES(mutex_);
 
   lease_source& parent_;
   fork_mark original_;
-  bool in_task_ = false;
+  bool in_task_ SHMPOOL_GUARDED_BY(mutex_) = false;
   bool dumped_ = false;
-  mutable std::mutex mutex_;
-  std::unordered_map<std::uint64_t, entry> entries_;
-  std::vector<std::uint64_t> touched_;   // ids that this task was given
-  std::vector<std::uint64_t> released_;  // kept ones that were dropped
+  mutable mutex mutex_;
+  std::unordered_map<std::uint64_t, entry> entries_ SHMPOOL_GUARDED_BY(mutex_);
+  std::vector<std::uint64_t> touched_ SHMPOOL_GUARDED_BY(mutex_);   // ids that this task was given
+  std::vector<std::uint64_t> released_ SHMPOOL_GUARDED_BY(mutex_);  // kept ones that were dropped
 };
 
 }  // namespace shmpool::worker

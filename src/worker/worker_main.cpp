@@ -4,6 +4,7 @@
 #include "process/clock.hpp"
 #include "process/fault_point.hpp"
 #include "process/fork_mark.hpp"
+#include "process/mutex.hpp"
 #include "process/program_start.hpp"
 #include "process/standard_streams.hpp"
 #include "shm/exhausted.hpp"
@@ -36,7 +37,6 @@
 #include <cstdlib>
 #include <deque>
 #include <exception>
-#include <mutex>
 #include <new>
 #include <optional>
 #include <string>
@@ -171,7 +171,13 @@ class worker final : lease_source, progress_sink {
     if (in.is_cut())
       return refuse_start("the worker has no memory (RLIMIT_AS, say) for its settings of " +
                           std::to_string(in.header.body) + " bytes");
-    wire::hello told = wire::hello::decode(in.body);
+    wire::hello told;
+    try {
+      told = wire::hello::decode(in.body);
+    } catch (const std::bad_alloc&) {
+      return refuse_start(
+          "the worker has no memory (RLIMIT_AS, say) for the arguments of its initializer and finalizer");
+    }
     inline_bytes_ = static_cast<std::size_t>(told.inline_bytes);
     memory_.set_dumped(told.dump_arrays);
     detail::set_local_allocator(&memory_, inline_bytes_);
@@ -288,7 +294,7 @@ class worker final : lease_source, progress_sink {
                                 "the result takes " + std::to_string(result.bytes().size()) + " bytes");
       }
       {
-        const std::lock_guard lock(replies_mutex_);
+        const mutex_lock lock(replies_mutex_);
         replies_.make_room(result.bytes().size(), result.attachments().size());
       }
       if (result.attachments().size() > wire::max_segments / 2) {
@@ -356,7 +362,7 @@ class worker final : lease_source, progress_sink {
     // one.
     std::vector<std::uint64_t> before = memory_.end_task(refs), after;
     SHMPOOL_FAULT_POINT("worker.accounted");
-    const std::lock_guard lock(replies_mutex_);
+    const mutex_lock lock(replies_mutex_);
     // What was dropped and is kept again needs no word: the parent has it as kept, and the reply says so.
     std::erase_if(before, [&](std::uint64_t id) {
       return std::any_of(refs.begin(), refs.end(), [id](const wire::segment_ref& each) {
@@ -376,7 +382,7 @@ class worker final : lease_source, progress_sink {
     append_released(after);
   }
 
-  void append_released(const std::vector<std::uint64_t>& ids) {
+  void append_released(const std::vector<std::uint64_t>& ids) SHMPOOL_REQUIRES(replies_mutex_) {
     if (ids.empty()) return;
     wire::frame_header header;
     header.type = wire::frame_type::released;
@@ -384,13 +390,13 @@ class worker final : lease_source, progress_sink {
   }
 
   void flush() noexcept {
-    const std::lock_guard lock(replies_mutex_);
+    const mutex_lock lock(replies_mutex_);
     replies_.flush();
   }
 
   void report(std::uint64_t task, double fraction) noexcept override {
     if (original_.inherited()) return;  // a copy has nothing to say, and perhaps no thread that would give up the lock
-    const std::lock_guard lock(replies_mutex_);
+    const mutex_lock lock(replies_mutex_);
     const std::uint64_t now = monotonic_ns();
     if (now - last_progress_ < progress_interval_ns && task == progress_task_) return;
     last_progress_ = now;
@@ -426,7 +432,7 @@ class worker final : lease_source, progress_sink {
   /// Sends a request and waits for the answer.
   std::pair<wire::segment_ref, unique_fd> ask(const wire::frame_header& request) {
     {
-      const std::lock_guard lock(replies_mutex_);
+      const mutex_lock lock(replies_mutex_);
       replies_.append(request, {}, {});
       replies_.flush();
     }
@@ -463,9 +469,10 @@ class worker final : lease_source, progress_sink {
   unique_fd socket_;
   wire::control_page& page_;
   setup_failure failure_;
-  std::mutex replies_mutex_;  // threads of a task may ask for memory and report progress
-  reply_stream replies_;
-  std::uint64_t last_progress_ = 0, progress_task_ = 0;
+  mutex replies_mutex_;  // threads of a task may ask for memory and report progress
+  reply_stream replies_ SHMPOOL_GUARDED_BY(replies_mutex_);
+  std::uint64_t last_progress_ SHMPOOL_GUARDED_BY(replies_mutex_) = 0;
+  std::uint64_t progress_task_ SHMPOOL_GUARDED_BY(replies_mutex_) = 0;
   segment_table memory_;
   request_stream requests_;
   std::deque<stored_frame> inbox_;

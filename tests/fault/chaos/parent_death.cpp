@@ -98,6 +98,9 @@ bool driver::kill_parent(const child& victim, unsigned how, std::string& finding
       ::kill(victim.pid, SIGSTOP);  // so that it starts no other
       if (const pid_t server = testing::fork_server_of(victim.pid)) ::kill(server, SIGKILL);
       ::kill(victim.pid, SIGKILL);
+      // What its storm had stopped a moment ago it would have continued; one that was stopped between its fork and
+      // prctl(PR_SET_PDEATHSIG) does not die with the server before that.
+      for (const pid_t each : marked_processes(victim.mark)) ::kill(each, SIGCONT);
       break;
     case everything:
       ::kill(victim.pid, SIGSTOP);
