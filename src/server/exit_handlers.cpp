@@ -8,7 +8,7 @@
 // What writes the coverage and the profile of a program that was compiled with --coverage or -fprofile-generate
 // (GCC; clang's -fprofile-instr-generate): it runs after all exit handlers. Not there in any other program.
 extern "C" {
-[[gnu::weak]] void __gcov_exit();  // NOLINT(bugprone-reserved-identifier,readability-identifier-naming)
+[[gnu::weak]] void __gcov_exit();               // NOLINT(bugprone-reserved-identifier,readability-identifier-naming)
 [[gnu::weak]] int __llvm_profile_write_file();  // NOLINT(bugprone-reserved-identifier,readability-identifier-naming)
 }
 
