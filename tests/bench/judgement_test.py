@@ -7,7 +7,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../bench'))
 
 import works  # noqa: E402
-from judgement import Samples, judge, median, quantile, slope  # noqa: E402
+from report.judgement import Samples, judge, median, quantile, slope  # noqa: E402
 from works import Goal, Growth, Row, Work  # noqa: E402
 
 WORK = Work('w/0', ('shmpool', 'slow', 'fast'), ('peer',))

@@ -9,9 +9,9 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../bench'))
 
 import sampling  # noqa: E402
-import text  # noqa: E402
+from report import text  # noqa: E402
 import tracing  # noqa: E402
-from chart import apart  # noqa: E402
+from report.chart import apart  # noqa: E402
 from schedule import PEER_EVERY, Schedule  # noqa: E402
 from works import Work  # noqa: E402
 

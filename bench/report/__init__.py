@@ -1,19 +1,16 @@
-#!/usr/bin/env python3
-"""Writes what a run found: the table, the raw samples, pictures. `report.py results.json [--readme README.md]` does it
-again from the samples of an earlier run."""
+"""Writes what a run found: the table, the raw samples, pictures. `python3 -m report results.json [--readme README.md]`, in
+bench/, does it again from the samples of an earlier run."""
 import argparse
 import json
 import os
-import shutil
-import subprocess
 import sys
 from dataclasses import asdict
 
 import machine
-import pictures
-import text
 import works
-from judgement import Samples, judge, slope
+
+from . import pictures, text
+from .judgement import Samples, judge, slope
 
 BEGIN, END = '<!-- bench: begin -->', '<!-- bench: end -->'
 HEADINGS = ('work', 'ours', 'floor', 'ratio', 'peer', 'ratio', 'goal', '')
@@ -150,8 +147,6 @@ def draw(samples, out):
         path = os.path.join(out, f'{name}.svg')
         with open(path, 'w') as file:
             file.write(svg)
-        if shutil.which('rsvg-convert'):
-            subprocess.run(['rsvg-convert', '--zoom', '2', '-o', path[:-3] + 'png', path], check=True)
 
 
 def fill_readme(path, report):
@@ -193,7 +188,3 @@ def main(argv):
     measured = results['rounds'].keys()
     plan = works.select(works.full(), lambda name: name in measured)
     return write(plan, results, args.out or os.path.dirname(os.path.abspath(args.results)), args.readme)
-
-
-if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))

@@ -1,8 +1,8 @@
 """The pictures of a run: array round trips over size, the latency of a hop, throughput."""
 import works
-from chart import COLOURS, WIDTH, Chart, Log, apart
-from judgement import quantile
-from text import duration, short
+from .chart import COLOURS, WIDTH, Chart, Log, apart
+from .judgement import quantile
+from .text import duration, short
 from works import OURS, PYTHON
 
 # How a contestant is called where there is room for a few words.
