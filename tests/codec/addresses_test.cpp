@@ -412,7 +412,7 @@ static_assert(std::is_same_v<members_of<within>, member_list<double[3], name_and
 static_assert(countable<just_as_long> && holds_address<just_as_long> && !countable<very_long>);
 static_assert(!countable<with_union> && !countable<vector3> && !countable<derived_clean> && !countable<mixed>);
 
-TEST(Addresses, AreFoundByTheCompiler) {
+TEST(addresses, are_found_by_the_compiler) {
   SUCCEED();  // if this file compiles
 }
 

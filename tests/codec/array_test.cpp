@@ -37,7 +37,7 @@ std::string text_of(Action&& action) {
   return "nothing was thrown";
 }
 
-TEST(Array, DefaultConstructedIsNullAndEmpty) {
+TEST(arrays, default_constructed_is_null_and_empty) {
   array<double, 3> a;
   EXPECT_TRUE(a.empty());
   EXPECT_EQ(a.data(), nullptr);
@@ -46,7 +46,7 @@ TEST(Array, DefaultConstructedIsNullAndEmpty) {
   EXPECT_EQ(a.extents(), (std::array<std::size_t, 3>{0, 0, 0}));
 }
 
-TEST(Array, ElementsAreInCOrder) {
+TEST(arrays, elements_are_in_c_order) {
   auto a = make_array<int>(2, 3, 4);
   static_assert(decltype(a)::rank() == 3);
   std::iota(a.begin(), a.end(), 0);
@@ -59,7 +59,7 @@ TEST(Array, ElementsAreInCOrder) {
   EXPECT_EQ(a.extent(2), 4u);
 }
 
-TEST(Array, RowsAndSlicesShareTheSegment) {
+TEST(arrays, rows_and_slices_share_the_segment) {
   auto a = make_array<int>(4, 3);
   std::iota(a.begin(), a.end(), 0);
   auto row = a[2];
@@ -74,7 +74,7 @@ TEST(Array, RowsAndSlicesShareTheSegment) {
   EXPECT_EQ(a.handle().use_count(), 3);
 }
 
-TEST(Array, SliceKeepsTheMemoryAlive) {
+TEST(arrays, slice_keeps_the_memory_alive) {
   array<int> row;
   {
     auto a = make_array<int>(3, 2, shmpool::fill(9));
@@ -84,7 +84,7 @@ TEST(Array, SliceKeepsTheMemoryAlive) {
   EXPECT_EQ(row.handle().use_count(), 1);
 }
 
-TEST(Array, RowsOutsideAreRefused) {
+TEST(arrays, rows_outside_are_refused) {
   auto a = make_array<int>(4, 3);
   EXPECT_THROW(a.rows(3, 5), std::out_of_range);
   EXPECT_THROW(a.rows(3, 2), std::out_of_range);
@@ -92,7 +92,7 @@ TEST(Array, RowsOutsideAreRefused) {
   EXPECT_TRUE((array<int, 2>{}.rows(0, 0).empty()));
 }
 
-TEST(Array, AtNamesTheIndexAndTheExtent) {
+TEST(arrays, at_names_the_index_and_the_extent) {
   auto a = make_array<int>(4, 3);
   EXPECT_EQ(text_of<std::out_of_range>([&] { a.at(2, 3); }),
             "shmpool: index 3 in dimension 1 of an array whose extent there is 3");
@@ -101,7 +101,7 @@ TEST(Array, AtNamesTheIndexAndTheExtent) {
   EXPECT_THROW(a.at(std::numeric_limits<std::uint64_t>::max(), 0), std::out_of_range);
 }
 
-TEST(Array, ReshapeSharesAndChecksTheCount) {
+TEST(arrays, reshape_shares_and_checks_the_count) {
   auto a = make_array<int>(6);
   std::iota(a.begin(), a.end(), 0);
   auto b = a.reshape(2, 3);
@@ -112,7 +112,7 @@ TEST(Array, ReshapeSharesAndChecksTheCount) {
   EXPECT_THROW(a.reshape(std::size_t{1} << 40, std::size_t{1} << 40), std::length_error);
 }
 
-TEST(Array, CloneIsDeepAndMutable) {
+TEST(arrays, clone_is_deep_and_mutable) {
   auto a = make_array<int>(2, 2, shmpool::fill(5));
   array<const int, 2> view = a;
   array<int, 2> copy = view.clone();
@@ -123,7 +123,7 @@ TEST(Array, CloneIsDeepAndMutable) {
   EXPECT_TRUE((array<int, 2>{}.clone().empty()));
 }
 
-TEST(Array, MovedFromIsNull) {
+TEST(arrays, moved_from_is_null) {
   auto a = make_array<int>(3);
   auto b = std::move(a);
   EXPECT_TRUE(a.empty());  // NOLINT(bugprone-use-after-move): that is the promise
@@ -131,14 +131,14 @@ TEST(Array, MovedFromIsNull) {
   EXPECT_EQ(b.handle().use_count(), 1);
 }
 
-TEST(Array, CopyIsShallow) {
+TEST(arrays, copy_is_shallow) {
   auto a = make_array<int>(3, shmpool::fill(1));
   auto b = a;
   b[0] = 2;
   EXPECT_EQ(a[0], 2);
 }
 
-TEST(Array, ZeroExtentKeepsTheShapeAndTakesNoMemory) {
+TEST(arrays, zero_extent_keeps_the_shape_and_takes_no_memory) {
   auto a = make_array<double>(3, 0, 5);
   EXPECT_EQ(a.extents(), (std::array<std::size_t, 3>{3, 0, 5}));
   EXPECT_TRUE(a.empty());
@@ -147,13 +147,13 @@ TEST(Array, ZeroExtentKeepsTheShapeAndTakesNoMemory) {
   EXPECT_TRUE(make_array<double>(std::numeric_limits<std::size_t>::max(), 0, 7).empty());
 }
 
-TEST(Array, ExtentsThatOverflowAreRefused) {
+TEST(arrays, extents_that_overflow_are_refused) {
   EXPECT_THROW(make_array<double>(std::size_t{1} << 32, std::size_t{1} << 32), std::length_error);
   EXPECT_THROW(make_array<double>(std::size_t{1} << 61), std::length_error);
   EXPECT_EQ(text_of<std::length_error>([] { make_array<double>(2, -3); }), "shmpool: array extent -3 is negative");
 }
 
-TEST(Array, FillValueIsTheLastArgumentThatIsNoExtent) {
+TEST(arrays, fill_value_is_the_last_argument_that_is_no_extent) {
   EXPECT_EQ(make_array<double>(3, 2.5)[2], 2.5);
   EXPECT_EQ(make_array<int>(3, shmpool::fill(7))[2], 7);
   EXPECT_EQ(make_array<char>(3, 'x')[2], 'x');
@@ -162,7 +162,7 @@ TEST(Array, FillValueIsTheLastArgumentThatIsNoExtent) {
   static_assert(decltype(make_array<int>(3, 7))::rank() == 2);
 }
 
-TEST(Array, LikeAnotherTakesItsShape) {
+TEST(arrays, like_another_takes_its_shape) {
   auto a = make_array<int>(2, 3);
   array<const int, 2> view = a;
   auto b = shmpool::make_array_like(view, 8);
@@ -176,13 +176,13 @@ struct alignas(64) wide {
   double values[3];
 };
 
-TEST(Array, OverAlignedElementsAreAligned) {
+TEST(arrays, over_aligned_elements_are_aligned) {
   auto a = make_array<wide>(5);
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(a.data()) % 64, 0u);
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(&a[3]) % 64, 0u);
 }
 
-TEST(Array, OverAHandleIsCheckedAgainstTheSegment) {
+TEST(arrays, over_a_handle_is_checked_against_the_segment) {
   auto memory = shmpool::test::memory_segment::make(64, 64);
   EXPECT_EQ((array<int, 2>(memory, 16, {3, 4}).size()), 12u);
   EXPECT_THROW((array<int, 2>(memory, 20, {3, 4})), std::out_of_range);
@@ -191,7 +191,7 @@ TEST(Array, OverAHandleIsCheckedAgainstTheSegment) {
   EXPECT_THROW((array<int>(shmpool::shm_handle{}, 0, {1})), std::out_of_range);
 }
 
-TEST(Array, LocalAllocatorServesWhatIsAboveItsLimit) {
+TEST(arrays, local_allocator_serves_what_is_above_its_limit) {
   shmpool::test::memory_source source;
   shmpool::detail::set_local_allocator(&source, 100);
   auto small = make_array<std::uint8_t>(100);
@@ -206,7 +206,7 @@ double mean(array<const double> samples) {
   return std::accumulate(samples.begin(), samples.end(), 0.0) / static_cast<double>(samples.size());
 }
 
-TEST(Array, TaskFunctionsCanBeCalledDirectly) {
+TEST(arrays, task_functions_can_be_called_directly) {
   EXPECT_EQ(mean(make_array<double>(10, 4.0)), 4.0);
 }
 

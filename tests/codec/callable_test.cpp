@@ -26,21 +26,21 @@ int ten(int a, int b, int c, int d, int e, int f, int g, int h, int i, const std
   return a + b + c + d + e + f + g + h + i + static_cast<int>(j.size());
 }
 
-TEST(Callable, FunctionsOfAnyArity) {
+TEST(callables, functions_of_any_arity) {
   round_trip submit;
   EXPECT_EQ(submit(nothing), 7);
   EXPECT_EQ(submit(&quiet, 1), 2);
   EXPECT_EQ(submit(ten, 1, 2, 3, 4, 5, 6, 7, 8, 9, "five!"), 50);
 }
 
-TEST(Callable, FunctionsOfOneSignatureShareATrampoline) {
+TEST(callables, functions_of_one_signature_share_a_trampoline) {
   using task = task_for<int (&)(int) noexcept, int>;
   auto other = +[](int x) noexcept { return x; };
   EXPECT_EQ(task::ref(&quiet).entry, task::ref(other).entry);
   EXPECT_NE(task::ref(&quiet).target, task::ref(other).target);
 }
 
-TEST(Callable, StatelessLambdasHaveATrampolineOfTheirOwn) {
+TEST(callables, stateless_lambdas_have_a_trampoline_of_their_own) {
   auto f = [](int x) { return x; };
   auto g = [](int x) { return -x; };
   auto a = task_for<decltype(f)&, int>::ref(f);
@@ -64,14 +64,14 @@ class only_copied {
   only_copied() = default;
 };
 
-TEST(Callable, StatelessFunctionObjects) {
+TEST(callables, stateless_function_objects) {
   round_trip submit;
   EXPECT_EQ(submit(adder{}, 2, 3), 5);
   EXPECT_EQ(submit(mutable_operator{}, "hello"), "hello!");
   EXPECT_EQ(submit(only_copied::make()), 3);
 }
 
-TEST(Callable, GenericFunctionObjectsTakeTheirParametersFromTheArguments) {
+TEST(callables, generic_function_objects_take_their_parameters_from_the_arguments) {
   round_trip submit;
   auto plus = [](auto a, const auto& b) { return a + b; };
   EXPECT_EQ(submit(plus, 1, 2), 3);
@@ -87,14 +87,14 @@ struct overloaded {
   int operator()(const std::string&) const { return 2; }
 };
 
-TEST(Callable, OverloadedFunctionObjects) {
+TEST(callables, overloaded_function_objects) {
   round_trip submit;
   EXPECT_EQ(submit(overloaded{}, 0), 1);
   EXPECT_EQ(submit(overloaded{}, std::string("x")), 2);
   static_assert(!callable_with<overloaded, int, int>);
 }
 
-TEST(Callable, ByValueSendsTheClosure) {
+TEST(callables, by_value_sends_the_closure) {
   round_trip submit;
   double scale = 3;
   int shift = 1;
@@ -103,19 +103,19 @@ TEST(Callable, ByValueSendsTheClosure) {
   EXPECT_EQ(submit(shmpool::by_value([] { return 1; })), 1);
 }
 
-TEST(Callable, VoidResultIsNoBytes) {
+TEST(callables, void_result_is_no_bytes) {
   round_trip submit;
   static_assert(std::is_void_v<decltype(submit([](int) {}, 1))>);
   submit([](int) {}, 1);
   EXPECT_TRUE(submit.result.bytes.empty());
 }
 
-TEST(Callable, ExceptionsOfTheFunctionPassThrough) {
+TEST(callables, exceptions_of_the_function_pass_through) {
   round_trip submit;
   EXPECT_THROW(submit([] { throw std::domain_error("no"); }), std::domain_error);
 }
 
-TEST(Callable, ArgumentsThatAreLeftOverAreAViolation) {
+TEST(callables, arguments_that_are_left_over_are_a_violation) {
   round_trip submit;
   submit(&quiet, 1);
   submit.arguments.bytes.push_back(std::byte{});
@@ -129,7 +129,7 @@ TEST(Callable, ArgumentsThatAreLeftOverAreAViolation) {
 
 struct token {};
 
-TEST(Callable, AFunctionIsNotCallableWithATokenBehindItsArguments) {
+TEST(callables, a_function_is_not_callable_with_a_token_behind_its_arguments) {
   static_assert(callable_with<decltype(&quiet), int>);
   static_assert(!callable_with<decltype(&quiet), int, token>);
   static_assert(!callable_with<decltype(&quiet)>);
@@ -140,7 +140,7 @@ TEST(Callable, AFunctionIsNotCallableWithATokenBehindItsArguments) {
   static_assert(!callable_with<decltype(generic), int, token>);
 }
 
-TEST(Callable, WhatCannotBeSentIsNotCallable) {
+TEST(callables, what_cannot_be_sent_is_not_callable) {
   int captured = 1;
   auto capture = [captured] { return captured; };
   auto capture_by_value = shmpool::by_value(capture);
@@ -159,7 +159,7 @@ TEST(Callable, WhatCannotBeSentIsNotCallable) {
   static_assert(!callable_with<void (*)(std::reference_wrapper<int>), std::reference_wrapper<int>>);
 }
 
-TEST(Callable, RvaluesAreMovedIntoStorageAndLvaluesCopied) {
+TEST(callables, rvalues_are_moved_into_storage_and_lvalues_copied) {
   using shmpool::detail::store_arguments;
   using function = void (*)(std::vector<std::string>, const std::string&);
   std::vector<std::string> names{"a", "b"};
@@ -170,7 +170,7 @@ TEST(Callable, RvaluesAreMovedIntoStorageAndLvaluesCopied) {
   EXPECT_EQ(std::get<1>(kept).value.data(), where);
 }
 
-TEST(Callable, ResultTypeIsWhatTheFunctionReturns) {
+TEST(callables, result_type_is_what_the_function_returns) {
   auto constant = []() -> const std::string { return "x"; };
   static_assert(std::is_same_v<task_for<decltype(constant)>::result_type, std::string>);
   EXPECT_EQ(round_trip{}(constant), "x");

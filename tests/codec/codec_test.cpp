@@ -48,7 +48,7 @@ double sum_vector(const std::vector<double>& x) {
 constexpr std::size_t many = 100;  // elements; above the limit for doubles
 const double sum_of_many = 5050;
 
-TEST(Codec, ArrayIsLentForReadingWithoutACopy) {
+TEST(codec, array_is_lent_for_reading_without_a_copy) {
   round_trip submit;
   auto a = counting(shared_array<double>(many));
   EXPECT_EQ(submit(sum, a), sum_of_many);
@@ -64,14 +64,14 @@ TEST(Codec, ArrayIsLentForReadingWithoutACopy) {
   EXPECT_EQ(submit.source.allocations, 0);
 }
 
-TEST(Codec, SmallArrayTravelsInTheMessage) {
+TEST(codec, small_array_travels_in_the_message) {
   round_trip submit;
   auto a = counting(shared_array<double>(inline_limit / sizeof(double)));
   EXPECT_EQ(submit(sum, a), 36.0);
   EXPECT_TRUE(submit.arguments.attachments.empty());
 }
 
-TEST(Codec, PrivateArrayIsCopiedOnceForReading) {
+TEST(codec, private_array_is_copied_once_for_reading) {
   round_trip submit;
   auto a = counting(make_array<double>(many));
   EXPECT_EQ(submit(sum, a), sum_of_many);
@@ -79,7 +79,7 @@ TEST(Codec, PrivateArrayIsCopiedOnceForReading) {
   EXPECT_EQ(submit.arguments.attachments.at(0).mode, access::own);
 }
 
-TEST(Codec, SliceCarriesItsOffset) {
+TEST(codec, slice_carries_its_offset) {
   round_trip submit;
   auto a = counting(shared_array<double>(10, many));
   EXPECT_EQ(submit(sum, a[3]), 100 * 300 + sum_of_many);
@@ -89,7 +89,7 @@ TEST(Codec, SliceCarriesItsOffset) {
   EXPECT_EQ(attached.handle, a.handle());
 }
 
-TEST(Codec, ContiguousRangesOfTheSameTypeAreReadable) {
+TEST(codec, contiguous_ranges_of_the_same_type_are_readable) {
   round_trip submit;
   std::vector<double> vector(many);
   std::iota(vector.begin(), vector.end(), 1.0);
@@ -109,13 +109,13 @@ TEST(Codec, ContiguousRangesOfTheSameTypeAreReadable) {
   EXPECT_EQ(submit(sum, row{1, 2}), 3.0);
 }
 
-TEST(Codec, LvalueRangeIsReadWhenTheTaskIsWrittenNotBefore) {
+TEST(codec, lvalue_range_is_read_when_the_task_is_written_not_before) {
   std::vector<int> numbers{1};
   auto kept = shmpool::detail::store_arguments<void (*)(std::span<const int>)>(numbers);
   EXPECT_EQ(std::get<0>(kept).value.data(), numbers.data());
 }
 
-TEST(Codec, OtherElementTypesAndRanksAreNotReadable) {
+TEST(codec, other_element_types_and_ranks_are_not_readable) {
   static_assert(!callable_with<decltype(sum), std::vector<float>&>);
   static_assert(!callable_with<decltype(sum), std::list<double>&>);
   static_assert(!callable_with<decltype(sum), array<float>&>);
@@ -131,7 +131,7 @@ void twice_span(std::span<double> x) {
   for (double& value : x) value *= 2;
 }
 
-TEST(Codec, ArrayReferenceIsEditedInPlace) {
+TEST(codec, array_reference_is_edited_in_place) {
   round_trip submit;
   auto a = counting(shared_array<double>(many));
   submit(twice, a);
@@ -143,14 +143,14 @@ TEST(Codec, ArrayReferenceIsEditedInPlace) {
   EXPECT_EQ(submit.source.allocations, 0);
 }
 
-TEST(Codec, SmallArrayIsEditedInPlaceToo) {
+TEST(codec, small_array_is_edited_in_place_too) {
   round_trip submit;
   auto a = shared_array<double>(1, shmpool::fill(3.0));
   submit(twice, a);
   EXPECT_EQ(a[0], 6.0);
 }
 
-TEST(Codec, PrivateMemoryCannotBeEditedInPlace) {
+TEST(codec, private_memory_cannot_be_edited_in_place) {
   round_trip submit;
   auto a = make_array<double>(many);
   EXPECT_THROW(submit(twice, a), std::invalid_argument);
@@ -159,7 +159,7 @@ TEST(Codec, PrivateMemoryCannotBeEditedInPlace) {
   EXPECT_NO_THROW(submit(twice, empty));
 }
 
-TEST(Codec, EditingTakesAnArrayLvalue) {
+TEST(codec, editing_takes_an_array_lvalue) {
   static_assert(!callable_with<decltype(twice), array<double>>);
   static_assert(!callable_with<decltype(twice), const array<double>&>);
   static_assert(!callable_with<decltype(twice), array<const double>&>);
@@ -177,7 +177,7 @@ double first_of_moved(array<double>&& x) {
   return x[0];
 }
 
-TEST(Codec, RvalueArrayIsMoved) {
+TEST(codec, rvalue_array_is_moved) {
   round_trip submit;
   auto a = counting(shared_array<double>(many));
   const double* where = a.data();
@@ -189,7 +189,7 @@ TEST(Codec, RvalueArrayIsMoved) {
   EXPECT_EQ(submit(first_of_moved, counting(shared_array<double>(many))), 1.0);
 }
 
-TEST(Codec, LvalueArrayByValueIsCopiedOnce) {
+TEST(codec, lvalue_array_by_value_is_copied_once) {
   round_trip submit;
   auto a = counting(shared_array<double>(many));
   auto result = submit(owned, a);
@@ -198,7 +198,7 @@ TEST(Codec, LvalueArrayByValueIsCopiedOnce) {
   EXPECT_EQ(submit.source.allocations, 1);
 }
 
-TEST(Codec, RvalueArrayWithAnotherOwnerIsCopied) {
+TEST(codec, rvalue_array_with_another_owner_is_copied) {
   round_trip submit;
   auto a = counting(shared_array<double>(2, many));
   auto result = submit(owned, a[1]);
@@ -206,7 +206,7 @@ TEST(Codec, RvalueArrayWithAnotherOwnerIsCopied) {
   EXPECT_EQ(result[0], -1.0);
 }
 
-TEST(Codec, RanksAndExtentsSurvive) {
+TEST(codec, ranks_and_extents_survive) {
   round_trip submit;
   auto extents_of = [](array<const int, 4> x) { return x.extents(); };
   EXPECT_EQ(submit(extents_of, shared_array<int>(2, 3, 4, 5)), (std::array<std::size_t, 4>{2, 3, 4, 5}));
@@ -232,7 +232,7 @@ struct point {
   int tag;
 };
 
-TEST(Codec, StructsAndOverAlignedElements) {
+TEST(codec, structs_and_over_aligned_elements) {
   round_trip submit;
   auto last_x = [](std::span<const point> points) { return points.back().x; };
   EXPECT_EQ(submit(last_x, std::vector<point>{{1, 2, 3}, {4, 5, 6}}), 4.0);
@@ -242,7 +242,7 @@ TEST(Codec, StructsAndOverAlignedElements) {
   EXPECT_EQ(submit(misalignment, std::vector<wide>(many)), 0u);
 }
 
-TEST(Codec, VectorOfStructsComesAsAVector) {
+TEST(codec, vector_of_structs_comes_as_a_vector) {
   round_trip submit;
   auto echo = [](std::vector<point> points) { return points; };
   auto result = submit(echo, std::vector<point>(many, point{1, 2, 3}));
@@ -252,14 +252,14 @@ TEST(Codec, VectorOfStructsComesAsAVector) {
   EXPECT_EQ(submit(echo, std::vector<point>{}).size(), 0u);
 }
 
-TEST(Codec, SpanOfFixedExtentChecksTheCount) {
+TEST(codec, span_of_fixed_extent_checks_the_count) {
   round_trip submit;
   auto norm = [](std::span<const double, 3> v) { return v[0] * v[0] + v[1] * v[1] + v[2] * v[2]; };
   EXPECT_EQ(submit(norm, std::array{1.0, 2.0, 2.0}), 9.0);
   EXPECT_THROW(submit(norm, std::array{1.0, 2.0}), std::invalid_argument);
 }
 
-TEST(Codec, StringViewTravelsAsAString) {
+TEST(codec, string_view_travels_as_a_string) {
   round_trip submit;
   auto length = [](std::string_view text) { return text.size(); };
   std::string text(500, 'x');
@@ -271,7 +271,7 @@ TEST(Codec, StringViewTravelsAsAString) {
   EXPECT_EQ(submit(length, ""), 0u);
 }
 
-TEST(Codec, ValuesAreConvertedToTheParameterType) {
+TEST(codec, values_are_converted_to_the_parameter_type) {
   round_trip submit;
   auto mixed = [](double a, const std::string& b, bool c, std::string&& d) {
     return b + d + std::to_string(static_cast<int>(a)) + (c ? "yes" : "no");
@@ -284,7 +284,7 @@ struct block {
   double values[1000];
 };
 
-TEST(Codec, LargeTriviallyCopyableValueGoesThroughASegment) {
+TEST(codec, large_trivially_copyable_value_goes_through_a_segment) {
   round_trip submit;
   block big{};
   big.values[999] = 4;
@@ -293,7 +293,7 @@ TEST(Codec, LargeTriviallyCopyableValueGoesThroughASegment) {
   EXPECT_LT(submit.arguments.bytes.size(), 100u);
 }
 
-TEST(Codec, ComplexNumbersTravelAsOneBlock) {
+TEST(codec, complex_numbers_travel_as_one_block) {
   round_trip submit;
   auto total = [](const std::vector<std::complex<double>>& z) {
     return std::accumulate(z.begin(), z.end(), std::complex<double>{});
@@ -302,7 +302,7 @@ TEST(Codec, ComplexNumbersTravelAsOneBlock) {
   EXPECT_EQ(submit.arguments.attachments.size(), 1u);
 }
 
-TEST(Codec, MoveOnlyArgumentsAndResults) {
+TEST(codec, move_only_arguments_and_results) {
   round_trip submit;
   auto next = [](std::unique_ptr<int> x) { return std::make_unique<int>(*x + 1); };
   auto result = submit(next, std::make_unique<int>(41));
@@ -310,7 +310,7 @@ TEST(Codec, MoveOnlyArgumentsAndResults) {
   EXPECT_EQ(*result, 42);
 }
 
-TEST(Codec, ResultArrayOfAnotherOwnerIsShared) {
+TEST(codec, result_array_of_another_owner_is_shared) {
   round_trip submit;
   auto a = counting(shared_array<double>(many));
   auto same = [](array<double>& x) { return x; };
@@ -323,7 +323,7 @@ TEST(Codec, ResultArrayOfAnotherOwnerIsShared) {
   EXPECT_EQ(submit.result.attachments.at(0).mode, access::read);
 }
 
-TEST(Codec, ResultInPrivateMemoryIsCopiedOrPutIntoTheMessage) {
+TEST(codec, result_in_private_memory_is_copied_or_put_into_the_message) {
   round_trip submit;
   auto make = [](std::size_t n) { return counting(make_array<double>(n)); };
   EXPECT_EQ(submit(make, 4)[3], 4.0);

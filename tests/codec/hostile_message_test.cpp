@@ -84,7 +84,7 @@ void read_and_use(const message& from) {
   (void)sink;
 }
 
-TEST(HostileMessage, TruncatedAnywhere) {
+TEST(hostile_messages, truncated_anywhere) {
   memory_source source;
   const auto whole = pack_value(source, sample(), direction::result);
   read_and_use(whole);
@@ -94,7 +94,7 @@ TEST(HostileMessage, TruncatedAnywhere) {
   }
 }
 
-TEST(HostileMessage, AttachmentsMissing) {
+TEST(hostile_messages, attachments_missing) {
   memory_source source;
   auto whole = pack_value(source, sample(), direction::result);
   ASSERT_GE(whole.attachments.size(), 4u);
@@ -104,7 +104,7 @@ TEST(HostileMessage, AttachmentsMissing) {
   }
 }
 
-TEST(HostileMessage, BitsFlipped) {
+TEST(hostile_messages, bits_flipped) {
   memory_source source;
   const auto whole = pack_value(source, sample(), direction::result);
   std::mt19937 random(20240517);
@@ -117,7 +117,7 @@ TEST(HostileMessage, BitsFlipped) {
   }
 }
 
-TEST(HostileMessage, BytesReplacedByExtremes) {
+TEST(hostile_messages, bytes_replaced_by_extremes) {
   memory_source source;
   const auto whole = pack_value(source, sample(), direction::result);
   for (std::size_t at = 0; at < whole.bytes.size(); ++at) {
@@ -133,7 +133,7 @@ TEST(HostileMessage, BytesReplacedByExtremes) {
   }
 }
 
-TEST(HostileMessage, Noise) {
+TEST(hostile_messages, noise) {
   memory_source source;
   const auto attachments = pack_value(source, sample(), direction::result).attachments;
   std::mt19937 random(4711);
@@ -185,7 +185,7 @@ by_hand header(u8 where, u8 rank, u32 element_size) {
   return m;
 }
 
-TEST(HostileMessage, ArrayHeadersThatAreWrong) {
+TEST(hostile_messages, array_headers_that_are_wrong) {
   EXPECT_FALSE(refused<int>(header(0, 1, 4) << u64{0}));
   EXPECT_TRUE(refused<int>(header(0, 1, 4) << u64{1}));            // empty, with an element
   EXPECT_TRUE(refused<int>(header(1, 1, 4) << u64{0}));            // in the message, without
@@ -198,7 +198,7 @@ TEST(HostileMessage, ArrayHeadersThatAreWrong) {
   EXPECT_TRUE(refused<int>(header(1, 1, 4) << u64{1} << 1 << u8{0}));
 }
 
-TEST(HostileMessage, ExtentsThatOverflow) {
+TEST(hostile_messages, extents_that_overflow) {
   const u64 huge = u64{1} << 62;
   EXPECT_TRUE(refused<int>(header(1, 1, 4) << huge << 1));
   EXPECT_TRUE((refused<int, 2>(header(1, 2, 4) << (u64{1} << 31) << (u64{1} << 31) << 1)));
@@ -210,7 +210,7 @@ by_hand in_segment(u64 extent, u32 index, u64 offset) {
   return header(2, 1, 4) << extent << index << u32{0} << offset;
 }
 
-TEST(HostileMessage, SegmentReferencesThatReachOutside) {
+TEST(hostile_messages, segment_references_that_reach_outside) {
   auto memory = shmpool::test::memory_segment::make(256, 64);
   EXPECT_FALSE(refused<int>(in_segment(10, 0, 24).attach(memory, 64, 64, access::own)));
   EXPECT_TRUE(refused<int>(in_segment(11, 0, 24).attach(memory, 64, 64, access::own)));
@@ -223,7 +223,7 @@ TEST(HostileMessage, SegmentReferencesThatReachOutside) {
   EXPECT_TRUE(refused<int>(header(2, 1, 4) << u64{1} << u32{0} << u32{1} << u64{0}));
 }
 
-TEST(HostileMessage, MemoryLentForReadingIsNotMutable) {
+TEST(hostile_messages, memory_lent_for_reading_is_not_mutable) {
   auto memory = shmpool::test::memory_segment::make(256, 64);
   EXPECT_TRUE(refused<int>(in_segment(1, 0, 0).attach(memory, 0, 64, access::read)));
   EXPECT_FALSE(refused<const int>(in_segment(1, 0, 0).attach(memory, 0, 64, access::read)));
@@ -232,7 +232,7 @@ TEST(HostileMessage, MemoryLentForReadingIsNotMutable) {
   EXPECT_TRUE(refused<const int>(in_segment(1, 0, 0).attach(memory, 0, 64, access{0})));
 }
 
-TEST(HostileMessage, CountsThatTheMessageCannotHold) {
+TEST(hostile_messages, counts_that_the_message_cannot_hold) {
   for (u64 count : {u64{9}, u64{1} << 20, u64{1} << 40, ~u64{0}}) {
     by_hand bad;
     bad << count << u64{0};
@@ -249,7 +249,7 @@ TEST(HostileMessage, CountsThatTheMessageCannotHold) {
   EXPECT_THROW(unpack_value<std::vector<std::vector<std::monostate>>>(nested), std::system_error);
 }
 
-TEST(HostileMessage, SharedPointerToAnotherType) {
+TEST(hostile_messages, shared_pointer_to_another_type) {
   // The string is number 1; the second pointer claims to be the same object.
   by_hand bad;
   bad << u32{0x8000'0001} << u64{1} << u8{1} << 'x' << u32{1};
@@ -265,13 +265,13 @@ struct node {
   }
 };
 
-TEST(HostileMessage, NestingWithoutEnd) {
+TEST(hostile_messages, nesting_without_end) {
   by_hand bad;
   for (int i = 0; i < 1'000'000; ++i) bad << u8{1};
   EXPECT_THROW(unpack_value<std::unique_ptr<node>>(bad), std::system_error);
 }
 
-TEST(HostileMessage, TruthValuesThatAreNeither) {
+TEST(hostile_messages, truth_values_that_are_neither) {
   EXPECT_THROW(unpack_value<bool>(by_hand{} << u8{2}), std::system_error);
   EXPECT_THROW((unpack_value<std::tuple<bool, std::string>>(by_hand{} << u8{255})), std::system_error);
 }

@@ -118,7 +118,7 @@ static_assert(!shmpool::detail::callable_with<decltype(count)&, std::vector<name
 static_assert(shmpool::detail::callable_with<decltype([](const auto& x) { return x.x; })&, plain&>);
 static_assert(!shmpool::detail::callable_with<decltype([](const auto& x) { return x.number; })&, named&>);
 
-TEST(Sendable, IsJudgedByTheCompiler) {
+TEST(sendable_types, is_judged_by_the_compiler) {
   EXPECT_EQ(count({{1, "one"}}), 1);  // here it is an ordinary function
 }
 

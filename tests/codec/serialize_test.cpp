@@ -119,7 +119,7 @@ CEREAL_CLASS_VERSION(versioned, 3)
 
 namespace {
 
-TEST(Serialize, StandardContainers) {
+TEST(serialization, standard_containers) {
   const std::map<std::string, std::vector<int>> map{{"a", {1, 2}}, {"b", {}}};
   EXPECT_EQ(echo(map), map);
   const std::unordered_map<int, std::optional<std::string>> options{{1, "x"}, {2, std::nullopt}};
@@ -141,7 +141,7 @@ TEST(Serialize, StandardContainers) {
   EXPECT_EQ(echo(pairs), pairs);
 }
 
-TEST(Serialize, TrivialStructsInContainers) {
+TEST(serialization, trivial_structs_in_containers) {
   const std::vector<point> points(100, point{1, 2});
   EXPECT_EQ(echo(std::vector{points}), std::vector{points});
   const std::map<std::string, point> named{{"origin", {0, 0}}, {"one", {1, 1}}};
@@ -150,7 +150,7 @@ TEST(Serialize, TrivialStructsInContainers) {
   EXPECT_EQ(echo(std::tuple<point, int>({5, 6}, 7)), (std::tuple<point, int>({5, 6}, 7)));
 }
 
-TEST(Serialize, UserTypesInEveryForm) {
+TEST(serialization, user_types_in_every_form) {
   int target = 0;
   EXPECT_EQ(echo(holds_pointer{&target, 5}).where, nullptr);
   EXPECT_EQ(echo(holds_pointer{&target, 5}).copy, 5);
@@ -168,7 +168,7 @@ struct silent {  // writes nothing, and is not empty
   void serialize(Archive&) {}
 };
 
-TEST(Serialize, ElementsThatWriteNothing) {
+TEST(serialization, elements_that_write_nothing) {
   EXPECT_EQ(echo(std::vector<std::monostate>(1000)).size(), 1000u);
   EXPECT_EQ(echo(std::list<silent>(300)).size(), 300u);
   EXPECT_EQ(echo(std::vector<empty>(50)).size(), 50u);
@@ -199,7 +199,7 @@ struct derived : counter {
   }
 };
 
-TEST(Serialize, TrivialBaseDoesNotOverwriteItsDerivedClass) {
+TEST(serialization, trivial_base_does_not_overwrite_its_derived_class) {
   memory_source source;
   static_assert(sizeof(derived) == sizeof(counter));  // in_the_tail is inside the base's size
   derived d;
@@ -210,7 +210,7 @@ TEST(Serialize, TrivialBaseDoesNotOverwriteItsDerivedClass) {
   EXPECT_EQ(unpack_value<std::vector<derived>>(bytes)[0].count, 5);
 }
 
-TEST(Serialize, LargeBlocksGoThroughASegment) {
+TEST(serialization, large_blocks_go_through_a_segment) {
   memory_source source;
   auto one = pack_value(source, std::string(10'000, 'x'));
   EXPECT_EQ(one.attachments.size(), 1u);
@@ -237,7 +237,7 @@ auto shared_array(const Args&... args) {
   return shmpool::detail::make_array_with<T>(memory_segment::make, args...);
 }
 
-TEST(Serialize, NestedArraysTravelOutOfBand) {
+TEST(serialization, nested_arrays_travel_out_of_band) {
   round_trip submit;
   auto samples = shared_array<double>(10, 10, 1.5);
   auto scratch = shared_array<double>(100, 2.0);
@@ -257,7 +257,7 @@ TEST(Serialize, NestedArraysTravelOutOfBand) {
   EXPECT_EQ(submit.source.allocations, 0);
 }
 
-TEST(Serialize, NestedArrayOfAnLvalueIsCopied) {
+TEST(serialization, nested_array_of_an_lvalue_is_copied) {
   round_trip submit;
   job mine{"kept", {}, shared_array<double>(100, 2.0)};
   auto result = submit(
@@ -271,7 +271,7 @@ TEST(Serialize, NestedArrayOfAnLvalueIsCopied) {
   EXPECT_EQ(submit.source.allocations, 1);
 }
 
-TEST(Serialize, ArrayBehindASharedPointerIsNotGivenAway) {
+TEST(serialization, array_behind_a_shared_pointer_is_not_given_away) {
   round_trip submit;
   auto shared = std::make_shared<job>(job{"shared", {}, shared_array<double>(100, 2.0)});
   auto other_owner = shared;
@@ -279,7 +279,7 @@ TEST(Serialize, ArrayBehindASharedPointerIsNotGivenAway) {
   EXPECT_EQ(other_owner->scratch[0], 2.0);
 }
 
-TEST(Serialize, ArraysInEveryContainer) {
+TEST(serialization, arrays_in_every_container) {
   round_trip submit;
   using arrays = std::tuple<std::map<std::string, array<const int>>, std::vector<array<int, 2>>,
                             std::optional<array<const int>>, std::variant<int, array<const int>>>;
@@ -330,7 +330,7 @@ std::unique_ptr<node> chain(int length) {
   return head;
 }
 
-TEST(Serialize, PointersAndSharing) {
+TEST(serialization, pointers_and_sharing) {
   memory_source source;
   auto one = std::make_shared<std::string>("one");
   auto [a, b] = echo(std::pair(one, one));
@@ -354,13 +354,13 @@ struct choosy {
 };
 
 // Every std::logic_error was taken for a corrupted message, and the user was told that a worker had been killed.
-TEST(Serialize, WhatATypesOwnLoadThrowsArrivesAsItIs) {
+TEST(serialization, what_a_types_own_load_throws_arrives_as_it_is) {
   memory_source source;
   EXPECT_EQ(unpack_value<choosy>(pack_value(source, choosy{1})).value, 1);
   EXPECT_THROW(unpack_value<choosy>(pack_value(source, choosy{-1})), std::invalid_argument);
 }
 
-TEST(Serialize, NestingHasALimitOnTheSendersSide) {
+TEST(serialization, nesting_has_a_limit_on_the_senders_side) {
   memory_source source;
   EXPECT_THROW(pack_value(source, chain(5000)), std::length_error);
 }
@@ -372,7 +372,7 @@ CEREAL_REGISTER_POLYMORPHIC_RELATION(shape, square)
 
 namespace {
 
-TEST(Serialize, PolymorphicTypesThatAreRegistered) {
+TEST(serialization, polymorphic_types_that_are_registered) {
   round_trip submit;
   auto result = submit(
       [](std::unique_ptr<shape> s) {

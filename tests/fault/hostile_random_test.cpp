@@ -1,7 +1,7 @@
 // Workers that do random harm, while other workers of the same pool do honest work: every submit completes once, what
 // honest tasks return is right to the last bit, the parent's memory stays bounded, and nothing is left of the pool.
 //
-// SHMPOOL_HOSTILE_SEED: where to begin (1); SHMPOOL_HOSTILE_ROUNDS: how many pools (10). A round is reproduced by its
+// SHMPOOL_SEED: where to begin (1); SHMPOOL_HOSTILE_ROUNDS: how many pools (10). A round is reproduced by its
 // seed.
 #include "api/pool_fixture.hpp"
 #include "fault/hostile_acts.hpp"
@@ -170,12 +170,12 @@ asio::awaitable<void> one_pool(std::mt19937_64& random, std::vector<std::string>
 }
 
 TEST(hostile_tasks, harm_nobody_but_themselves) {
-  const std::uint64_t first = from_environment("SHMPOOL_HOSTILE_SEED", 1);
+  const std::uint64_t first = from_environment("SHMPOOL_SEED", 1);
   const std::uint64_t rounds = from_environment("SHMPOOL_HOSTILE_ROUNDS", 10);
   std::size_t memory = 0, descriptors = 0;
   endings count;
   for (std::uint64_t round = 0; round != rounds && !HasFailure(); ++round) {
-    SCOPED_TRACE("SHMPOOL_HOSTILE_SEED=" + std::to_string(first + round) + " SHMPOOL_HOSTILE_ROUNDS=1");
+    SCOPED_TRACE("SHMPOOL_SEED=" + std::to_string(first + round) + " SHMPOOL_HOSTILE_ROUNDS=1");
     std::vector<std::string> names;
     std::mt19937_64 random(first + round);
     run(one_pool(random, names, count));

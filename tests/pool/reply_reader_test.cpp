@@ -24,9 +24,9 @@ namespace {
 using tasks = std::vector<std::uint64_t>;
 using status = reply_reader::status;
 
-class ReplyReader : public ::testing::Test {
+class reply_readers : public ::testing::Test {
  protected:
-  ReplyReader() : parent(1), page(parent.control.page()), stream(parent.worker_end.get(), page) {}
+  reply_readers() : parent(1), page(parent.control.page()), stream(parent.worker_end.get(), page) {}
 
   void reply(std::uint64_t task, std::size_t size = 100) {
     wire::frame_header header;
@@ -78,7 +78,7 @@ class ReplyReader : public ::testing::Test {
   status last = status::incomplete;
 };
 
-TEST_F(ReplyReader, TakesWhatIsNotSentWhileItPolls) {
+TEST_F(reply_readers, takes_what_is_not_sent_while_it_polls) {
   parent.set_polled(true);
   reply(1);
   reply(2);
@@ -90,7 +90,7 @@ TEST_F(ReplyReader, TakesWhatIsNotSentWhileItPolls) {
   EXPECT_TRUE(stream.empty()) << "the worker has seen that they were taken";
 }
 
-TEST_F(ReplyReader, FindsAtTheLastLookWhatWasNotSent) {
+TEST_F(reply_readers, finds_at_the_last_look_what_was_not_sent) {
   parent.set_polled(true);
   reply(1);
   stream.flush();
@@ -102,7 +102,7 @@ TEST_F(ReplyReader, FindsAtTheLastLookWhatWasNotSent) {
   EXPECT_EQ(look(), tasks{});
 }
 
-TEST_F(ReplyReader, IsSentWhatIsPublishedBeforeAndFlushedBehindTheEndOfPolling) {
+TEST_F(reply_readers, is_sent_what_is_published_before_and_flushed_behind_the_end_of_polling) {
   parent.set_polled(true);
   reply(1);
   parent.set_polled(false);
@@ -113,7 +113,7 @@ TEST_F(ReplyReader, IsSentWhatIsPublishedBeforeAndFlushedBehindTheEndOfPolling) 
   EXPECT_EQ(last, status::incomplete);
 }
 
-TEST_F(ReplyReader, DropsWhatComesBothWays) {
+TEST_F(reply_readers, drops_what_comes_both_ways) {
   reply(1);
   reply(2);
   stream.flush();
@@ -123,7 +123,7 @@ TEST_F(ReplyReader, DropsWhatComesBothWays) {
   EXPECT_EQ(receive(), tasks{3});
 }
 
-TEST_F(ReplyReader, DropsARestThatWasTakenWhileItCameIn) {
+TEST_F(reply_readers, drops_a_rest_that_was_taken_while_it_came_in) {
   reply(1, 1000);
   ASSERT_EQ(::send(parent.worker_end.get(), page.reply_ring, 10, 0), 10);
   EXPECT_EQ(receive(), tasks{});
@@ -133,7 +133,7 @@ TEST_F(ReplyReader, DropsARestThatWasTakenWhileItCameIn) {
   EXPECT_EQ(last, status::incomplete);
 }
 
-TEST_F(ReplyReader, IsSentWhatTheRingHasNoRoomForAndPollsOn) {
+TEST_F(reply_readers, is_sent_what_the_ring_has_no_room_for_and_polls_on) {
   parent.set_polled(true);
   for (std::uint64_t task = 1; task <= 30; ++task) reply(task, 3000);
   EXPECT_GT(in_socket(), 0);
@@ -151,7 +151,7 @@ TEST_F(ReplyReader, IsSentWhatTheRingHasNoRoomForAndPollsOn) {
 }
 
 // The last look found nothing, as the large reply was on its way, and nobody looked again.
-TEST_F(ReplyReader, KnowsThatItIsToLookAgainWhenALargeReplyHasComeIn) {
+TEST_F(reply_readers, knows_that_it_is_to_look_again_when_a_large_reply_has_come_in) {
   parent.set_polled(true);
   reply(1, 100'000);
   reply(2);
@@ -165,7 +165,7 @@ TEST_F(ReplyReader, KnowsThatItIsToLookAgainWhenALargeReplyHasComeIn) {
   EXPECT_FALSE(parent.replies.behind());
 }
 
-TEST_F(ReplyReader, TakesWhatIsBehindASkip) {
+TEST_F(reply_readers, takes_what_is_behind_a_skip) {
   parent.set_polled(true);
   reply(1);
   EXPECT_EQ(look(), tasks{1});
@@ -176,7 +176,7 @@ TEST_F(ReplyReader, TakesWhatIsBehindASkip) {
   EXPECT_EQ(look(), tasks{3});
 }
 
-TEST_F(ReplyReader, HasTheLastWordsOfAWorkerThatWasPolled) {
+TEST_F(reply_readers, has_the_last_words_of_a_worker_that_was_polled) {
   parent.set_polled(true);
   reply(1);
   EXPECT_EQ(look(), tasks{1});
@@ -185,7 +185,7 @@ TEST_F(ReplyReader, HasTheLastWordsOfAWorkerThatWasPolled) {
   EXPECT_EQ(last_words(), tasks{2});
 }
 
-TEST_F(ReplyReader, HasTheLastWordsOfAWorkerThatDiedAsItSent) {
+TEST_F(reply_readers, has_the_last_words_of_a_worker_that_died_as_it_sent) {
   parent.set_polled(true);
   reply(1);
   EXPECT_EQ(look(), tasks{1});
@@ -195,7 +195,7 @@ TEST_F(ReplyReader, HasTheLastWordsOfAWorkerThatDiedAsItSent) {
   EXPECT_EQ(last_words(), tasks{2});
 }
 
-TEST_F(ReplyReader, HasTheLastWordsOfAWorkerThatDiedBehindALargeReply) {
+TEST_F(reply_readers, has_the_last_words_of_a_worker_that_died_behind_a_large_reply) {
   parent.set_polled(true);
   reply(1);
   reply(2, 100'000);
@@ -205,7 +205,7 @@ TEST_F(ReplyReader, HasTheLastWordsOfAWorkerThatDiedBehindALargeReply) {
 
 // ---- Lies.
 
-TEST_F(ReplyReader, FindsASkipBackwards) {
+TEST_F(reply_readers, finds_a_skip_backwards) {
   reply(1);
   stream.flush();
   EXPECT_EQ(receive(), tasks{1});
@@ -214,20 +214,20 @@ TEST_F(ReplyReader, FindsASkipBackwards) {
   EXPECT_EQ(last, status::malformed);
 }
 
-TEST_F(ReplyReader, FindsASkipBeyondWhatWasTaken) {
+TEST_F(reply_readers, finds_a_skip_beyond_what_was_taken) {
   say(wire::frame_type::skipped, 33);
   EXPECT_EQ(receive(), tasks{});
   EXPECT_EQ(last, status::malformed);
 }
 
-TEST_F(ReplyReader, FindsARingThatEndsWithinAFrame) {
+TEST_F(reply_readers, finds_a_ring_that_ends_within_a_frame) {
   reply(1);
   page.reply_end -= 1;
   EXPECT_EQ(look(), tasks{});
   EXPECT_EQ(last, status::malformed);
 }
 
-TEST_F(ReplyReader, FindsFramesOnTheSocketThatAreNotWhatWasTaken) {
+TEST_F(reply_readers, finds_frames_on_the_socket_that_are_not_what_was_taken) {
   reply(1);
   EXPECT_EQ(look(), tasks{1});
   say(wire::frame_type::value, 0, 101);  // one byte longer
@@ -236,7 +236,7 @@ TEST_F(ReplyReader, FindsFramesOnTheSocketThatAreNotWhatWasTaken) {
 }
 
 // Those replies were kept, as somebody looked, and could never be taken.
-TEST_F(ReplyReader, FindsTheBeginningOfTheRingAgainWithTheNextReply) {
+TEST_F(reply_readers, finds_the_beginning_of_the_ring_again_with_the_next_reply) {
   parent.set_polled(true);
   page.reply_begin = ~std::uint64_t{0};
   reply(1);
@@ -248,7 +248,7 @@ TEST_F(ReplyReader, FindsTheBeginningOfTheRingAgainWithTheNextReply) {
   EXPECT_EQ(look(), (tasks{2, 3}));
 }
 
-TEST_F(ReplyReader, KnowsASocketThatIsAheadOfTheRing) {
+TEST_F(reply_readers, knows_a_socket_that_is_ahead_of_the_ring) {
   reply(1);
   stream.flush();
   EXPECT_EQ(receive(), tasks{1});
@@ -261,7 +261,7 @@ TEST_F(ReplyReader, KnowsASocketThatIsAheadOfTheRing) {
   EXPECT_TRUE(parent.replies.ahead());
 }
 
-TEST_F(ReplyReader, IgnoresPositionsThatCannotBe) {
+TEST_F(reply_readers, ignores_positions_that_cannot_be) {
   reply(1);
   stream.flush();
   EXPECT_EQ(receive(), tasks{1});
@@ -326,7 +326,7 @@ void take_all(worker_channel& parent, std::uint64_t count, std::mt19937_64 rando
   EXPECT_EQ(expected, count + 1);
 }
 
-TEST_F(ReplyReader, GetsEveryReplyOnceAndInOrderFromAWorkerThatRuns) {
+TEST_F(reply_readers, gets_every_reply_once_and_in_order_from_a_worker_that_runs) {
   constexpr std::uint64_t count = 50'000;
   ::alarm(120);  // a reply that is lost is one that is waited for
   for (std::uint64_t seed = 1; seed != 4 && !HasFailure(); ++seed) {

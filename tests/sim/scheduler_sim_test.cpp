@@ -1,6 +1,6 @@
 // Runs the scheduler through random worlds, one per seed.
 //
-// SHMPOOL_SIM_SEEDS sets the number of seeds, SHMPOOL_SIM_FIRST_SEED the first: to see one run again, set them to 1 and
+// SHMPOOL_SIM_SEEDS sets the number of seeds, SHMPOOL_SEED the first: to see one run again, set them to 1 and
 // the seed that failed. The events of a failing run are printed.
 #include "scheduler_sim_world.hpp"
 
@@ -18,7 +18,7 @@ std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
 }
 
 TEST(scheduler_sim, keeps_its_promises_in_random_worlds) {
-  const std::uint64_t first = from_environment("SHMPOOL_SIM_FIRST_SEED", 1);
+  const std::uint64_t first = from_environment("SHMPOOL_SEED", 1);
   const std::uint64_t count = from_environment("SHMPOOL_SIM_SEEDS", 200'000);
   for (std::uint64_t seed = first; seed != first + count; ++seed) {
     try {

@@ -14,7 +14,7 @@ constexpr auto queued = slot_state::queued;
 constexpr auto started = slot_state::started;
 constexpr auto taken = slot_state::taken;
 
-TEST(Slot, IsClaimedOnceByTheWorker) {
+TEST(slots, is_claimed_once_by_the_worker) {
   slot in{};
   in.word = slot_word(9, queued);
   EXPECT_TRUE(claim(in, 9, 1234));
@@ -24,7 +24,7 @@ TEST(Slot, IsClaimedOnceByTheWorker) {
   EXPECT_FALSE(take_back(in, 9));
 }
 
-TEST(Slot, ThatWasTakenBackCannotBeClaimed) {
+TEST(slots, that_was_taken_back_cannot_be_claimed) {
   slot in{};
   in.word = slot_word(9, queued);
   EXPECT_TRUE(take_back(in, 9));
@@ -32,7 +32,7 @@ TEST(Slot, ThatWasTakenBackCannotBeClaimed) {
   EXPECT_FALSE(claim(in, 9, 1));
 }
 
-TEST(Slot, UsedAgainIsNotClaimedForTheFormerTask) {
+TEST(slots, used_again_is_not_claimed_for_the_former_task) {
   slot in{};
   in.word = slot_word(9, queued);
   ASSERT_TRUE(take_back(in, 9));
@@ -41,7 +41,7 @@ TEST(Slot, UsedAgainIsNotClaimedForTheFormerTask) {
   EXPECT_TRUE(claim(in, 10, 2));
 }
 
-TEST(Slot, GoesToExactlyOneSideOfARace) {
+TEST(slots, goes_to_exactly_one_side_of_a_race) {
   slot in{};
   std::atomic<std::uint64_t> round{0};
   std::atomic<int> finished{0};
@@ -66,7 +66,7 @@ TEST(Slot, GoesToExactlyOneSideOfARace) {
   parent.join();
 }
 
-TEST(ControlPage, HasTheDocumentedLayout) {
+TEST(control_pages, has_the_documented_layout) {
   EXPECT_EQ(offsetof(control_page, reply_end), 64U);
   EXPECT_EQ(offsetof(control_page, reply_begin), 72U);
   EXPECT_EQ(offsetof(control_page, frames_end), 128U);

@@ -29,7 +29,7 @@ std::span<const std::byte> bytes(const char* text, std::size_t size) {
   return std::as_bytes(std::span(text, size));
 }
 
-TEST(FdPassing, BytesAndDescriptorsArriveTogether) {
+TEST(fd_passing, bytes_and_descriptors_arrive_together) {
   socket_pair pair(SOCK_STREAM);
   int pipe_ends[2];
   ASSERT_EQ(::pipe2(pipe_ends, O_CLOEXEC), 0);
@@ -48,7 +48,7 @@ TEST(FdPassing, BytesAndDescriptorsArriveTogether) {
   EXPECT_EQ(::fcntl(received[0].get(), F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
 }
 
-TEST(FdPassing, ReportsTheEndAndErrorsAsNegativeErrno) {
+TEST(fd_passing, reports_the_end_and_errors_as_negative_errno) {
   socket_pair pair(SOCK_STREAM);
   std::array<std::byte, 16> buffer{};
   std::vector<unique_fd> received;
@@ -58,7 +58,7 @@ TEST(FdPassing, ReportsTheEndAndErrorsAsNegativeErrno) {
   EXPECT_EQ(send_with_fds(pair.b.get(), bytes("x", 1), {}, 0), -EPIPE);  // and no SIGPIPE
 }
 
-TEST(FdPassing, DroppedDescriptorsAreAnErrorAndNotSilence) {
+TEST(fd_passing, dropped_descriptors_are_an_error_and_not_silence) {
   socket_pair pair(SOCK_SEQPACKET);
   const int fd = pair.a.get();
   ASSERT_EQ(send_with_fds(pair.a.get(), bytes("x", 1), std::span(&fd, 1), 0), 1);

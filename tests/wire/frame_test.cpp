@@ -44,7 +44,7 @@ void feed(frame_reader& reader, std::span<const std::byte> bytes) {
 }
 
 // There was no memory for one large result, and the stream of its worker was given up.
-TEST(FrameReader, GivesUpABodyThatThereIsNoMemoryForAndGoesOn) {
+TEST(frame_readers, gives_up_a_body_that_there_is_no_memory_for_and_goes_on) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   GTEST_SKIP() << "sanitizers need address space without a limit";
 #endif
@@ -103,7 +103,7 @@ TEST(FrameReader, GivesUpABodyThatThereIsNoMemoryForAndGoesOn) {
   EXPECT_EQ(status, 0);
 }
 
-TEST(FrameReader, GivesBackWhatWasAppended) {
+TEST(frame_readers, gives_back_what_was_appended) {
   segment_ref segment;
   segment.id = 5;
   segment.pool = 0x1234;
@@ -130,7 +130,7 @@ TEST(FrameReader, GivesBackWhatWasAppended) {
   EXPECT_EQ(reader.pending(), 0U);
 }
 
-TEST(FrameReader, DoesNotCareWhereTheStreamIsCut) {
+TEST(frame_readers, does_not_care_where_the_stream_is_cut) {
   std::vector<std::byte> stream;
   std::mt19937 random(1);
   std::vector<std::size_t> sizes;
@@ -162,7 +162,7 @@ TEST(FrameReader, DoesNotCareWhereTheStreamIsCut) {
   }
 }
 
-TEST(FrameReader, RefusesWhatIsNoFrame) {
+TEST(frame_readers, refuses_what_is_no_frame) {
   const auto refused = [](auto change) {
     std::vector<std::byte> stream;
     append_frame(stream, header_of(frame_type::value, 1), {}, {});
@@ -182,7 +182,7 @@ TEST(FrameReader, RefusesWhatIsNoFrame) {
   EXPECT_FALSE(refused([](frame_header&) {}));
 }
 
-TEST(FrameReader, DoesNotAllocateForBytesThatHaveNotArrived) {
+TEST(frame_readers, does_not_allocate_for_bytes_that_have_not_arrived) {
   frame_header header = header_of(frame_type::value, 1);
   header.body = max_body;
   frame_reader reader;
@@ -192,7 +192,7 @@ TEST(FrameReader, DoesNotAllocateForBytesThatHaveNotArrived) {
   EXPECT_LE(reader.prepare().size(), 1024U * 1024);
 }
 
-TEST(FrameReader, GivesTheBufferOfAHugeFrameBack) {
+TEST(frame_readers, gives_the_buffer_of_a_huge_frame_back) {
   std::vector<std::byte> stream;
   append_frame(stream, header_of(frame_type::value, 1), {}, std::vector<std::byte>(8 * 1024 * 1024));
   frame_reader reader;

@@ -15,9 +15,9 @@
 namespace shmpool::worker {
 namespace {
 
-class ReplyStream : public ::testing::Test {
+class reply_streams : public ::testing::Test {
  protected:
-  ReplyStream() : parent(1), stream(parent.worker_end.get(), parent.control.page()) {}
+  reply_streams() : parent(1), stream(parent.worker_end.get(), parent.control.page()) {}
 
   void reply(std::uint64_t task, std::size_t size) {
     wire::frame_header header;
@@ -50,13 +50,13 @@ class ReplyStream : public ::testing::Test {
   reply_stream stream;
 };
 
-TEST_F(ReplyStream, UnsentRepliesAreFoundInTheRing) {
+TEST_F(reply_streams, unsent_replies_are_found_in_the_ring) {
   reply(1, 100);
   reply(2, 200);
   EXPECT_EQ(last_words(), (std::vector<std::uint64_t>{1, 2}));
 }
 
-TEST_F(ReplyStream, SentAndUnsentRepliesComeOnceAndInOrder) {
+TEST_F(reply_streams, sent_and_unsent_replies_come_once_and_in_order) {
   reply(1, 100);
   stream.flush();
   EXPECT_TRUE(stream.empty());
@@ -66,7 +66,7 @@ TEST_F(ReplyStream, SentAndUnsentRepliesComeOnceAndInOrder) {
   EXPECT_EQ(last_words(), (std::vector<std::uint64_t>{1, 2, 3}));
 }
 
-TEST_F(ReplyStream, TheRingWrapsAround) {
+TEST_F(reply_streams, the_ring_wraps_around) {
   std::vector<std::uint64_t> expected;
   for (std::uint64_t task = 1; task != 100; ++task) {
     reply(task, 3000);
@@ -80,14 +80,14 @@ TEST_F(ReplyStream, TheRingWrapsAround) {
   EXPECT_EQ(last_words(), expected);
 }
 
-TEST_F(ReplyStream, ARepliesBytesSentInPartAreCompletedFromTheRing) {
+TEST_F(reply_streams, a_replies_bytes_sent_in_part_are_completed_from_the_ring) {
   reply(1, 1000);
   // The worker died in the middle of a send: the kernel took 10 bytes, and nobody noted it.
   ASSERT_EQ(::send(parent.worker_end.get(), parent.control.page().reply_ring, 10, 0), 10);
   EXPECT_EQ(last_words(), (std::vector<std::uint64_t>{1}));
 }
 
-TEST_F(ReplyStream, ALargeReplyGoesAroundTheRing) {
+TEST_F(reply_streams, a_large_reply_goes_around_the_ring) {
   reply(1, 10);
   std::thread worker([this] {
     reply(2, 1'000'000);
@@ -108,7 +108,7 @@ TEST_F(ReplyStream, ALargeReplyGoesAroundTheRing) {
   EXPECT_TRUE(last_words().empty());
 }
 
-TEST_F(ReplyStream, NonsenseInTheControlPageIsIgnored) {
+TEST_F(reply_streams, nonsense_in_the_control_page_is_ignored) {
   reply(1, 10);
   stream.flush();
   parent.control.page().reply_end = ~std::uint64_t{0};

@@ -15,11 +15,11 @@
 namespace shmpool::worker {
 namespace {
 
-class RequestStream : public ::testing::Test {
+class request_streams : public ::testing::Test {
  protected:
   using arrival = request_stream::arrival;
 
-  RequestStream() : parent(1), page(parent.control.page()), requests(parent.worker_end.get(), page) {}
+  request_streams() : parent(1), page(parent.control.page()), requests(parent.worker_end.get(), page) {}
 
   std::vector<std::byte> task(std::uint64_t id) {
     wire::frame_header header;
@@ -46,7 +46,7 @@ class RequestStream : public ::testing::Test {
 
 using tasks = std::vector<std::uint64_t>;
 
-TEST_F(RequestStream, CutsBytesIntoFrames) {
+TEST_F(request_streams, cuts_bytes_into_frames) {
   auto both = task(1);
   const auto second = task(2);
   both.insert(both.end(), second.begin(), second.begin() + 10);
@@ -60,7 +60,7 @@ TEST_F(RequestStream, CutsBytesIntoFrames) {
   EXPECT_FALSE(requests.is_within_frame());
 }
 
-TEST_F(RequestStream, FindsWhatWasAnnouncedByPolling) {
+TEST_F(request_streams, finds_what_was_announced_by_polling) {
   page.spin_ns = 1'000'000'000;
   // A socket that never blocks: what comes is found by polling or not at all.
   const timeval none{0, 1};
@@ -72,7 +72,7 @@ TEST_F(RequestStream, FindsWhatWasAnnouncedByPolling) {
   }
 }
 
-TEST_F(RequestStream, SleepsWherePollingFindsNothing) {
+TEST_F(request_streams, sleeps_where_polling_finds_nothing) {
   page.spin_ns = 1000;
   page.frames_end = 32;  // announced, and never sent
   const timeval soon{0, 1000};
@@ -80,7 +80,7 @@ TEST_F(RequestStream, SleepsWherePollingFindsNothing) {
   EXPECT_EQ(requests.receive(), arrival::nothing);
 }
 
-TEST_F(RequestStream, EndsWithTheParent) {
+TEST_F(request_streams, ends_with_the_parent) {
   for (const std::uint32_t spin : {0U, 1'000'000U}) {
     page.spin_ns = spin;
     ::shutdown(parent.receive.fd, SHUT_WR);
@@ -88,7 +88,7 @@ TEST_F(RequestStream, EndsWithTheParent) {
   }
 }
 
-TEST_F(RequestStream, GivesDescriptorsInOrder) {
+TEST_F(request_streams, gives_descriptors_in_order) {
   int ends[2];
   ASSERT_EQ(::pipe(ends), 0);
   const unique_fd out(ends[0]), in(ends[1]);
