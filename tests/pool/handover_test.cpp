@@ -1,0 +1,202 @@
+// How a task is handed to a worker, with the test at the worker's end of the socket.
+#include "pool/handover.hpp"
+
+#include "loop/completion_queue.hpp"
+#include "shm/shm_fixture.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sys/socket.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+namespace shmpool::pool {
+namespace {
+
+using namespace std::chrono_literals;
+using shm::test::KiB;
+using ::testing::ElementsAre;
+using wire::frame_type;
+
+void first(detail::invocation&) {
+}
+void second(detail::invocation&) {
+}
+
+constexpr monotonic_clock::time_point now{1h};
+
+/// A frame as the worker gets it.
+struct heard {
+  wire::frame_header header;
+  std::vector<wire::segment_ref> segments;
+  std::vector<std::byte> body;
+};
+
+class handovers : public shm::test::shm_fixture {
+ protected:
+  void SetUp() override {
+    shm::store_options options;
+    options.backing = backing::memfd;
+    options.cache_bytes = shm::test::MiB;
+    courier.emplace(options);
+    watch(courier->store().pool_id());
+  }
+  void TearDown() override {
+    tasks.clear();
+    worker.reset();
+    courier.reset();
+    shm_fixture::TearDown();
+  }
+
+  task& make(detail::trampoline function, std::uint64_t id, std::vector<std::byte> arguments = {}) {
+    task& made = *tasks.emplace_back(std::make_unique<task>());
+    made.id = id;
+    made.function = functions.number({function, nullptr});
+    made.arguments = std::move(arguments);
+    return made;
+  }
+  void hand(task& which) { hand_over(*worker, which, functions, *courier, now); }
+
+  /// Sends all that is queued, and reads it at the other end; descriptors are dropped.
+  std::vector<heard> hears() {
+    worker->start_sending(*queue);
+    while (worker->send.pending) {
+      EXPECT_FALSE(queue->submit());
+      if (queue->reap() != &worker->send) {
+        ADD_FAILURE() << "the socket has no room";
+        return {};
+      }
+      worker->sent(*queue);
+    }
+    wire::frame_reader reader;
+    for (;;) {
+      const auto room = reader.prepare();
+      const ssize_t got = ::recv(worker->worker_end.get(), room.data(), room.size(), MSG_DONTWAIT);
+      if (got <= 0) break;
+      reader.commit(static_cast<std::size_t>(got));
+    }
+    std::vector<heard> all;
+    for (wire::frame in; reader.next(in) == wire::frame_reader::status::frame;) {
+      heard& each = all.emplace_back();
+      each.header = in.header;
+      for (std::size_t i = 0; i != in.segment_count(); ++i) each.segments.push_back(in.segment(i));
+      each.body.assign(in.body.begin(), in.body.end());
+    }
+    return all;
+  }
+  static std::vector<frame_type> types_of(const std::vector<heard>& all) {
+    std::vector<frame_type> types;
+    for (const heard& each : all) types.push_back(each.header.type);
+    return types;
+  }
+
+  std::unique_ptr<loop::completion_queue> queue = loop::make_completion_queue(backend::epoll);
+  std::optional<worker_channel> worker{std::in_place, 5};
+  std::optional<segment_courier> courier;
+  function_table functions;
+  std::vector<std::unique_ptr<task>> tasks;
+};
+
+TEST_F(handovers, a_task_is_in_a_slot_and_its_frame_says_what_to_run) {
+  make(second, 1);
+  const std::vector<std::byte> arguments{std::byte{4}, std::byte{2}};
+  task& which = make(first, 31, arguments);
+  hand(which);
+  EXPECT_EQ(which.on, &*worker);
+  EXPECT_EQ(which.assigned, now);
+  EXPECT_EQ(worker->task_in(which.slot), 31u);
+  const auto frames = hears();
+  ASSERT_FALSE(frames.empty());
+  const wire::frame_header& header = frames.back().header;
+  EXPECT_EQ(header.type, frame_type::task);
+  EXPECT_EQ(header.slot, which.slot);
+  EXPECT_EQ(header.task, worker->handover_in(which.slot)) << "the worker knows it by the hand-over";
+  EXPECT_EQ(header.value, which.function);
+  EXPECT_EQ(frames.back().body, arguments);
+  EXPECT_TRUE(frames.back().segments.empty());
+  EXPECT_TRUE(wire::claim(worker->slot(which.slot), header.task, 1)) << "it may begin";
+}
+
+TEST_F(handovers, a_function_is_introduced_before_its_first_task_and_once) {
+  task &one = make(first, 1), &two = make(first, 2), &three = make(second, 3);
+  hand(one);
+  hand(two);
+  hand(three);
+  const auto frames = hears();
+  ASSERT_THAT(types_of(frames), ElementsAre(frame_type::function, frame_type::task, frame_type::task,
+                                            frame_type::function, frame_type::task));
+  EXPECT_EQ(frames[0].header.value, one.function);
+  EXPECT_EQ(frames[0].body, functions[one.function].definition);
+  EXPECT_EQ(frames[3].header.value, three.function);
+  EXPECT_EQ(frames[3].body, functions[three.function].definition);
+}
+
+TEST_F(handovers, a_function_with_a_higher_number_does_not_make_a_lower_one_known) {
+  task &low = make(first, 1), &high = make(second, 2);
+  ASSERT_LT(low.function, high.function);
+  hand(high);
+  hand(low);
+  EXPECT_THAT(types_of(hears()),
+              ElementsAre(frame_type::function, frame_type::task, frame_type::function, frame_type::task));
+}
+
+TEST_F(handovers, a_function_is_introduced_to_each_worker) {
+  task &one = make(first, 1), &two = make(first, 2);
+  hand(one);
+  hears();
+  one.unassign();
+  worker.emplace(6);
+  hand(two);
+  EXPECT_THAT(types_of(hears()), ElementsAre(frame_type::function, frame_type::task));
+}
+
+TEST_F(handovers, segments_are_introduced_before_the_task_that_refers_to_them) {
+  const shm_handle lent = courier->store().allocate(64 * KiB, 8);
+  task& which = make(first, 1);
+  which.arrays = lent_arrays({{lent, 8, 100, detail::access::write}});
+  hand(which);
+  const auto frames = hears();
+  ASSERT_THAT(types_of(frames), ElementsAre(frame_type::function, frame_type::segment, frame_type::task));
+  ASSERT_EQ(frames[2].segments.size(), 1u);
+  EXPECT_EQ(frames[2].segments[0].id, lent.get()->id());
+  EXPECT_EQ(frames[2].segments[0].offset, 8u);
+  EXPECT_EQ(frames[2].segments[0].length, 100u);
+}
+
+TEST_F(handovers, memory_for_its_result_comes_with_a_task_as_its_function_has_needed_it) {
+  const std::uint64_t warm = courier->store().allocate(64 * KiB, 8).get()->id();
+  task& which = make(first, 1);
+  functions[which.function].result_sizes = {64 * KiB};
+  hand(which);
+  ASSERT_EQ(which.leases.size(), 1u);
+  EXPECT_EQ(which.leases[0].get()->id(), warm);
+  const auto frames = hears();
+  ASSERT_EQ(frames.back().segments.size(), 1u);
+  EXPECT_EQ(frames.back().segments[0].id, warm);
+  EXPECT_EQ(frames.back().segments[0].access, static_cast<std::uint8_t>(detail::access::lease));
+}
+
+TEST_F(handovers, a_task_that_is_handed_over_again_begins_anew) {
+  task& which = make(first, 31);
+  hand(which);
+  const std::uint64_t earlier = worker->handover_in(which.slot);
+  which.seen_started = now;
+  which.unassign();
+  hand_over(*worker, which, functions, *courier, now + 1s);
+  EXPECT_EQ(which.assigned, now + 1s);
+  EXPECT_EQ(which.seen_started, monotonic_clock::time_point::max());
+  EXPECT_NE(worker->handover_in(which.slot), earlier);
+  const auto frames = hears();
+  ASSERT_THAT(types_of(frames), ElementsAre(frame_type::function, frame_type::task, frame_type::task));
+  EXPECT_EQ(frames[2].header.task, worker->handover_in(which.slot));
+}
+
+}  // namespace
+}  // namespace shmpool::pool
