@@ -65,7 +65,7 @@ std::string program_path() {
   return size > 0 ? std::string(target.data(), static_cast<std::size_t>(size)) : std::string();
 }
 
-/// A name that dlopen was given relative to a working directory of then would be searched for in that of today.
+/// A relative name that dlopen was given belongs to the working directory of that time, not to the present one.
 std::string absolute_path(std::string name, const void* address) {
   if (name.starts_with('/')) return name;
   return mapped_file(reinterpret_cast<std::uintptr_t>(address));
@@ -203,7 +203,7 @@ const void* resolve(const code_ref& ref, std::string& why_not) {
       why_not = other_contents(ref.path, ref.module_id);
       return nullptr;
     }
-    // Somebody may be running its code until the last moment of the process, so nobody closes it.
+    // The module's code may run until the last moment of the process, so the module stays open.
     static_cast<void>(opened.release());
   }
   if (address == nullptr) {

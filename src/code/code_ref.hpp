@@ -1,8 +1,8 @@
-// Names for code that mean the same in every process: which module, and where in it. Addresses do not, because modules
+// Names for code that mean the same in every process: a module and an offset in it. Addresses do not, because modules
 // are loaded at different places and at different times.
 //
-// Thread safety: any thread may call these, also while others load and unload modules; that the module of the address
-// in question stays loaded during the call is up to the caller.
+// Thread safety: any thread may call these, also while others load and unload modules; the caller keeps the module of
+// the address in question loaded during the call.
 #pragma once
 
 #include <shmpool/detail/message.hpp>
@@ -16,8 +16,8 @@
 namespace shmpool::code {
 
 struct code_ref {
-  /// What the module is, wherever it was loaded: its build id, or a hash of its contents if it was linked without one.
-  /// The first byte tells which (identity_kind).
+  /// Identifies the module, wherever it was loaded: its build id, or a hash of its contents if it was linked without
+  /// one. The first byte tells which (identity_kind).
   std::vector<std::byte> module_id;
   /// From the module's load address.
   std::uint64_t offset = 0;
@@ -31,8 +31,8 @@ struct code_ref {
 /// long as no module is unloaded.
 std::optional<code_ref> locate(const void* address);
 
-/// How many modules were unloaded so far. What locate() says about code outside of the program itself holds while this
-/// stays the same: afterwards another module may lie at the same address.
+/// How many modules were unloaded so far. Answers of locate() about code outside of the program itself hold while this
+/// count stays the same: afterwards another module may lie at the same address.
 std::uint64_t unload_count();
 
 /// The address of that code in this process. A module that is not loaded yet is opened, and stays open for the rest of

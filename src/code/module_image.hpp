@@ -43,8 +43,8 @@ class module_image {
 
   /// kind and build id, or kind and a hash of everything that is readable and not writable, so of the code and the
   /// constants it uses: two multiplicative hashes of 64 bits over 8-byte words, and the number of bytes. It tells
-  /// builds apart; it does not withstand somebody who looks for a collision. Reads the whole module.
-  /// Nothing if the module has neither a build id nor readable code.
+  /// builds apart; it does not resist deliberate collisions. Reads the whole module. Nothing if the module has neither
+  /// a build id nor readable code.
   std::optional<std::vector<std::byte>> identity() const;
 
   /// Whether identity() == `wanted`. Reads the whole module only where it has no build id and `wanted` is none.

@@ -29,7 +29,7 @@ namespace {
 
 struct program_in_memory {
   std::vector<std::byte> build_id;  // empty if it has none
-  std::uintptr_t address = 0;       // of something in it
+  std::uintptr_t address = 0;       // of something in the program
 };
 
 program_in_memory running_program() {

@@ -24,7 +24,7 @@ block_of_elements load_block_of(input_archive& archive, std::size_t element_size
 }  // namespace detail
 
 // Every element takes a byte or more, so all counts of a value together cannot exceed its bytes, and a reader may
-// refuse those that do before it allocates anything. Elements that write nothing at all (std::monostate, say) would
+// refuse counts that do before it allocates anything. Elements that write nothing at all (std::monostate, say) would
 // break that rule; the bytes that they lack are added at the end. Both sides know how many: the counts less the bytes.
 
 void output_archive::finish() {

@@ -1,4 +1,4 @@
-// Where arrays that no pool is asked for get their memory, and what array throws.
+// The memory of arrays that are made without asking a pool, and the exceptions that array throws.
 #include <shmpool/array.hpp>
 
 #include <atomic>

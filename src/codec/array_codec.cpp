@@ -51,7 +51,7 @@ segment_reference copy_to_new_segment(packer& to, const void* bytes, std::size_t
 }
 
 /// While it lives, the elements of an argument are copied: no task may write to them meanwhile, as if they were lent.
-/// Whether an array is small enough to ride in the message must make no difference to what is refused.
+/// An array small enough to ride in the message must be refused in the same cases as a larger one.
 class copying {
  public:
   copying(packer& to, const array_description& what, std::size_t bytes, purpose why)

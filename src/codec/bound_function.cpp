@@ -1,5 +1,5 @@
-// What bound functions hold, by their keys. Thread safety: one mutex, a leaf but for the allocator; no foreign code
-// runs under it.
+// The table of the calls that bound functions hold, by key. Thread safety: one mutex, a leaf but for the allocator; no
+// foreign code runs under it.
 #include <shmpool/bound_function.hpp>
 
 #include "process/mutex.hpp"
@@ -17,7 +17,7 @@ namespace {
 class call_table {
  public:
   call_table() {
-    // Where it fails (no memory), a copy of a process whose other thread was at this very moment here is the loser.
+    // If this fails (no memory), only a process that is forked while another thread is in here suffers.
     ::pthread_atfork(&lock_all, &unlock_all, &unlock_all);
   }
 

@@ -69,7 +69,7 @@ std::string seconds(std::chrono::milliseconds time) {
 }
 
 std::string how_it_ended(const worker_lost::details& why) {
-  // It may have died of something else just before.
+  // The worker may have died of something else just before.
   if (why.killed_because != nullptr && (!why.status_known || why.signal == SIGKILL)) {
     return std::string("killed by the pool: ") + why.killed_because;
   }

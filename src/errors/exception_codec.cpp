@@ -116,7 +116,7 @@ std::vector<std::byte> encode_exception(std::exception_ptr error) noexcept {
   try {
     return encode(describe_exception(error));
   } catch (...) {
-    // No memory for all of it; two bytes may still be there.
+    // No memory for the whole record; there may still be some for two bytes.
   }
   try {
     return {static_cast<std::byte>(form::bare), static_cast<std::byte>(nearest_standard_kind(error))};

@@ -33,14 +33,14 @@ std::uint8_t nearest_standard_kind(const std::exception& thrown) noexcept {
   return kind;
 }
 
-// What is no std::exception arrives as the most general type that can hold a text.
+// An exception that is no std::exception arrives as the most general type that can hold a text.
 constexpr std::uint8_t kind_of_other_types = kind_runtime_error;
 
 void take_code(const std::error_code& code, exception_record& record) {
   record.code = named_error_code{code.value(), bounded(code.category().name())};
 }
 
-// What the static type of the handler shows.
+// Records the parts that the standard types show.
 void look_at_standard_parts(const std::exception_ptr& error, exception_record& record) {
   record.kind = kind_of_other_types;
   try {

@@ -1,5 +1,5 @@
-// What is known about a thrown exception once it is out of the throw: taken down in the worker, thrown again in the
-// parent. Knows types, no bytes; exception_codec knows bytes, no types. Thread safety: none needed, values only.
+// The record of a thrown exception: made in the worker, thrown again in the parent. This file knows types, no bytes;
+// exception_codec knows bytes, no types. Thread safety: none needed, values only.
 #pragma once
 
 #include <shmpool/detail/codec/error_code_codec.hpp>
@@ -39,7 +39,7 @@ struct exception_record {
 /// The standard kind alone. Allocates nothing of its own.
 std::uint8_t nearest_standard_kind(const std::exception_ptr& error) noexcept;
 
-/// Looks at everything. Throws std::bad_alloc and nothing else.
+/// The complete record. Throws std::bad_alloc and nothing else.
 exception_record describe_exception(const std::exception_ptr& error);
 
 bool is_standard_kind(std::uint8_t kind) noexcept;

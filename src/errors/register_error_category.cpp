@@ -26,7 +26,7 @@ void register_error_category(const std::error_category& category) {
   static constinit mutex chosen_mutex;
   static no_destructor<std::map<std::string, std::unique_ptr<detail::category_registration>>> chosen;
   auto registration = std::make_unique<detail::category_registration>(category, detail::category_rank::chosen);
-  const std::string name = category.name();  // of the user's making, so under no lock
+  const std::string name = category.name();  // user code, so called under no lock
   const mutex_lock lock(chosen_mutex);
   chosen.value[name].swap(registration);  // the one that it replaces goes now that this one is there
 }

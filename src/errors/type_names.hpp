@@ -1,4 +1,4 @@
-// Types as a person would write them, and their bases. Thread safety: stateless.
+// The names of types as a person would write them, and the bases of types. Thread safety: stateless.
 #pragma once
 
 #include <string>

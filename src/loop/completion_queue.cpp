@@ -52,7 +52,7 @@ void round_trip(completion_queue& queue) {
   const unique_fd theirs{ends[1]};
   std::byte received{};
   operation receive{.what = operation::kind::receive, .fd = ours.get(), .data = &received, .size = 1};
-  // Nothing may be written to this frame once it is gone.
+  // The kernel must not write to this stack frame once it is gone.
   struct cancel_at_end {
     completion_queue& queue;
     ~cancel_at_end() { queue.cancel_all(); }
@@ -80,8 +80,8 @@ std::unique_ptr<completion_queue> make_tested_uring_queue() {
   return queue;
 }
 
-// False once io_uring was found not to work in this process: to find out may take the probe's patience. That something
-// is short does not count, as it passes.
+// False once io_uring was found not to work in this process, as finding out may take the probe's patience. A shortage
+// does not count, as it passes.
 std::atomic<bool> uring_may_work{true};
 
 bool is_shortage(const std::error_code& error) noexcept {
@@ -98,7 +98,7 @@ std::unique_ptr<completion_queue> make_completion_queue(backend which) {
     case backend::automatic: break;
   }
   if (uring_may_work.load(std::memory_order_relaxed)) {
-    // Each time, as a filter may have been installed since the last.
+    // Tested each time, as a filter may have been installed since.
     try {
       return make_tested_uring_queue();
     } catch (const std::system_error& error) {

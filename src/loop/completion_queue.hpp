@@ -1,5 +1,5 @@
-// The face of the two completion queues, io_uring and epoll: operations are started, submitted together, and reaped
-// when the queue's descriptor turns readable. The engine sees no difference between the two.
+// The interface of the two completion queues, io_uring and epoll: operations are started, submitted together, and
+// reaped when the queue's descriptor turns readable. The engine sees no difference between the two.
 //
 // Thread safety: none; the engine's lock serialises all calls. They may come from different threads.
 #pragma once
@@ -14,8 +14,8 @@
 namespace shmpool::loop {
 
 /// One request. Its owner keeps it, its buffer and its descriptor alive until it was reaped. Receives and sends are for
-/// sockets, in blocking or non-blocking mode; waits are for whatever poll(2) accepts. Operations of one direction on
-/// one descriptor may end in any order, so bytes that must stay in order need one send at a time.
+/// sockets, in blocking or non-blocking mode; waits are for every descriptor that poll(2) accepts. Operations of one
+/// direction on one descriptor may end in any order, so bytes that must stay in order need one send at a time.
 struct operation {
   enum class kind : std::uint8_t {
     receive,   ///< read once what is there, up to size bytes; result 0 is end of stream
@@ -27,7 +27,7 @@ struct operation {
   int fd = -1;
   std::byte* data = nullptr;
   std::size_t size = 0;   ///< at most INT_MAX for a send, which fails with -EINVAL otherwise
-  void* owner = nullptr;  ///< for whoever started it; the queue does not look at it
+  void* owner = nullptr;  ///< for the code that started it; the queue does not look at it
 
   // Written by the queue.
   int result = 0;             ///< bytes moved or 0, or a negative errno; -ECANCELED after cancel()
@@ -65,13 +65,13 @@ class completion_queue {
   virtual void cancel(operation& op) = 0;
   /// Hands everything that was started to the kernel, in one system call where the backend can. Operations that end at
   /// once are ready for reap() when it returns. After an error (the kernel is short of memory, say) nothing is lost:
-  /// what could not be handed over is kept for the next submit() or reap().
+  /// operations that could not be handed over are kept for the next submit() or reap().
   virtual std::error_code submit() = 0;
   /// The next operation that has ended, or null. Never blocks. The descriptor stays readable until it returned null.
   virtual operation* reap() = 0;
   /// Cancels everything and waits until nothing is pending; the operations are not reported. For teardown. Operations
   /// have pending == false afterwards, and the kernel writes into no buffer any more. In a process that was forked
-  /// after the queue was made it only forgets them and leaves what the parent has pending alone. So does the
+  /// after the queue was made it only forgets the operations and leaves those of the parent alone. So does the
   /// destructor.
   virtual void cancel_all() noexcept = 0;
 };

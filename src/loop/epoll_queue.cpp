@@ -52,7 +52,7 @@ bool transfer(operation& op, int& result) noexcept {
       result = static_cast<int>(op.size);
       return true;
     }
-    if (moved == 0) {  // no progress and no error: not to be tried for ever
+    if (moved == 0) {  // no progress and no error: must not be tried for ever
       result = -EIO;
       return true;
     }
@@ -111,8 +111,8 @@ operation* epoll_queue::reap() {
         dispatch(event.data.fd, event.events);
       }
     });
-    // Their readiness is consumed, so whoever stops reaping after the first would not hear of the others. A failure
-    // is reported by the next submit().
+    // Their readiness is consumed, so a caller that stops reaping after the first would not hear of the others. A
+    // failure is reported by the next submit().
     if (ended_.has_several()) static_cast<void>(raise_wake());
   }
 }
@@ -230,7 +230,7 @@ std::error_code epoll_queue::raise_wake() noexcept {
 }
 
 void epoll_queue::cancel_all() noexcept {
-  // A forked child shares the epoll instance: what it would remove is the parent's.
+  // A forked child shares the epoll instance: it would remove the parent's registrations.
   const bool inherited = made_here_.inherited_for_certain();
   const auto forget = [](operation_list& list) {
     while (operation* op = list.pop_front()) give_back(*op);

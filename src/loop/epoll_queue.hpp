@@ -29,14 +29,14 @@ class epoll_queue final : public completion_queue {
   void cancel_all() noexcept override;
 
  private:
-  // What waits on one descriptor, oldest first. Interest is one-shot: once it has fired, the kernel's registration is
-  // silent, whatever becomes of the descriptor. So none has to be removed (and added again) per operation, and one that
-  // stays behind when the descriptor is closed while another process shares it can neither fire nor be mistaken for the
-  // next descriptor of that number.
+  // The operations that wait on one descriptor, oldest first. Interest is one-shot: once it has fired, the kernel's
+  // registration is silent, whatever becomes of the descriptor. So no registration has to be removed (and added again)
+  // per operation, and one that stays behind when the descriptor is closed while another process shares it can neither
+  // fire nor be mistaken for the next descriptor of that number.
   struct watch {
     operation_list readers;
     operation_list writers;
-    std::uint32_t interest = 0;  // what the kernel would tell us now
+    std::uint32_t interest = 0;  // events that the kernel would report now
     bool registered = false;     // as far as we know; the descriptor may have been closed since
   };
 

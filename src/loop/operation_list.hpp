@@ -1,5 +1,5 @@
-// An intrusive list of operations. Nothing is allocated, and an operation leaves whatever list it is in without knowing
-// which one that is.
+// An intrusive list of operations. Nothing is allocated, and an operation leaves its list without knowing which list
+// that is.
 //
 // Thread safety: none.
 #pragma once
@@ -49,7 +49,7 @@ class operation_list {
   }
 
  private:
-  operation head_;  // the ring's start; never handed out
+  operation head_;  // start of the circular list; never handed out
 };
 
 }  // namespace shmpool::loop

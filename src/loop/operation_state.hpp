@@ -1,4 +1,4 @@
-// What both completion queues do to an operation when it is started and when it is given back.
+// The steps that both completion queues share when they start an operation and when they give it back.
 //
 // Thread safety: none.
 #pragma once

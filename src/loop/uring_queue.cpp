@@ -79,7 +79,7 @@ uring_queue::ring_owner::ring_owner(unsigned submissions, unsigned completions) 
 }
 
 uring_queue::ring_owner::~ring_owner() {
-  // A forked child has the descriptor but not the mappings; whatever lies at their addresses there is not ours.
+  // A forked child has the descriptor but not the mappings; the memory at their addresses there is not ours.
   if (is_inherited()) {
     ::close(ring_.ring_fd);
   } else {
@@ -145,9 +145,9 @@ operation* uring_queue::reap() {
       if (operation* op = settle(tag, result)) return op;
       continue;
     }
-    // A cancellation misses a target that has just ended, which is fine, and on older kernels one that is between two
-    // attempts, which is not: its completion would never come. All that ended has been reaped now, so send the rest
-    // again.
+    // A cancellation misses a target that has just ended, which is fine, and on older kernels a target between two
+    // attempts, which is not: its completion would never come. All ended operations have been reaped now, so send the
+    // other cancellations again.
     if (missed_cancel_) {
       missed_cancel_ = false;
       retry_ = retry_ || !cancelled_.empty();
@@ -158,8 +158,8 @@ operation* uring_queue::reap() {
   }
 }
 
-// Hands over cancellations, and operations as far as the ring has room, and says how many. What has no room stays in
-// its list with retry_ set: reap() makes room and comes back.
+// Hands over cancellations, and operations as far as the ring has room, and says how many. Operations without room stay
+// in their list with retry_ set: reap() makes room and comes back.
 std::error_code uring_queue::hand_over(unsigned& handed) {
   retry_ = true;
   for (;;) {
@@ -173,7 +173,7 @@ std::error_code uring_queue::hand_over(unsigned& handed) {
 
 void uring_queue::prepare_requests(unsigned& handed) noexcept {
   io_uring_sqe* sqe = nullptr;
-  // What ended outside the ring leaves no trace in it; a no-op makes the descriptor readable.
+  // Operations that ended outside the ring leave no completion in it; a no-op makes the descriptor readable.
   if (!ended_.empty() && !wake_in_ring_ && (sqe = next_sqe())) {
     io_uring_prep_nop(sqe);
     sqe->user_data = wake_tag;
@@ -202,7 +202,7 @@ io_uring_sqe* uring_queue::next_sqe() noexcept {
   return sqe;
 }
 
-// Submits what is prepared. Short of memory the kernel says EAGAIN, and EBUSY while completions overflow; the prepared
+// Submits the prepared requests. The kernel says EAGAIN if short of memory, and EBUSY while completions overflow; the
 // requests then stay where they are.
 std::error_code uring_queue::enter() {
   for (;;) {
@@ -246,7 +246,7 @@ operation* uring_queue::settle(std::uint64_t tag, int result) {
   if (abandoned_) return nullptr;
   operation& op = *reinterpret_cast<operation*>(static_cast<std::uintptr_t>(tag));
   operation_list::unlink(op);
-  // Signs of an operation that did not happen. The kernel cancels the requests of a thread that exits; one whose
+  // Signs of an operation that did not happen. The kernel cancels the requests of a thread that exits; a request whose
   // readiness came up at that moment fails with EFAULT instead.
   const bool undone = result == -ECANCELED || result == -EINTR || result == -EAGAIN || result == -EFAULT;
   if (op.cancelling && (undone || op.parked)) return finish(op, -ECANCELED);
@@ -263,7 +263,7 @@ operation* uring_queue::settle_send(operation& op, int result) {
   if (result < 0) return finish(op, result);
   op.done += static_cast<std::size_t>(result);
   if (op.done == op.size) return finish(op, static_cast<int>(op.size));
-  if (result == 0) return finish(op, -EIO);  // no progress and no error: not to be tried for ever
+  if (result == 0) return finish(op, -EIO);  // no progress and no error: must not be tried for ever
   return op.cancelling ? finish(op, -ECANCELED) : try_again(op);
 }
 
@@ -303,7 +303,7 @@ void uring_queue::cancel_all() noexcept {
   }
   // Requests that another thread submitted end in that thread, so their completions may take a moment. Asking again
   // covers kernels that miss a request between two attempts. Should the kernel still owe completions after two seconds,
-  // closing the ring is left, which the destructor does: a pool's end must not hang.
+  // the destructor closes the ring all the same: a pool's end must not hang.
   const auto deadline = monotonic_clock::now() + std::chrono::seconds(2);
   while (in_ring_ > 0 && monotonic_clock::now() < deadline) {
     if (cancel_any_works_) {

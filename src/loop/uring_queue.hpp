@@ -1,9 +1,9 @@
 // The completion queue on io_uring. Every operation is one request in the ring; one io_uring_enter hands over all that
 // was started since the last one.
 //
-// Thread safety: none; the engine's lock serialises all calls. They may come from different threads, of which the ones
-// that submitted may exit at any time. A thread that submitted is interrupted briefly when one of its requests
-// completes, so system calls that signals interrupt for good (epoll_wait, semop, and so on) may return EINTR in it.
+// Thread safety: none; the engine's lock serialises all calls. They may come from different threads, and a thread that
+// submitted may exit at any time. A thread that submitted is interrupted briefly when one of its requests completes, so
+// system calls that signals interrupt for good (epoll_wait, semop, and so on) may return EINTR in it.
 #pragma once
 
 #include <liburing.h>
@@ -21,7 +21,7 @@ class uring_queue final : public completion_queue {
   static constexpr unsigned default_completions = 16384;
   static constexpr unsigned default_submissions = 256;
 
-  /// Throws std::system_error if there is no ring to be had. Sizes are rounded up to powers of two by the kernel;
+  /// Throws std::system_error if no ring can be set up. Sizes are rounded up to powers of two by the kernel;
   /// `completions` is at least twice `submissions`.
   explicit uring_queue(unsigned submissions = default_submissions, unsigned completions = default_completions);
   ~uring_queue() override;
@@ -75,7 +75,7 @@ class uring_queue final : public completion_queue {
   bool retry_ = false;         // there is something for reap() to hand over
   bool missed_cancel_ = false;  // a cancellation did not find its target
   bool cancel_any_works_ = true;
-  // Cancel_all() ended before the kernel had given everything back: what comes yet is nobody's.
+  // cancel_all() ended before the kernel had given everything back: later completions belong to nobody.
   bool abandoned_ = false;
 
   // Every pending operation is in exactly one of these.

@@ -40,7 +40,7 @@ std::exception_ptr error_in(const outcome& result) {
     if (result.broken) return error_of(*result.broken);
     if (result.threw) return decode_exception(result.bytes, result.worker_pid);
   } catch (...) {
-    return std::current_exception();  // out of memory, say: that is an error, too
+    return std::current_exception();  // std::bad_alloc, for example, is an error, too
   }
   return nullptr;
 }

@@ -1,5 +1,5 @@
-// Why a pool is broken, as all tasks of it are told. Made under the engine's lock, told under none: what an initializer
-// threw is decoded by code of the user's.
+// Why a pool is broken: the reason that all its tasks get. Stored under the engine's lock, but turned into an exception
+// without it, because user code decodes the exception of an initializer.
 //
 // Thread safety: values only.
 #pragma once
@@ -16,11 +16,11 @@ namespace shmpool::detail {
 
 struct breakage {
   std::string why = {};
-  std::exception_ptr cause = {};  ///< of the library's or the system's making
-  /// What a worker has thrown before it was ready, encoded; then it is the cause, and its text belongs to `why`.
+  std::exception_ptr cause = {};  ///< an exception of the library or the system
+  /// The encoded exception of a worker that was not ready yet; it replaces `cause`, and its text is appended to `why`.
   std::optional<std::vector<std::byte>> thrown = {};
   pid_t worker_pid = 0;
-  std::string outlook = {};  ///< what becomes of it; the end of the text
+  std::string outlook = {};  ///< what becomes of the pool; the end of the error text
 };
 
 /// The std::system_error(errc::pool_broken), which nests the cause.

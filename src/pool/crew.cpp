@@ -20,7 +20,7 @@ namespace shmpool::pool {
 
 namespace {
 
-/// False if this process may not signal it: a sandbox forbids it, or the application has dropped its privileges.
+/// False if this process may not signal the worker: a sandbox forbids that, or the application has dropped privileges.
 bool send_kill(const unique_fd& process, unsigned flags = 0) noexcept {
   return ::syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, flags) == 0 || errno == ESRCH;
 }
@@ -55,7 +55,7 @@ std::size_t crew::running_tasks() const noexcept {
   return count;
 }
 
-/// The lowest that no worker has.
+/// The lowest place that no worker has.
 std::uint32_t crew::free_place() const {
   std::vector<bool> taken(channels_.size() + 1);
   each([&](const worker_channel& other) {
@@ -65,7 +65,7 @@ std::uint32_t crew::free_place() const {
 }
 
 void crew::start(sched::worker_id id, bool lasting, time_point now) {
-  occupy_standard_streams();  // the application may have closed them since
+  occupy_standard_streams();  // the application may have closed some since the last call
   try {
     auto made = std::make_unique<worker_channel>(id);
     made->place = free_place();
@@ -119,14 +119,14 @@ std::vector<sched::task_id> crew::reclaim_tasks(worker_channel& which) {
     const auto id = which.task_in(slot);
     auto* const each = id == 0 ? nullptr : static_cast<task*>(scheduler_.assigned_context(which.id, id));
     if (!each) continue;
-    // By compare-and-swap, as it may live for a moment yet.
+    // By compare-and-swap, as the worker may still be alive.
     if (!wire::take_back(which.slot(slot), which.handover_in(slot))) started.push_back(id);
     each->unassign();
   }
   return started;
 }
 
-// ---- What is heard.
+// ---- Incoming events.
 
 bool crew::server_reaped(const loop::operation& op, time_point now) {
   if (!server_.owns(op)) return false;
@@ -139,7 +139,7 @@ void crew::reaped(worker_channel& which, const loop::operation& op, time_point n
   if (&op == &which.receive) return received(which, now);
   if (which.life.is_ended()) return;
   if (&op == &which.exit_watch) return process_watched(which, now);
-  // A stream that cannot be written is that of a worker that has died; its end is noticed by its other operations.
+  // If the stream cannot be written, the worker has died; its other operations report that.
   which.sent(loop_.queue());
   which.found_busy(now);
 }
@@ -158,19 +158,19 @@ void crew::received(worker_channel& from, time_point now) {
   if (result > 0) {
     from.replies.commit(static_cast<std::size_t>(result));
     if (is_trusted()) replies_.read(from, now);
-    // One that is polled yet is looked at soon.
+    // A worker that is still polled needs no look here: the next one is near.
     if (is_trusted() && !from.polled() && from.replies.behind()) replies_.read_ring(from, now);
     execute_sentence(from, now);
   }
   if (from.life.end_is_known()) return bury(from, now);
   if (!is_trusted()) return;
   if (result > 0 || result == -ECANCELED) {
-    // One without tasks has nothing to say; that it ends is noticed by its process.
+    // A worker without tasks sends nothing; exit_watch reports its end.
     if (from.has_tasks() || !from.life.is_ready()) from.start_receiving(loop_.queue());
   } else if (result < 0 && !worker_channel::is_end(-result)) {
     from.failed("recv", -result);
   } else if (from.life.now() != worker_life::stage::leaving) {
-    // It has closed its socket: of no use, if it is not dying anyway, of what its status will tell.
+    // The worker has closed its socket: it is useless, or is dying of a cause that its wait status will tell.
     kill(from, from.life.kill(nullptr), now);
   }
 }
@@ -186,7 +186,7 @@ bool crew::look(time_point now) {
 }
 
 bool crew::end_polling(time_point now) {
-  // What they have not sent because they were looked at is to be found now.
+  // Workers may have left replies in their rings while they were polled: look once more.
   bool found = false;
   each([&](worker_channel& from) {
     if (!from.polled()) return;
@@ -232,12 +232,12 @@ void crew::take_report(server_channel::report& heard, time_point now) {
     default: break;
   }
   worker_channel* const about = find(heard.worker);
-  if (heard.what == kind::told) ++started_;  // now, as its first reply may overtake the server's
+  if (heard.what == kind::told) ++started_;  // count now: the worker's first reply may overtake the server's report
   if (!about || about->life.is_ended()) return;
   switch (heard.what) {
     case kind::told: about->life.told_to_server(); break;
     case kind::spawned:
-      if (!heard.process) {  // it cannot be controlled, so it has to go
+      if (!heard.process) {  // without a pidfd it cannot be controlled, so kill it
         kill(*about, about->life.kill("this process had no descriptor left for it"), now);
         return start_failed(*about, "recvmsg of a worker's pidfd: " + std::system_category().message(EMFILE), now);
       }
@@ -266,16 +266,17 @@ void crew::start_failed(worker_channel& which, std::string why, time_point now) 
   server_.forget(which.id);
   for (loop::operation* op : {&which.receive, &which.send, &which.exit_watch}) loop_.queue().cancel(*op);
   which.life.spawn_failed();
-  // It can have been there, and have begun, although nobody can take charge of it.
+  // The process may have existed and have begun a task, although the parent has no pidfd for it.
   if (started.empty()) scheduler_.worker_start_failed(which.id, now);
   else scheduler_.worker_exited(which.id, started, now);
 }
 
 /// The fork server is dead, and with it all workers (they die with their parent). A program that called init gets a new
-/// one.
+/// server.
 void crew::server_lost(time_point now) {
   each([&](worker_channel& of) {
-    // It would have ended what the worker's tasks have started. Since Linux 6.9 the process group can be named safely.
+    // The server would have killed the processes that the worker's tasks started. Since Linux 6.9 a pidfd can name the
+    // process group safely.
     constexpr unsigned process_group = 4;  // PIDFD_SIGNAL_PROCESS_GROUP
     if (of.process && !orders_.leave_descendants) send_kill(of.process, process_group);
     switch (of.life.server_lost()) {
@@ -311,16 +312,16 @@ void crew::check_exits(time_point now) {
     if (of.life.end_is_known()) dead.push_back(&of);
   });
   for (worker_channel* of : dead) {
-    if (of->receive.pending) loop_.queue().cancel(of->receive);  // it is buried when that is reaped
+    if (of->receive.pending) loop_.queue().cancel(of->receive);  // received() buries it
     else bury(*of, now);
   }
 }
 
-/// A worker begins a task as soon as it has it and is done with the one before. One that has its tasks and begins none
-/// is stopped, or damaged: it may have said that a task was done and be at it yet. Nothing else would ever end those
-/// tasks, as their deadlines count from their start; killed, it gives them back. If it only was slow, they have lost
-/// nothing but time. Twice, so that a machine (or a group of processes) that was halted for a while does not look like
-/// this. It may also believe that it is polled and send nothing; so its ring is looked at first.
+/// A worker begins a task as soon as it has it and has finished the previous one. A worker that has received tasks and
+/// begins none is stopped or damaged: it may have reported a task as done and still run it. Nothing else would ever end
+/// its tasks, as their timeouts count from their start; killing the worker gives them back. If it was only slow, the
+/// tasks have lost nothing but time. It must be found quiet twice, so that a halted machine (or process group) does not
+/// look like this. First look at the ring of a worker that still believes it is polled and sends nothing.
 void crew::check_unstarted(time_point now) {
   each([&](worker_channel& of) {
     if (now < of.look_due()) return;
@@ -336,7 +337,7 @@ void crew::check_unstarted(time_point now) {
   });
 }
 
-/// Tries again what has failed with the sockets and processes of workers, and with the socket of the fork server.
+/// Retries failed operations on the sockets and pidfds of workers, and on the socket of the fork server.
 void crew::retry_transfers(time_point now) {
   std::string why;
   for (const auto& [id, channel] : channels_) {
@@ -368,10 +369,11 @@ void crew::bury(worker_channel& which, time_point now) {
   which.condemned.reset();  // it is dead
   const auto started = reclaim_tasks(which);
   note_death(which, started, now);
-  SHMPOOL_ASSERT(!which.has_tasks());  // reclaim_tasks() has them all
+  SHMPOOL_ASSERT(!which.has_tasks());  // reclaim_tasks() has taken them all
   which.life.accounted();
   account(which);
-  // First, as the end of the last worker may be that of the pool, which clears what nobody holds.
+  // Before worker_exited(): the end of the last worker may drain the pool, which then clears all segments without a
+  // handle.
   which.kept.clear();
   which.initializer_leases.clear();
   which.abandoned.clear();
@@ -385,11 +387,11 @@ void crew::note_death(const worker_channel& which, const std::vector<sched::task
   const worker_life& life = which.life;
   const bool by_itself = life.exit_reason() == worker_exit::reason::died;
   if (started.size() == 1 && by_itself && !life.died_by_pool()) {
-    // With several it is not certain which one it was.
+    // If several tasks were started, the culprit is not certain.
     const auto* culprit = static_cast<const task*>(scheduler_.assigned_context(which.id, started.front()));
     if (culprit && culprit->arrays.empty()) killers_.killed(culprit->function, culprit->arguments, now);
   }
-  if (!by_itself && life.violation().empty()) return;  // it had been asked to, or was to go
+  if (!by_itself && life.violation().empty()) return;  // it was told to leave, or was killed on purpose
   if (started.empty() && life.results() == 0 && !life.is_unfit()) problems_.died_idle(life);
 }
 
@@ -414,7 +416,7 @@ worker_lost::details crew::end_of(const worker_channel& which) const noexcept {
   const auto used = which.life.cpu_time();
   details.cpu_time = std::chrono::duration_cast<std::chrono::milliseconds>(used);
   if (!orders_.cpu_limit || (details.signal != SIGXCPU && details.signal != SIGKILL)) return details;
-  // The kernel counts ticks for the one, and nanoseconds for the other.
+  // The kernel counts ticks for the limit, and nanoseconds for the CPU time; hence the tolerance.
   if (used * 11 >= *orders_.cpu_limit * 10) details.cpu_limit = *orders_.cpu_limit;
   return details;
 }
@@ -459,7 +461,7 @@ void crew::end_all(const char* why, time_point deadline) noexcept {
       if (of.process) kill(of, of.life.kill(why), monotonic_clock::now());
     });
   } catch (const std::bad_alloc&) {
-    // The server kills whoever is left when its socket is closed.
+    // The server kills the remaining workers when its socket is closed.
   }
   for (const auto& [id, channel] : channels_) channel->await_end(deadline);
 }

@@ -1,8 +1,8 @@
-// The workers of a pool: starts and kills them, hears of their ends from the fork server and from the kernel, and
-// accounts for those that are dead. What they say is read by reply_handler, whom it asks for that.
+// The workers of a pool: starts and kills them, learns of their ends from the fork server and from the kernel, and
+// accounts for the dead. Calls reply_handler to read their replies.
 //
-// Thread safety: none; the engine's lock guards it. None of its functions runs the scheduler's actions: whoever calls
-// one does so afterwards.
+// Thread safety: none; the engine's lock guards it. No function runs the scheduler's actions: the caller does so
+// afterwards.
 #pragma once
 
 #include "pool/diagnosis.hpp"
@@ -34,7 +34,7 @@ class crew {
  public:
   using time_point = monotonic_clock::time_point;
 
-  /// What every worker of the pool is told.
+  /// Settings that all workers of the pool share.
   struct orders {
     wire::worker_settings settings{};
     std::vector<std::byte> hello;
@@ -59,60 +59,60 @@ class crew {
   }
   std::size_t running_tasks() const noexcept;
 
-  // ---- What the scheduler wants.
+  // ---- Actions of the scheduler.
 
   void start(sched::worker_id id, bool lasting, time_point now);
   void retire(worker_channel& which);
-  /// For the task that it is at, or as it was to leave and did not.
+  /// Kills the worker because of its current task, or because it was told to leave and did not.
   void kill_for_task(worker_channel& which, time_point now);
-  /// Takes all tasks off a worker that is dead or given up, and says which of them it had started. It never starts the
-  /// others.
+  /// Takes all tasks from a worker that is dead or given up, and returns those that it had started. The worker never
+  /// starts the others.
   std::vector<sched::task_id> reclaim_tasks(worker_channel& which);
 
-  // ---- What is heard.
+  // ---- Incoming events.
 
-  /// Whether the operation is of the fork server's socket; takes note of its end.
+  /// True if the operation belongs to the fork server's socket; then processes its completion.
   bool server_reaped(const loop::operation& op, time_point now);
-  /// An operation of a worker's has ended.
+  /// Processes the completion of a worker's operation.
   void reaped(worker_channel& which, const loop::operation& op, time_point now);
-  /// Takes in what the rings of all workers have that may keep their replies there. True if there was anything.
+  /// Reads the rings of all polled workers. True if there were replies.
   bool look(time_point now);
-  /// Workers send their replies from here on; then looks once more.
+  /// Tells the workers to send their replies from now on, then reads the rings once more. True if there were replies.
   bool end_polling(time_point now);
-  /// Sends what there is to be sent. `polled`: workers may leave replies in their rings; `spin`: how long they may wait
-  /// for more with nothing else to do.
+  /// Sends all queued frames. `polled`: workers may leave replies in their rings; `spin`: how long an idle worker may
+  /// poll for frames.
   void send(bool polled, std::chrono::nanoseconds spin);
-  /// A worker that was idle has been given something.
+  /// An idle worker has been given a task.
   void now_busy(worker_channel& which, time_point now);
 
   // ---- Time.
 
-  /// When tick() has something to do. The first looks at every worker, as is needed after anything was heard of one;
-  /// the second may be late for those that were heard of since.
+  /// When tick() has something to do. next_due() looks at every worker, which is necessary after any event of a worker;
+  /// due() returns the last result, which may be too late after such an event.
   time_point next_due() noexcept;
   time_point due() const noexcept { return due_; }
-  /// Tries again what has failed, accounts for the dead, and looks for workers that do not begin what they have.
+  /// Retries failed transfers, accounts for dead workers, and looks for workers that do not begin their tasks.
   void tick(time_point now);
-  /// Forgets those that are accounted for and have no operation under way.
+  /// Forgets workers that are accounted for and have no pending operation.
   void sweep();
 
   // ---- The end.
 
-  /// The pool is broken for good; the first reason counts.
+  /// Breaks the pool for good; the first reason counts.
   void break_pool(detail::breakage why, time_point now) noexcept;
-  /// All workers have left: the fork server is of no interest any more.
+  /// All workers have left: the pool no longer needs the fork server.
   void stop_watching() {
     server_.stop_watching();
     is_drained_ = true;
   }
   /// Kills all workers and waits until they are dead, or until `deadline`. `why` is a literal.
   void end_all(const char* why, time_point deadline) noexcept;
-  /// The loop is lost, so nobody can wait for ends of workers: sees to it here.
+  /// The loop is lost and reports no ends of workers: waits for them here and accounts for them.
   void end_without_loop(time_point deadline, time_point now);
-  /// Forgets all. Where the kernel may yet write into their buffers, they live as long as the loop.
+  /// Forgets all workers. If the kernel may still write into their buffers, these live as long as the loop.
   void forget_all();
 
-  /// How a worker ended, as far as it is known.
+  /// How a worker ended, as far as known.
   worker_lost::details end_of(const worker_channel& which) const noexcept;
   /// Fills in how many workers were started and how they ended.
   void count(pool_stats& stats) const noexcept;
@@ -120,7 +120,7 @@ class crew {
  private:
   std::uint32_t free_place() const;
   void kill(worker_channel& which, worker_life::killer how, time_point now);
-  /// Kills it if what it said was no good.
+  /// Kills the worker if reply_handler has condemned it.
   void execute_sentence(worker_channel& which, time_point now);
   void received(worker_channel& from, time_point now);
   void process_watched(worker_channel& of, time_point now);
@@ -128,8 +128,8 @@ class crew {
   void take_report(server_channel::report& heard, time_point now);
   void start_failed(worker_channel& which, std::string why, time_point now);
   void server_lost(time_point now);
-  /// Accounts for workers that are dead: at once if the fork server has said how, or else when it has been given time
-  /// to.
+  /// Accounts for dead workers: at once if the fork server has reported the wait status, else when its time for that is
+  /// over.
   void check_exits(time_point now);
   void check_unstarted(time_point now);
   void retry_transfers(time_point now);

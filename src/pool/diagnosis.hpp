@@ -1,7 +1,7 @@
-// Why workers of a pool cannot be started, or do not live: what is known of it, for the errors of tasks that end for
-// that.
+// Why workers of a pool cannot be started or do not stay alive: the known causes, for the errors of tasks that end
+// because of that.
 //
-// Thread safety: none; the engine's lock guards it. What broken() has returned does not change any more.
+// Thread safety: none; the engine's lock guards it. The breakage that why_broken() returns does not change any more.
 #pragma once
 
 #include "pool/breakage.hpp"
@@ -22,7 +22,7 @@ class diagnosis {
   /// A worker could not be started.
   void cannot_start(std::string why) { start_failure_ = std::move(why); }
   const std::string& why_not_started() const noexcept { return start_failure_; }
-  /// A worker says that it cannot be set up.
+  /// A worker has reported that it cannot be set up.
   void is_unfit(const wire::frame& said, pid_t worker);
   /// A worker has died before it had a task.
   void died_idle(const worker_life& dead) noexcept;
@@ -36,10 +36,10 @@ class diagnosis {
  private:
   bool has_initializer_;
   bool broken_ = false;
-  // Made in time: memory may have run out when it is filled.
+  // Allocated in advance: memory may have run out when it is filled.
   const std::shared_ptr<detail::breakage> for_good_ = std::make_shared<detail::breakage>();
   std::string start_failure_;
-  // Why the last worker that had not come to a task did not: how it died, or what it said and threw.
+  // Why the last worker that never ran a task failed: how it died, or the error and exception that it reported.
   std::string last_death_;
   detail::breakage last_problem_;
 };

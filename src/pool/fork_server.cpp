@@ -43,7 +43,7 @@ namespace shmpool::pool {
 
 namespace {
 
-/// What a program leaves with that the dynamic linker cannot make ready.
+/// Exit code of a program that the dynamic linker cannot load.
 constexpr int cannot_link = 127;
 
 [[noreturn]] void throw_errno(int error, const char* call) {
@@ -62,12 +62,12 @@ std::string several_threads(unsigned count) {
          "construct the first pool before any thread is started";
 }
 
-/// A process that was started to be a server and makes a pool before it has become one would start a server in turn.
+/// A process that was started as a server, but makes a pool before it calls init, would start a server in turn.
 void leave_if_not_a_server_yet() noexcept {
   if (awaits_init()) ::_exit(pool_before_init);
 }
 
-/// The servers of this process: one for all pools, as long as its privileges stay what they are.
+/// The servers of this process: one for all pools, as long as the privileges of the process do not change.
 class fork_server {
  public:
   fork_server() noexcept;
@@ -93,8 +93,8 @@ class fork_server {
     if (new_here) start(how);
     int error;
     while ((error = introduce(pool_id, with, theirs.get())) == EPIPE || error == ECONNRESET) {
-      reap(1000);  // it is dead or dying: its socket goes a moment before the process does
-      if (new_here || took_too_long()) refuse_the_hopeless();  // one of before may have had reasons that are gone
+      reap(1000);  // the server is dead or dying: its socket closes a moment before the process ends
+      if (new_here || took_too_long()) refuse_the_hopeless();  // an old server may have died of a past cause
       start(how);
       new_here = true;
     }
@@ -112,11 +112,11 @@ class fork_server {
     return end_of_last();
   }
 
-  /// A server has done something.
+  /// A server has started a worker.
   void works() noexcept { fruitless_ = 0; }
 
-  // A copy of the root socket in a process that the application forks would hide from the server that the application
-  // has executed another program. The lock is held over the fork, so that the copy is not one of half a start.
+  // A copy of the root socket in a child that the application forks would hide from the server that the application
+  // has executed another program. The lock is held over the fork, so that the child copies no half-started server.
   void before_fork() noexcept SHMPOOL_NO_THREAD_SAFETY_ANALYSIS {
     if (!forking_) mutex_.lock();
   }
@@ -133,7 +133,7 @@ class fork_server {
 
   /// At the end of the process.
   void end() noexcept {
-    // Another thread may be starting one; it sees that its parent has gone.
+    // Another thread may be starting a server; that server sees that its parent has gone.
     if (!mutex_.try_lock()) return;
     if (owner_ == ::getpid()) end_all();
     mutex_.unlock();
@@ -141,8 +141,8 @@ class fork_server {
 
  private:
   void end_all() noexcept SHMPOOL_REQUIRES(mutex_) {
-    // A server ends when it sees this. Closing alone would not tell it while a child that the application has forked
-    // holds a copy.
+    // A server ends when it sees the shutdown. It would not notice a mere close while a child that the application has
+    // forked holds a copy of the socket.
     if (root_) ::shutdown(root_.get(), SHUT_RDWR);
     for (const former& each : former_) ::shutdown(each.root.get(), SHUT_RDWR);
     if (root_) reap(1000);
@@ -154,8 +154,8 @@ class fork_server {
     former_.clear();
   }
 
-  /// If the server that is there was started with other privileges, it serves the pools that it has, and new ones get
-  /// another: one of before that had those of now, if it is alive.
+  /// If the present server was started with other privileges, it keeps its pools, and new pools get another server: a
+  /// former one with the present privileges, if it is alive.
   void leave_to_former_pools() SHMPOOL_REQUIRES(mutex_) {
     privileges now = privileges::now();
     if (!root_ || now == started_with_) return;
@@ -186,8 +186,8 @@ class fork_server {
     return last_status_ && WIFSIGNALED(*last_status_) && WTERMSIG(*last_status_) == SIGALRM;
   }
 
-  /// A server that ends at once would be started again for ever. It leaves by exit only when its parent has gone; else
-  /// it is a program that does not get to init, or whose libraries are not there any more.
+  /// A server that ends at once would be restarted for ever. A working server exits only when its parent has gone; else
+  /// the program does not get to init, or its libraries have vanished.
   void refuse_the_hopeless() SHMPOOL_REQUIRES(mutex_) {
     const bool left = last_status_ && WIFEXITED(*last_status_);
     if (!left && !took_too_long() && ++fruitless_ < most_fruitless) return;
@@ -241,13 +241,13 @@ class fork_server {
   void execute() SHMPOOL_REQUIRES(mutex_) {
     auto [ours, theirs] = seqpacket_pair(0);
     const std::string file = code::find_program_file();
-    // Perhaps in a thread for which this one, which has the lock, waits.
+    // May run in another thread while this one holds the lock and waits for it.
     const auto spawn = [&, socket = theirs.get()]()
                            SHMPOOL_NO_THREAD_SAFETY_ANALYSIS { return spawn_server(file, socket); };
     int error = 0;
     if (code::gives_privileges(file) || started_with_.grow_by_executing()) {
-      // What executing gives is not given to who has said so, for good; so a thread says it, of which only that is
-      // left. Its own choice: programs that tasks start do not get their privileges either.
+      // PR_SET_NO_NEW_PRIVS lasts, so a temporary thread sets it for itself only. The server inherits it: programs that
+      // tasks start gain no privileges either.
       std::thread([&] {
         try {
           error = ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? spawn() : errno;
@@ -293,9 +293,9 @@ class fork_server {
   void fork() SHMPOOL_REQUIRES(mutex_) {
     auto [ours, theirs] = seqpacket_pair(0);
     const pid_t parent = ::getpid();
-    std::fflush(nullptr);  // what is buffered must not be printed twice
+    std::fflush(nullptr);  // buffered output must not be printed twice
     flush_standard_streams();
-    forking_ = true;  // no other thread is there to see it
+    forking_ = true;  // no data race: there is no other thread
     const pid_t pid = ::fork();
     if (pid < 0) {
       forking_ = false;
@@ -319,7 +319,7 @@ class fork_server {
     return sent < 0 ? static_cast<int>(-sent) : 0;
   }
 
-  /// Takes note of the server's end, waiting for it at most `milliseconds`.
+  /// Waits at most `milliseconds` for the server's end, and records its status.
   void reap(int milliseconds) noexcept SHMPOOL_REQUIRES(mutex_) {
     root_.reset();
     last_status_.reset();
@@ -331,9 +331,9 @@ class fork_server {
       }
     }
     int status = 0;
-    if (::waitpid(std::exchange(pid_, 0), &status, WNOHANG) <= 0) return;  // somebody else has waited for it
+    if (::waitpid(std::exchange(pid_, 0), &status, WNOHANG) <= 0) return;  // other code has reaped it
     if (bind_eagerly_ && WIFEXITED(status) && WEXITSTATUS(status) == cannot_link) {
-      bind_eagerly_ = false;  // something refers to a function that is not there, and is never called
+      bind_eagerly_ = false;  // the program refers to a missing function that it never calls
     } else {
       last_status_ = status;
     }
@@ -353,16 +353,16 @@ class fork_server {
   pid_t owner_ SHMPOOL_GUARDED_BY(mutex_) = 0;
   pid_t pid_ SHMPOOL_GUARDED_BY(mutex_) = 0;
   std::optional<int> last_status_ SHMPOOL_GUARDED_BY(mutex_);  // of the server that died last
-  bool bind_eagerly_ SHMPOOL_GUARDED_BY(mutex_) = true;        // until a server could not be started so
+  bool bind_eagerly_ SHMPOOL_GUARDED_BY(mutex_) = true;        // until a server could not be started that way
   unique_fd root_ SHMPOOL_GUARDED_BY(mutex_);
-  /// How many in a row may be killed before they do anything. That can be bad luck.
+  /// How many servers in a row may be killed before they do anything: that can be bad luck.
   static constexpr int most_fruitless = 5;
   std::atomic<int> fruitless_{0};
-  bool forking_ = false;  // the fork is its own, and it holds the lock already
+  bool forking_ = false;  // fork() of this class is forking, and holds the lock already
 };
 
-/// It is there for ever, as what is static may fork, or make pools, when it is destroyed; but it is ended with the
-/// process.
+/// The object is never destroyed, because destructors of static objects may fork or make pools; but at_exit ends its
+/// servers.
 fork_server& this_process() {
   static no_destructor<fork_server> instance;
   static const struct ender {
@@ -372,7 +372,7 @@ fork_server& this_process() {
 }
 
 fork_server::fork_server() noexcept {
-  // Where it fails (no memory), copies keep the socket as long as they live.
+  // If this fails (no memory), forked children keep the socket as long as they live.
   ::pthread_atfork([] { this_process().before_fork(); }, [] { this_process().after_fork(); },
                    [] { this_process().after_fork_in_copy(); });
 }

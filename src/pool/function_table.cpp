@@ -19,7 +19,7 @@ namespace {
 
 /// The program itself stays loaded for as long as the process lives.
 bool in_program(const code::code_ref& where) {
-  // Objects that are destroyed at the end of the process may submit.
+  // no_destructor: destructors that run at the end of the process may submit.
   static no_destructor<std::optional<code::code_ref>> program;
   static const bool found = [] {
     program.value = code::locate(reinterpret_cast<const void*>(::getauxval(AT_ENTRY)));
@@ -31,8 +31,8 @@ bool in_program(const code::code_ref& where) {
 }  // namespace
 
 std::uint32_t function_table::number(const detail::callable_ref& callable) {
-  // Another library may have been loaded at the same address since. Workers go by number, so old numbers stay as they
-  // are.
+  // Another library may have been loaded at the same address since. Workers know functions by number, so old numbers
+  // keep their meaning.
   if (beyond_program_ && code::unload_count() != unloads_) {
     numbers_.clear();
     latest_ = none;

@@ -1,5 +1,5 @@
-// The functions that a pool has been asked to run: a small number for each, how to name it to a worker, and what memory
-// the result of its last run needed.
+// The functions that a pool has been asked to run: for each a small number, the name that it has for workers, and the
+// memory that the result of its last run needed.
 //
 // Thread safety: none; the engine's lock guards it.
 #pragma once
@@ -22,7 +22,7 @@ struct function_record {
 
 class function_table {
  public:
-  /// The number of a function; looks it up in its module when it is new. Throws
+  /// The number of a function; looks a new one up in its module. Throws
   /// std::system_error(errc::function_not_found) for an address that is in no module.
   std::uint32_t number(const detail::callable_ref& callable);
   function_record& operator[](std::uint32_t number) { return records_[number]; }
@@ -37,9 +37,9 @@ class function_table {
   };
   std::unordered_map<detail::callable_ref, std::uint32_t, hash> numbers_;
   static constexpr std::uint32_t none = ~std::uint32_t{0};
-  std::uint32_t latest_ = none;  // most often the next is the same
+  std::uint32_t latest_ = none;  // consecutive calls are mostly for the same function
   bool beyond_program_ = false;  // some function lies in a shared library, which may be unloaded
-  std::uint64_t unloads_ = 0;    // numbers_ holds while this many were
+  std::uint64_t unloads_ = 0;    // numbers_ is valid while code::unload_count() has this value
   std::vector<function_record> records_;
 };
 

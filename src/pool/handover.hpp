@@ -1,6 +1,6 @@
 // How a task is handed to a worker: its segments, its function if the worker does not know it, and its frame.
 //
-// Thread safety: none; the engine's lock guards what is involved.
+// Thread safety: none; the engine's lock guards all arguments.
 #pragma once
 
 #include "pool/function_table.hpp"
@@ -11,8 +11,8 @@
 
 namespace shmpool::pool {
 
-/// Queues all of it for the worker, in whose slots there is room. Throws std::bad_alloc; what is queued by then does
-/// the worker no harm, and the next task finds it known or is told again.
+/// Queues the frames of the task for a worker that has a free slot. Throws std::bad_alloc; frames that are queued by
+/// then do no harm: the next task relies on them, or queues them again.
 void hand_over(worker_channel& to, task& which, function_table& functions, segment_courier& courier,
                monotonic_clock::time_point now);
 

@@ -1,4 +1,4 @@
-// What is wrong with the options of a pool or of a task, and what follows from those that are left out.
+// Checks the options of a pool or of a task, and derives the settings of the pool's parts, with their defaults.
 //
 // Thread safety: free functions without state.
 #pragma once
@@ -14,7 +14,7 @@
 
 namespace shmpool::pool {
 
-/// Throw std::invalid_argument that names the option.
+/// Both throw std::invalid_argument that names a wrong option.
 void check(const pool_options& options);
 void check(const task_options& options);
 
@@ -24,7 +24,7 @@ wire::worker_settings worker_settings_of(const pool_options& options);
 /// RLIMIT_CPU of workers, if they have one.
 std::optional<std::chrono::seconds> cpu_limit_of(const pool_options& options) noexcept;
 
-/// A span that is counted in nanoseconds from here, where the longest that can be written would not fit.
+/// Converts to nanoseconds; a span that may not fit is cut to 100 years.
 std::chrono::nanoseconds in_nanoseconds(std::chrono::milliseconds span) noexcept;
 
 }  // namespace shmpool::pool

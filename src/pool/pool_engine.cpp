@@ -64,20 +64,20 @@ crew::orders orders_of(const pool_options& options) {
   return orders;
 }
 
-/// Before anything is made that it is about.
+/// Checks the options before any member is constructed.
 const pool_options& checked(const pool_options& options) {
   check(options);
   occupy_standard_streams();
   return options;
 }
 
-/// What is needed of them later; the arguments of initializer and finalizer may be large.
+/// Drops initializer and finalizer, which are not needed later: their arguments may be large.
 pool_options without_functions(pool_options options) {
   options.initializer = options.finalizer = {};
   return options;
 }
 
-/// Before a pool makes its first name, somebody is there who removes it.
+/// Starts the fork server before the pool makes its first name, so that the server can remove it.
 shm::store_options with_server(const shm::store_options& options) {
   ensure_fork_server();
   return options;
@@ -99,7 +99,7 @@ pool_engine::pool_engine(const pool_options& options)
   SHMPOOL_FAULT_POINT("parent.connected");
   claims_.ask_about(scheduler_);
   const auto now = clock::now();
-  scheduler_.tick(now);  // starts what is the minimum
+  scheduler_.tick(now);  // starts min_workers
   run_actions(now);
   submit_to_loop();
 }
@@ -107,7 +107,7 @@ pool_engine::pool_engine(const pool_options& options)
 pool_engine::~pool_engine() {
   close();
   if (made_here_.inherited_for_certain()) ledger_.forget_all();
-  loop_.queue().cancel_all();  // in a forked copy, which close() leaves alone: channels and their operations go first
+  loop_.queue().cancel_all();  // for a forked copy, where close() did nothing: the operations are destroyed first
 }
 
 bool pool_engine::active() const noexcept {
@@ -136,7 +136,7 @@ pool_engine::flush_hint pool_engine::cancel(std::uint64_t cancel_key, detail::ca
 
 pool_engine::flush_hint pool_engine::shutdown(operation& op) {
   if (made_here_.inherited()) {
-    op.complete(detail::delivery::post);  // nothing here is its to end, and take_completed() is for the original
+    op.complete(detail::delivery::post);  // a copy has no tasks to end, and take_completed() is for the original
     return flush_hint::none;
   }
   const mutex_lock lock(mutex_);
@@ -238,7 +238,7 @@ void pool_engine::stop_polling() {
   or_break([this] {
     mutex_.assert_held();
     end_polling(clock::now());
-    // Nobody may come to deliver what that has found but drain().
+    // Perhaps only drain() will deliver the completions that this has found.
     loop_.wake_now();
     arm_timer(crew_.due());
     submit_to_loop();
@@ -252,7 +252,7 @@ std::chrono::milliseconds pool_engine::retry_after() const noexcept {
 }
 
 detail::completion_list pool_engine::take_completed(std::vector<detail::notice>& notices) noexcept {
-  if (made_here_.inherited()) return {};  // they are for the handlers of the process that made the pool
+  if (made_here_.inherited()) return {};  // completions are for the handlers of the process that made the pool
   const mutex_lock lock(mutex_);
   return ledger_.take_completed(notices);
 }
@@ -280,7 +280,7 @@ pool_health health_of(sched::pool_health known) noexcept {
 }  // namespace
 
 pool_stats pool_engine::stats() const {
-  if (made_here_.inherited()) return {};  // the lock may be another thread's, which the copy does not have
+  if (made_here_.inherited()) return {};  // a thread that the copy does not have may hold the lock
   const mutex_lock lock(mutex_);
   pool_stats result;
   ledger_.count(result);
@@ -322,13 +322,13 @@ bool pool_engine::reap(clock::time_point now) {
     }
     run_actions(now);
   }
-  crew_.sweep();  // only now: until here actions may ask how a worker ended
+  crew_.sweep();  // only now: the actions above may ask how a worker ended
   const bool waits = arm_timer(crew_.next_due());
   return any || waits;
 }
 
 void pool_engine::on_time(clock::time_point now) {
-  // First what has ended in time and waits in a ring, as the loop had something else to do.
+  // First take in replies that reached a ring in time while the loop was busy.
   if (poller_.polling_under_lock()) look(now);
   scheduler_.tick(now);
   crew_.tick(now);
@@ -358,8 +358,8 @@ void pool_engine::submit_to_loop() {
 }
 
 void pool_engine::cycle(clock::time_point now) {
-  // What is reaped starts new operations, which have to be submitted in turn. Sends usually end at once; reaping them
-  // here saves a turn of the user's loop.
+  // Reaped operations start new ones, which have to be submitted in turn. Sends usually end at once; reaping them here
+  // saves a turn of the user's loop.
   constexpr int bound = 4;
   submit_time_.reset();
   if (scheduler_.assigned_count() != 0)
@@ -385,12 +385,12 @@ void pool_engine::give_up_if_refused(clock::time_point now) {
   if (!why) return;
   crew_.break_pool({*std::move(why)}, now);
   run_actions(now);
-  // The end of the workers cannot be waited for through the loop, so it is seen to here.
+  // The loop cannot wait for the ends of workers any more, so wait here.
   crew_.end_without_loop(clock::now() + pool_loop::patience, now);
   run_actions(now);
 }
 
-/// Something has stopped half-way, and nobody knows what was left undone: every task ends here.
+/// An exception has stopped a body half-way and left an unknown state: every task ends here.
 void pool_engine::break_on_exception(const std::exception_ptr& cause) noexcept {
   const auto now = clock::now();
   std::string why;
@@ -404,7 +404,7 @@ void pool_engine::break_on_exception(const std::exception_ptr& cause) noexcept {
     // Not even memory for the text.
   }
   crew_.break_pool({std::move(why), cause, std::nullopt, 0}, now);
-  // An action that fails for want of memory is off the list: the others are still to be done.
+  // An action that fails when memory has run out is off the list already: go on with the others.
   for (bool done = false; !done;) {
     try {
       run_actions(now);

@@ -1,6 +1,6 @@
-// The engine of one pool: the lock, what phase the pool is in, and the order in which its parts are called. Tasks come
-// in by task_ledger and the scheduler, whose actions crew and segment_courier carry out; what workers say comes back by
-// reply_handler.
+// The engine of one pool: its lock, its phase, and the order in which its parts are called. Tasks enter task_ledger and
+// the scheduler, crew and segment_courier carry out the scheduler's actions, and reply_handler processes the workers'
+// replies.
 //
 // Thread safety: public members may be called from any thread; one mutex guards everything below.
 #pragma once
@@ -75,20 +75,20 @@ class pool_engine final : public detail::engine {
     open,
     closing,  ///< shutdown() or stop() was called: no more submits
     drained,  ///< and all workers are gone
-    closed,   ///< close() was called: nothing is done any more
+    closed,   ///< close() was called: calls have no effect any more
   };
 
   // ---- Tasks (pool_engine_tasks.cpp).
 
-  /// Runs the scheduler's event that makes `made` known to it; false if it is refused, and `made` is given back. So it
-  /// is if that throws.
+  /// Runs `event`, which makes `made` known to the scheduler. False if the scheduler refuses the task. Gives `made`
+  /// back if the task is refused, or if `event` throws before the scheduler has it.
   template <class Event>
   bool enter(task& made, std::uint64_t place, Event event) SHMPOOL_REQUIRES(mutex_);
   /// Throws errc::quarantined for a function, or a call, that has killed too often.
   void check_quarantine(std::uint32_t function, std::span<const std::byte> arguments, bool with_arrays,
                         clock::time_point now) const SHMPOOL_REQUIRES(mutex_);
   std::string bound_reached() const SHMPOOL_REQUIRES(mutex_);
-  /// What is left to be done after a call from above.
+  /// Carries out the actions that a call from above has caused.
   flush_hint react() SHMPOOL_REQUIRES(mutex_);
   void run_actions(clock::time_point now) SHMPOOL_REQUIRES(mutex_);
   void admit(task& held, sched::task_id id) SHMPOOL_REQUIRES(mutex_);
@@ -99,18 +99,19 @@ class pool_engine final : public detail::engine {
   // ---- The turn of the loop (pool_engine.cpp).
 
   void submit_to_loop() SHMPOOL_REQUIRES(mutex_);
-  /// Submits and reaps until there is nothing to reap, within bounds: what is left then makes the descriptor readable.
+  /// Submits and reaps until there is nothing to reap, a bounded number of times: remaining completions make the
+  /// descriptor readable.
   void cycle(clock::time_point now) SHMPOOL_REQUIRES(mutex_);
   bool reap(clock::time_point now) SHMPOOL_REQUIRES(mutex_);  // true if there was anything
   void on_time(clock::time_point now) SHMPOOL_REQUIRES(mutex_);
   bool look(clock::time_point now) SHMPOOL_REQUIRES(mutex_);
   bool end_polling(clock::time_point now) SHMPOOL_REQUIRES(mutex_);
-  /// True if it has begun to wait for what is due next: the loop has to be told.
+  /// True if the pool has started an operation that waits for the timer: the loop has to submit it.
   bool arm_timer(clock::time_point workers_due) SHMPOOL_REQUIRES(mutex_);
   std::chrono::nanoseconds spin_time() const noexcept SHMPOOL_REQUIRES(mutex_);
   void give_up_if_refused(clock::time_point now) SHMPOOL_REQUIRES(mutex_);
-  /// Runs what must not stop half-way: an exception (memory has run out, say) breaks the pool and goes to all its
-  /// tasks.
+  /// Runs a body that must not stop half-way: an exception (for example, std::bad_alloc) breaks the pool and goes to
+  /// all its tasks.
   template <class Body>
   void or_break(Body body) noexcept SHMPOOL_REQUIRES(mutex_) {
     try {
@@ -137,11 +138,11 @@ class pool_engine final : public detail::engine {
   crew crew_ SHMPOOL_GUARDED_BY(mutex_);
   ring_poller poller_;
   detail::completion_list shutdown_waiters_ SHMPOOL_GUARDED_BY(mutex_);
-  /// The one that hold() is about: if it is admitted at once, it is not completed for that.
+  /// The operation of the current hold(): if it is admitted at once, it is not completed as well.
   operation* held_now_ SHMPOOL_GUARDED_BY(mutex_) = nullptr;
-  bool idle_output_ SHMPOOL_GUARDED_BY(mutex_) = false;  // an idle worker has something to be sent
-  // One time for all submits until the pool's next turn of the loop, when what they assign is sent together: to read
-  // the clock for each would be a good part of what a task costs.
+  bool idle_output_ SHMPOOL_GUARDED_BY(mutex_) = false;  // frames for an idle worker are queued
+  // One time for all submits until the pool's next turn of the loop, which sends their frames together: to read the
+  // clock for each submit would be a good part of a task's cost.
   std::optional<clock::time_point> submit_time_ SHMPOOL_GUARDED_BY(mutex_);
 };
 

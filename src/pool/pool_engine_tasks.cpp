@@ -1,5 +1,5 @@
-// How tasks come into a pool and how they leave it: the calls about them, and what the scheduler wants done with them.
-// For want of memory a submit fails and leaves the pool as it was.
+// How tasks enter and leave a pool: the calls about tasks, and the scheduler's actions. If memory runs out, a submit
+// fails and leaves the pool unchanged.
 #include "pool/handover.hpp"
 #include "pool/option_checks.hpp"
 #include "pool/pool_engine.hpp"
@@ -18,14 +18,14 @@ namespace shmpool::pool {
 
 namespace {
 
-/// How a pool's functions are numbered in the scheduler, where 0 is like no other.
+/// The scheduler's number for a function of the pool; there 0 is like no other.
 constexpr std::uint32_t kind_of(std::uint32_t function) noexcept {
   return function + 1;
 }
 
 }  // namespace
 
-// ---- They come in.
+// ---- Tasks enter.
 
 bool pool_engine::holds() const noexcept {
   return options_.when_full == overload::wait && (options_.max_pending != 0 || options_.max_pending_bytes != 0);
@@ -39,7 +39,7 @@ pool_engine::flush_hint pool_engine::hold(operation& op, std::uint64_t& place) {
   const auto now = clock::now();
   if (scheduler_.refuses(now)) {
     const auto why = why_broken(problems_, scheduler_);
-    lock.unlock();  // what it says may be decoded by code of the user's
+    lock.unlock();  // user code may decode the exception in it
     std::rethrow_exception(error_of(*why));
   }
   task& made = ledger_.open(op);
@@ -90,7 +90,7 @@ pool_engine::flush_hint pool_engine::submit(operation& op, const detail::callabl
   const auto now = submit_time_ ? *submit_time_ : clock::now();
   if (scheduler_.refuses(now)) {
     const auto why = why_broken(problems_, scheduler_);
-    lock.unlock();  // what it says may be decoded by code of the user's
+    lock.unlock();  // user code may decode the exception in it
     std::rethrow_exception(error_of(*why));
   }
   const std::uint32_t function = functions_.number(fn);
@@ -142,7 +142,7 @@ bool pool_engine::enter(task& made, std::uint64_t place, Event event) {
       ledger_.close(made);
       throw;
     }
-    break_on_exception(std::current_exception());  // the scheduler has the task, which therefore ends as all others do
+    break_on_exception(std::current_exception());  // the scheduler has the task, so it ends like all others
     return true;
   }
   if (id == 0) {
@@ -183,7 +183,7 @@ pool_engine::flush_hint pool_engine::react() {
   return waits ? flush_hint::soon : flush_hint::none;
 }
 
-// ---- What the scheduler wants done.
+// ---- Actions of the scheduler.
 
 void pool_engine::run_actions(clock::time_point now) {
   using kind = sched::action::kind;
@@ -213,7 +213,7 @@ void pool_engine::run_actions(clock::time_point now) {
   }
 }
 
-/// A held submit has a place now: its caller will submit with it, or withdraw it.
+/// A held submit has a place now: its caller will submit with this place, or withdraw it.
 void pool_engine::admit(task& held, sched::task_id id) {
   operation& op = ledger_.close_held(held);
   op.result.place = id;

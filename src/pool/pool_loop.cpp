@@ -45,7 +45,7 @@ bool pool_loop::wake_at(time_point due) {
     due_ = due;
     set_timer(timer_.get(), due);
   }
-  // Also where the timer was set anew after it had expired and before the wait for it was reaped.
+  // Also restarts the wait if the timer was set anew after it had expired and before the wait was reaped.
   if (due_ == time_point::max() || watch_.pending) return false;
   queue_->start(watch_);
   return true;

@@ -1,5 +1,5 @@
-// The part of a pool that waits: its completion queue, the one timer that stands for all its deadlines, and what the
-// kernel has refused for the moment.
+// The part of a pool that waits: its completion queue, one timer for all its deadlines, and the operations that the
+// kernel refuses for the moment.
 //
 // Thread safety: none; the engine's lock guards it.
 #pragma once
@@ -24,7 +24,7 @@ class pool_loop {
  public:
   using time_point = monotonic_clock::time_point;
 
-  /// How long the kernel may go on refusing what it can be expected to do before the pool is given up.
+  /// How long the kernel may go on refusing operations that should work before the pool is given up.
   static constexpr std::chrono::seconds patience{2};
 
   /// Throws std::system_error that names the call.
@@ -33,42 +33,42 @@ class pool_loop {
   loop::completion_queue& queue() noexcept { return *queue_; }
   const loop::completion_queue& queue() const noexcept { return *queue_; }
 
-  /// Hands over what was started. What the kernel refuses is kept, and tried again with the next call.
+  /// Submits the started operations. The next call retries those that the kernel refuses.
   void submit();
-  /// How long the caller should wait before it calls again, whatever the descriptor says; zero if nothing was refused.
+  /// How long the caller should wait before the next call, even if the descriptor is not readable; zero if the kernel
+  /// has refused nothing.
   std::chrono::milliseconds retry_after(time_point now) const noexcept;
-  /// The error, once it has been refused for longer than `patience`: then nothing can be waited for any more.
+  /// The error, once the kernel has refused for longer than `patience`; from then on the pool cannot wait for events.
   std::optional<std::string> given_up(time_point now);
   bool is_lost() const noexcept { return lost_; }
-  /// The kernel has refused something and may yet write into the buffers of what is pending.
+  /// True if the kernel has refused operations; it may still write into the buffers of pending ones.
   bool is_refused() const noexcept { return lost_ || refused_since_.has_value(); }
 
-  /// Keeps what the kernel may write to until it has closed the queue.
+  /// Keeps buffers that the kernel may write to until the queue is closed.
   void outlive(std::shared_ptr<void> buffers) { kept_.push_back(std::move(buffers)); }
 
-  /// Makes the descriptor readable at this time, at the latest. True if it has begun to wait for that: the kernel has
-  /// yet to be told.
+  /// Makes the descriptor readable at `due`, at the latest. True if this has started an operation: call submit().
   bool wake_at(time_point due);
-  /// The same at once, and for good until heard().
+  /// Has wake_at() make the descriptor readable at once, until heard().
   void wake_now() noexcept { wanted_ = true; }
-  /// drain() is here: what wake_now() asked for is done.
+  /// drain() was called: this is what wake_now() asked for.
   void heard() noexcept { wanted_ = false; }
   bool is_timer(const loop::operation& op) const noexcept { return &op == &watch_; }
   /// The wait for the timer was reaped.
   void expired() noexcept;
-  /// True, once, if what it waited for has come.
+  /// True, once, if the time of the timer has come.
   bool is_due(time_point now) noexcept;
 
  private:
-  std::vector<std::shared_ptr<void>> kept_;  // before the queue, so that they go after it
+  std::vector<std::shared_ptr<void>> kept_;  // declared before the queue, hence destroyed after it
   std::unique_ptr<loop::completion_queue> queue_;
   unique_fd timer_;
   loop::operation watch_;
   time_point due_ = time_point::max();
   bool wanted_ = false;
-  std::optional<time_point> refused_since_;  // it has something that the kernel would not take
+  std::optional<time_point> refused_since_;  // set while the kernel refuses operations
   std::error_code refusal_;
-  bool lost_ = false;  // the kernel never did
+  bool lost_ = false;  // the kernel has refused for longer than `patience`
 };
 
 }  // namespace shmpool::pool

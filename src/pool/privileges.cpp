@@ -60,7 +60,7 @@ bool privileges::within(const privileges& other) const {
   return true;
 }
 
-/// What root gets by executing are the bounding and the inheritable set.
+/// By executing, root gets the bounding and the inheritable set.
 bool privileges::grow_by_executing() const {
   if (no_new || std::find(users.begin(), users.end(), 0U) == users.end()) return false;
   const process_status process;

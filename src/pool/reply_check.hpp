@@ -1,5 +1,5 @@
-// What a frame of a worker may say. A worker may be broken, or controlled by somebody: whatever it sends is held
-// against what the parent knows that it has, and against what it may do at that moment. Refusals come as literals, for
+// Checks the frames of workers. A worker may be broken, or controlled by an attacker: the parent compares each frame
+// with its own record of the worker's memory and with the worker's state. A refusal is a string literal, for the text
 // "worker 17 was killed: ...".
 //
 // Decides only: no segments, no I/O. Thread safety: none is needed.
@@ -14,7 +14,7 @@
 
 namespace shmpool::pool {
 
-/// What the parent knows of a worker at the moment that a frame of it is read.
+/// The parent's knowledge of a worker when it reads one of the worker's frames.
 struct sender {
   bool ready = false;         ///< it has said that it can run tasks
   bool answer_waits = false;  ///< it has asked for something, and cannot have read the answer
@@ -23,7 +23,7 @@ struct sender {
   std::uint64_t in_slot = 0;  ///< the number of the task in slot `header.slot`, 0 if there is none
 };
 
-/// Whether the worker may send the frame now, as far as its header and its size tell: null, or why not.
+/// Whether the worker may send the frame now, judged by header and size: null, or why not.
 inline const char* check_frame(const wire::frame& in, const sender& from) noexcept {
   switch (in.header.type) {
     case wire::frame_type::ready: return from.ready ? "second `ready` frame" : nullptr;
@@ -35,9 +35,9 @@ inline const char* check_frame(const wire::frame& in, const sender& from) noexce
       return from.in_slot == 0 || from.in_slot != in.header.task ? "result of a task that it does not have" : nullptr;
     case wire::frame_type::need:
     case wire::frame_type::open:
-      // It waits for each answer. One that asks on and does not read would make the parent keep all the answers.
+      // A worker waits for each answer. If it asked on without reading, the parent would have to keep all answers.
       if (from.answer_waits) return "second request before it had the answer to the first";
-      // Without a task only the initializer asks.
+      // Only the initializer asks without a task.
       if (in.header.task == 0) return from.ready ? "request for memory without a task" : nullptr;
       return from.has_task ? nullptr : "request for memory by a task that it does not have";
     case wire::frame_type::leaving: return from.any_started ? "left in the middle of a task" : nullptr;
@@ -49,29 +49,28 @@ inline const char* check_frame(const wire::frame& in, const sender& from) noexce
   }
 }
 
-/// One way in which a worker has a segment: an argument of its task, memory for the task's results, or kept from
-/// before.
+/// One reason for which a worker has a segment: it is an argument of the task, memory for the task's results, or kept
+/// from an earlier task.
 struct holding {
   std::uint64_t segment = 0;
-  std::uint64_t offset = 0, length = 0;  ///< the part of it, in bytes
+  std::uint64_t offset = 0, length = 0;  ///< the part of the segment, in bytes
   bool writable = false;
   bool created = false;      ///< the segment's file exists, as far as the parent knows
-  std::uint32_t source = 0;  ///< for the caller, who finds the segment by it
+  std::uint32_t source = 0;  ///< index by which the caller finds the segment
 };
 
-/// All that a worker has, at one frame of it.
+/// All segments that a worker has when the parent reads one of its frames.
 class holdings {
  public:
   void clear() noexcept { all_.clear(); }
   /// Throws std::bad_alloc.
   void add(const holding& what) { all_.push_back(what); }
-  /// To be called when all are added.
+  /// To be called after the last add().
   void settle();
 
-  /// The worker says that it has made the file of the segment.
+  /// The worker reports that it has created the file of the segment.
   void note_created(std::uint64_t segment) noexcept;
-  /// What it has of the segment in any way: one of the holdings, or null, and whether it may write to it by any of
-  /// them.
+  /// One of the worker's holdings of a segment, or null, and whether any of them is writable.
   struct found {
     const holding* any = nullptr;
     bool writable = false;
@@ -83,16 +82,15 @@ class holdings {
  private:
   std::span<const holding> of(std::uint64_t segment) const noexcept;
 
-  std::vector<holding> all_;  // sorted by segment, those of one in the order in which they were added
+  std::vector<holding> all_;  // sorted by segment; holdings of one segment in the order of add()
 };
 
-/// Whether the account of the worker's memory in the frame (segments that are no results: files that it has made,
-/// segments that it keeps) names only what it has: null, or why not.
+/// Whether the worker's account of its memory in the frame (the segments that are no results: created files, kept
+/// segments) names only segments that the worker has: null, or why not.
 const char* check_account(const wire::frame& in, const holdings& has) noexcept;
 
-/// Whether the result in the frame consists of what the worker has, within its bounds: null, and in `from` for each
-/// result in order which holding it is of; or why not. A result is to be as writable as its holding. Throws
-/// std::bad_alloc.
+/// Whether the result segments in the frame lie within the worker's holdings: null, or why not. `from` gets the holding
+/// of each result, in order. A result is to be as writable as its holding. Throws std::bad_alloc.
 const char* check_result(const wire::frame& in, const holdings& has, std::vector<const holding*>& from);
 
 }  // namespace shmpool::pool

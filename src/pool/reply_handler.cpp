@@ -20,7 +20,7 @@ void reply_handler::read(worker_channel& from, time_point now) noexcept {
   try {
     (void)read_frames(from, now);
   } catch (const std::bad_alloc&) {
-    from.condemned = from.life.kill(task_ledger::no_memory_text);  // what the frame said of one task is lost
+    from.condemned = from.life.kill(task_ledger::no_memory_text);  // the frame, which may have ended a task, is lost
   }
 }
 
@@ -34,7 +34,7 @@ bool reply_handler::read_ring(worker_channel& from, time_point now) noexcept {
     violated(from, "more reply bytes on the socket than published in the ring");
     return true;
   } catch (const std::bad_alloc&) {
-    return false;  // it stays where it is, to be looked at again
+    return false;  // the replies stay in the ring, for the next look
   }
 }
 
@@ -44,7 +44,7 @@ void reply_handler::read_last_words(worker_channel& from, time_point now) noexce
     from.collect_last_words();
     if (read_frames(from, now) && from.replies.take_from_ring()) read_frames(from, now);
   } catch (const std::bad_alloc&) {
-    // What it said last is lost, and the task that it said it of with the worker.
+    // The last frame is lost; its task ends as lost with the worker.
   }
 }
 
@@ -68,7 +68,7 @@ task* reply_handler::find(const worker_channel& from, std::uint64_t handover) co
 }
 
 const char* reply_handler::take(worker_channel& from, const wire::frame& in, time_point now) {
-  // Each case tells what the check of its frames looks at.
+  // Each case sets the members of `known` that check_frame() reads for its type.
   sender known;
   known.ready = from.life.is_ready();
   switch (in.header.type) {
@@ -126,7 +126,7 @@ const char* reply_handler::take_ready(worker_channel& from, const wire::frame& i
 void reply_handler::take_progress(worker_channel& from, const wire::frame& in) {
   const task* const which = find(from, in.header.task);
   const auto fraction = std::bit_cast<double>(in.header.value);
-  // Of a task that has ended meanwhile, or a number that is none: nothing to tell.
+  // Ignores progress of a task that has ended meanwhile, and NaN.
   if (which && which->op->on_progress && fraction >= 0 && fraction <= 1)
     ledger_.notify(which->op->on_progress, fraction);
 }
@@ -152,7 +152,7 @@ const char* reply_handler::take_result(worker_channel& from, const wire::frame& 
     result = {};
     result.error = ledger_.no_memory();
   }
-  // From here nothing can fail for want of memory: what the scheduler has forgotten is completed.
+  // Nothing below allocates: a task that the scheduler has forgotten must be completed.
   const std::chrono::nanoseconds longest = now - std::min(which->assigned, now);
   result.run = std::min(std::chrono::nanoseconds(in.header.value & 0x7fff'ffff'ffff'ffffU), longest);
   if (!scheduler_.replied(from.id, id, result.run, now)) return "result of a task that has ended";
@@ -162,7 +162,7 @@ const char* reply_handler::take_result(worker_channel& from, const wire::frame& 
   if (result.threw) {
     ++ledger_.failures().threw;
     result.attachments.clear();
-    result.error = nullptr;  // the exception is what counts, and needs no segment
+    result.error = nullptr;  // the task's exception counts, and needs no segment
   } else if (result.error) {
     ++ledger_.failures().shm_exhausted;
   } else {

@@ -1,6 +1,5 @@
-// What the frames of workers mean: reads their streams, holds each frame against what the worker may say (reply_check),
-// and turns it into events of the scheduler, results, notices and answers. It kills nobody: a worker that is to be
-// killed is condemned.
+// Processes the frames of workers: reads their streams, checks each frame (reply_check), and turns it into scheduler
+// events, results, notices and answers. Kills no worker itself, but marks it as condemned.
 //
 // Thread safety: none; the engine's lock guards it.
 #pragma once
@@ -34,15 +33,15 @@ class reply_handler {
         killers_(killers),
         problems_(problems) {}
 
-  /// Takes in what was received of the stream.
+  /// Processes the frames that were received from the socket.
   void read(worker_channel& from, time_point now) noexcept;
-  /// Takes in what is in the worker's ring. False if there was nothing.
+  /// Processes the frames in the worker's ring. False if there was none.
   bool read_ring(worker_channel& from, time_point now) noexcept;
-  /// Takes in all that a dead worker has said.
+  /// Processes the remaining frames of a dead worker.
   void read_last_words(worker_channel& from, time_point now) noexcept;
 
  private:
-  /// False if the stream was given up. Throws std::bad_alloc, and the frame is lost.
+  /// False if the stream was given up. If std::bad_alloc is thrown, the frame is lost.
   bool read_frames(worker_channel& from, time_point now);
   /// Null, or why the frame makes no sense.
   const char* take(worker_channel& from, const wire::frame& in, time_point now);

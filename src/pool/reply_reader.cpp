@@ -16,7 +16,7 @@ bool reply_reader::take_from_ring() {
   const std::size_t first = std::min(size, wire::reply_ring_bytes - at);
   std::memcpy(room.data(), page_.reply_ring + at, first);
   std::memcpy(room.data() + first, page_.reply_ring, size - first);
-  // The worker may have sent these replies meanwhile and used their place again: it says so before it does.
+  // Meanwhile the worker may have sent these replies and reused their place: it advances reply_begin before that.
   std::atomic_thread_fence(std::memory_order_acquire);
   if (page_.reply_begin.load(std::memory_order_relaxed) > read_) return false;  // then they come through the socket
   ring_.commit(size);
@@ -48,7 +48,7 @@ reply_reader::status reply_reader::next(wire::frame& out) {
       read_ = socket_at_;
       return status::frame;
     }
-    // Taken from the ring already. A part of what was taken cannot be the end of another frame.
+    // Skip a frame that was read from the ring already. A read position inside this frame is malformed.
     if (socket_at_ > read_) return malformed("its socket and its reply ring do not say the same");
   }
 }

@@ -1,5 +1,5 @@
-// The parent's end of a worker's reply stream. Replies come through the socket, or are taken from the ring while the
-// parent is awake or when the worker is dead. The same reply may come both ways: its position in the stream tells.
+// The parent's end of a worker's reply stream. Replies come through the socket, or from the ring while the parent is
+// awake or after the worker has died. A reply may come both ways: its stream position shows that it was read already.
 //
 // Thread safety: none; the engine's lock guards it.
 #pragma once
@@ -17,23 +17,22 @@ class reply_reader {
  public:
   using status = wire::frame_reader::status;
 
-  /// `page` is the worker's control memory, of which nothing is believed. What is read begins at the stream position
-  /// `first`.
+  /// `page` is the worker's control memory, whose values are never trusted. Reading begins at stream position `first`.
   explicit reply_reader(wire::control_page& page, std::uint64_t first = 0) noexcept
       : page_(page), socket_at_(first), read_(first) {}
 
-  /// Room for bytes of the socket.
+  /// Room for bytes from the socket.
   std::span<std::byte> prepare() { return socket_.prepare(); }
   void commit(std::size_t bytes) noexcept { socket_.commit(bytes); }
 
-  /// Copies what the ring has and next() has not returned yet, for next() to return. False if there is nothing, or
-  /// nothing that makes sense.
+  /// Copies the ring's replies that next() has not returned yet, for next() to return. False if none can be
+  /// taken.
   bool take_from_ring();
-  /// True if the ring had replies at the last look that could not be taken as some before them are on their way through
-  /// the socket: a worker that was polled then may have sent no more than those.
+  /// True if the ring had replies at the last look that could not be taken because earlier ones are still in the
+  /// socket: a worker that was polled at that time may have sent only the earlier ones.
   bool behind() const noexcept { return read_ < published_; }
-  /// True if more had come through the socket at the last look than the worker had published: what it says in the ring
-  /// would not be found there any more.
+  /// True if more had come through the socket at the last look than the worker had published: later replies in the ring
+  /// would not be found.
   bool ahead() const noexcept { return read_ > published_; }
 
   /// The next frame of the stream, once.

@@ -16,10 +16,10 @@ namespace shmpool::pool {
 
 namespace {
 
-/// How many segments one task may ask for. Its reply has to name all that it made and all that it returns.
+/// How many segments one task may ask for. Its reply has to name all segments that it created and all that it returns.
 constexpr std::size_t most_leases = wire::max_segments / 2;
 
-/// How many segments are leased to a task because the last run of its function has used as many for its result.
+/// How many segments a task is leased in advance at most, by the result of its function's last run.
 constexpr std::size_t most_expected = 64;
 
 shm::pool_segment& segment_of(const shm_handle& handle) noexcept {
@@ -39,7 +39,7 @@ wire::segment_ref describe(const shm::pool_segment& segment, std::uint64_t offse
   return ref;
 }
 
-/// Says no to a worker that waits for an answer.
+/// Answers a waiting worker with a refusal.
 void refuse(worker_channel& to, std::uint64_t task, errc why, std::string_view text) {
   wire::frame_header header;
   header.type = wire::frame_type::refuse;
@@ -124,8 +124,8 @@ void segment_courier::answer_need(worker_channel& to, task* of, const wire::fram
   }
 }
 
-/// A worker opens a segment by its name as long as it can: where somebody has removed the name, or the worker has no
-/// way to it any more (a chroot, a filter of system calls), it is given the descriptor.
+/// A worker opens a segment by its name if it can. If the name was removed, or the worker cannot reach it any more (a
+/// chroot, a filter of system calls), it gets the descriptor.
 const char* segment_courier::answer_open(worker_channel& to, task* of, const wire::frame& in) {
   shm_handle handle;
   const auto look_at = [&](const shm_handle& each) {
@@ -209,7 +209,7 @@ const char* segment_courier::take_account(worker_channel& from, task* of, const 
     from.kept.insert_or_assign(ref.id, worker_channel::kept_segment{shm_handle(handle), has.writable});
     kept_more = true;
   }
-  if (kept_more) collect_holdings(from, of, in);  // which the result may be in
+  if (kept_more) collect_holdings(from, of, in);  // the result may lie in a newly kept segment
   return nullptr;
 }
 
@@ -226,8 +226,7 @@ const char* segment_courier::take_result(const wire::frame& in, detail::outcome&
     if (from.leased && used.size() < most_expected) used.push_back(end);
     if (to.error) continue;
     if (const shm::call_error failed = segment_of(*from.handle).map(end)) {
-      // The worker has done its part; that this process cannot have the result, or somebody has removed it, is not its
-      // fault.
+      // It is not the worker's fault if this process cannot map the result, or if the name was removed.
       if (!shm::is_shortage(failed.code) && failed.code != std::errc::no_such_file_or_directory) {
         return "result in a file that is not as it should be";
       }

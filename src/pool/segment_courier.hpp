@@ -1,7 +1,7 @@
-// Hands segments to workers: turns what a task is lent, and memory for its results, into references in frames, answers
-// workers that ask for more, takes in what they return, and tells them what is gone.
+// Hands segments to workers: turns a task's arrays and the memory for its results into references in frames, answers
+// workers that ask for more memory, takes in the segments that they return, and tells them which were freed.
 //
-// Thread safety: none; the engine's lock guards it. The store has its own.
+// Thread safety: none; the engine's lock guards it. The store has its own lock.
 #pragma once
 
 #include "pool/freed_segments.hpp"
@@ -28,39 +28,39 @@ class segment_courier {
 
   shm::store& store() const noexcept { return *store_; }
 
-  /// The references of a task's frame: what it is lent, and memory that it is leased in advance, as the last run of its
-  /// function has used results of these `sizes`. Throws std::bad_alloc.
+  /// The references for a task's frame: its arrays, and segments that it is leased in advance, of the `sizes` that the
+  /// last run of its function used for results. Throws std::bad_alloc.
   std::vector<wire::segment_ref> pack(worker_channel& to, task& which, std::span<const std::size_t> sizes);
 
-  /// Answers `need` with memory, or with why there is none. `of`: the task that asks; null: the initializer.
+  /// Answers `need` with memory, or with the reason for a refusal. `of`: the task that asks; null: the initializer.
   void answer_need(worker_channel& to, task* of, const wire::frame& in);
-  /// Answers `open` with the segment's descriptor, or with why there is none: null, or why the worker may not ask for
-  /// it.
+  /// Answers `open` with the segment's descriptor, or with the reason for a refusal. Returns null, or why the worker
+  /// may not ask for the segment.
   const char* answer_open(worker_channel& to, task* of, const wire::frame& in);
 
-  /// Takes note of the worker's account of its memory in a frame: null, or why it makes no sense.
+  /// Records the worker's account of its memory in a frame. Returns null, or why the account makes no sense.
   const char* take_account(worker_channel& from, task* of, const wire::frame& in);
-  /// Takes in the segments of the result in the frame of which take_account() was called last: null, or why they make
-  /// no sense. Where this process cannot have one of them, `to` gets an error and no attachments. `used`: bytes of the
-  /// leases in it. Throws std::bad_alloc.
+  /// Takes in the result segments of the frame that take_account() got last. Returns null, or why they make no sense.
+  /// If this process cannot map one of them, `to` gets an error and no attachments. `used`: bytes of the leased
+  /// segments in the result. Throws std::bad_alloc.
   const char* take_result(const wire::frame& in, detail::outcome& to, std::vector<std::size_t>& used);
-  /// The worker has dropped segments that it had kept.
+  /// The worker has dropped kept segments.
   static void take_released(worker_channel& from, const wire::frame& in);
 
-  /// Tells a worker to unmap what was freed, as far as it has it.
+  /// The segments that were freed; tell_freed() tells a worker to unmap those that it knows.
   std::vector<std::uint64_t> take_freed() { return freed_->take(); }
   static void tell_freed(worker_channel& to, std::span<const std::uint64_t> segments);
 
  private:
-  /// One segment in a frame; introduces it to the worker where a name is not enough.
+  /// The reference to one segment; introduces the segment to the worker if a name is not enough.
   wire::segment_ref reference(worker_channel& to, const shm_handle& handle, std::uint64_t offset, std::uint64_t length,
                               detail::access mode);
-  /// What the worker has, as far as the frame speaks of it, in holdings_ and sources_.
+  /// Collects the worker's holdings of the segments that the frame names, in holdings_ and sources_.
   void collect_holdings(const worker_channel& from, const task* of, const wire::frame& in);
 
   std::shared_ptr<shm::store> store_;
   std::shared_ptr<freed_segments> freed_;
-  // Of the frame that is read; kept for their memory.
+  // For the frame that is being read; members so that their memory is reused.
   holdings holdings_;
   struct source {
     const shm_handle* handle;

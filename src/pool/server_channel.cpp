@@ -88,11 +88,11 @@ void server_channel::flush(time_point now) {
     const bool spawns = next.message.head.type == wire::server_message_type::spawn;
     const int fds[] = {next.socket.get(), next.control.get()};
     const std::size_t size = spawns ? sizeof next.message : sizeof next.message.head;
-    // Made before, so that it is not lost for want of memory.
+    // Add the report before sending, so that it cannot be lost if memory runs out.
     if (spawns) add(report::kind::told, worker, {});
     const ssize_t sent = wire::send_with_fds(socket_.get(), std::as_bytes(std::span(&next.message, 1)).first(size),
                                              std::span(fds, spawns ? 2U : 0U), MSG_DONTWAIT);
-    // The socket tells that the server is dead; the next one is sent this.
+    // If the server is dead, watch_ reports that, and the next server gets this message.
     const bool dead = sent == -EPIPE || sent == -ECONNRESET;
     if (spawns && (sent == -EAGAIN || dead)) reports_.pop_back();
     if (sent == -EAGAIN) {
@@ -103,7 +103,7 @@ void server_channel::flush(time_point now) {
     if (sent < 0 && !spawns) return retry_sending(worker, static_cast<int>(-sent), now);
     sending_fails_since_.reset();
     outbox_.pop_front();
-    if (spawns && sent < 0) {  // ETOOMANYREFS, say: descriptors in flight count against the limit
+    if (spawns && sent < 0) {  // e.g. ETOOMANYREFS: descriptors in flight count against the limit
       reports_.back().what = report::kind::spawn_failed;
       reports_.back().why = describe("sendmsg to the fork server", static_cast<int>(-sent));
     } else if (spawns) {
@@ -136,7 +136,7 @@ bool server_channel::receive_one(time_point now) {
   const ssize_t received =
       wire::receive_with_fds(socket_.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
   if (received == -EAGAIN) return false;
-  if (received == -ECONNRESET) return true;  // once, where it died with unread input; what it had said is still there
+  if (received == -ECONNRESET) return true;  // reported once if it died with unread input; its messages are still there
   if (received == -ENOMEM || received == -ENOBUFS) {
     if (!receiving_fails_since_) receiving_fails_since_ = now;
     if (now - *receiving_fails_since_ < patience) return false;
@@ -166,7 +166,7 @@ bool server_channel::receive_one(time_point now) {
 void server_channel::lost() {
   queue_.cancel(send_);
   socket_.reset();
-  // Whom it was to kill dies with it, or is never started.
+  // Drop kills: those workers die with the server, or are never started.
   std::erase_if(outbox_,
                 [](const outgoing& each) { return each.message.head.type != wire::server_message_type::spawn; });
   add(report::kind::lost, 0, {});
@@ -176,7 +176,7 @@ void server_channel::reconnect(time_point now, bool wanted) {
   std::string why;
   reconnect_due_.reset();
   if (wanted) {
-    // Descriptors or memory may be short now, and a server that dies at once may find what it needs the next time.
+    // Descriptors or memory may be short only for now, so a later server may not die at once.
     if (++attempts_ <= most_attempts) {
       try {
         socket_ = servers_->connect(true);

@@ -30,8 +30,8 @@ std::optional<sched::time_point> slot_claims::started(sched::worker_id worker, s
   const wire::slot& slot = which->on->slot(which->slot);
   const auto begun = wire::slot_word(which->on->handover_in(which->slot), wire::slot_state::started);
   if (slot.word.load(std::memory_order_acquire) != begun) return std::nullopt;
-  // The clock is the same in every process, or should be. The worker cannot have started it before it had it, nor later
-  // than it was first seen to have: a time that is always now would put a deadline off for ever.
+  // All processes should have the same clock. Clamp the worker's time: it cannot have started the task before the
+  // handover, nor after the parent first saw it started; a lie of "now" each time would put a timeout off for ever.
   which->seen_started = std::min(which->seen_started, monotonic_clock::now());
   const sched::time_point told{std::chrono::nanoseconds(slot.started_ns.load(std::memory_order_relaxed))};
   return std::clamp(told, which->assigned, std::max(which->assigned, which->seen_started));

@@ -1,4 +1,4 @@
-// What the scheduler asks of the slots in workers' control pages.
+// Answers the scheduler's questions about the slots in the workers' control pages.
 //
 // Thread safety: none; the engine's lock guards it. The slots are shared with the workers, see wire/control_page.
 #pragma once
@@ -13,7 +13,7 @@ struct task;
 
 class slot_claims final : public sched::claims {
  public:
-  /// The scheduler that knows the tasks.
+  /// Sets the scheduler that knows the tasks.
   void ask_about(const sched::scheduler& scheduler) noexcept { scheduler_ = &scheduler; }
 
   bool take_back(sched::worker_id worker, sched::task_id id) noexcept override;

@@ -20,7 +20,7 @@ namespace shmpool::pool {
 
 namespace {
 
-/// Reading it from the kernel any other way would change it for a moment, under the eyes of other threads.
+/// Reads /proc: umask(2) would change the umask for a moment, visibly to other threads.
 std::int32_t umask_now() {
   std::int32_t value = -1;
   const process_status status;
@@ -28,7 +28,7 @@ std::int32_t umask_now() {
   return value;
 }
 
-/// Of the main thread, which is what `nice` and `renice` set for a process.
+/// The value of the main thread, which `nice` and `renice` set for a process.
 std::int32_t nice_now() noexcept {
   errno = 0;
   const int value = ::getpriority(PRIO_PROCESS, static_cast<id_t>(::getpid()));

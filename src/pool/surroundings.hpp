@@ -1,8 +1,9 @@
-// What workers have of the application as it is when their pool is made: CPUs, nice value, limits, umask, working
-// directory, output streams, environment. The fork server, which all pools share, was started at another time and by
-// another thread. Workers take it on in worker/received_surroundings.
+// The process attributes that workers get from the application, as they are when the pool is made: CPUs, nice value,
+// limits, umask, working directory, output streams, environment. Workers cannot inherit them from the fork server,
+// which all pools share: it was started at another time and by another thread. worker/received_surroundings applies
+// them.
 //
-// Thread safety: none; the engine's lock guards a pool's.
+// Thread safety: none; the engine's lock guards the object of a pool.
 #pragma once
 
 #include "pool/privileges.hpp"
@@ -14,20 +15,20 @@
 
 namespace shmpool::pool {
 
-/// The environment of this process: "NAME=value", each ended by a zero byte.
+/// The environment of this process: "NAME=value" strings, each ended by a zero byte.
 std::string environment_now();
 
 class surroundings {
  public:
-  /// As they are now.
+  /// Captures the current attributes.
   surroundings();
 
-  /// What workers may have at the most.
+  /// The most that workers may have.
   const privileges& made_with() const noexcept { return made_with_; }
 
-  /// The message's part, and the descriptors that go with it, for a server that was started with `environment`. Output
-  /// streams are those of now: a pool must not keep open what the application closes. Throws std::system_error for want
-  /// of descriptors.
+  /// The message part and its descriptors, for a server that was started with `environment`. Uses the output streams of
+  /// the moment of the call: a pool must not keep open a stream that the application closes. Throws std::system_error
+  /// if descriptors run out.
   wire::pool_surroundings describe(const std::string& environment, std::vector<unique_fd>& descriptors) const;
 
  private:

@@ -19,7 +19,7 @@ void task::abandon() noexcept {
     for (const shm_handle& each : leases) kept.push_back(each);
     for (const detail::attachment& each : arrays.all()) kept.push_back(each.handle);
   } catch (const std::bad_alloc&) {
-    // The worker may still write there, and nobody can remember until when: it is never used again.
+    // The worker may still write to the segments, and there is no memory to record that: never use them again.
     for (const shm_handle& each : leases) each.get()->retain();
     for (const detail::attachment& each : arrays.all()) each.handle.get()->retain();
   }

@@ -26,19 +26,19 @@ struct task {
   std::uint32_t function = 0;
   std::vector<std::byte> arguments;
   lent_arrays arrays;              // held and registered until it ends
-  std::vector<shm_handle> leases;  // for its results, while a worker has it
-  worker_channel* on = nullptr;    // the worker that has it
+  std::vector<shm_handle> leases;  // for its results, while a worker has the task
+  worker_channel* on = nullptr;    // the worker that has the task
   std::uint16_t slot = 0;
   monotonic_clock::time_point assigned;
   monotonic_clock::time_point seen_started =
-      monotonic_clock::time_point::max();  // when it was first seen to have begun
+      monotonic_clock::time_point::max();  // when the parent first saw that it had begun
 
-  /// Makes this_task::stop_requested() true where it runs.
+  /// Makes this_task::stop_requested() true in the task's worker.
   void request_stop() const noexcept;
-  /// No worker has it any more.
+  /// Takes the task from its worker.
   void unassign() noexcept;
-  /// It is about to end although its worker may still be at it: what the worker has for it is in use until that is
-  /// dead.
+  /// To be called before a task ends although its worker may still run it: the task's segments stay in use until the
+  /// worker is dead.
   void abandon() noexcept;
 };
 

@@ -1,6 +1,6 @@
-// Why a task has no result, as the scheduler says it and as the user is told.
+// Turns the scheduler's reason why a task has no result into the user's error.
 //
-// Thread safety: none; the engine's lock guards what is involved.
+// Thread safety: none; the engine's lock guards all arguments.
 #pragma once
 
 #include "pool/crew.hpp"
@@ -14,14 +14,14 @@
 
 namespace shmpool::pool {
 
-/// Says it in an outcome. Throws std::bad_alloc.
+/// Stores the error in an outcome. Throws std::bad_alloc.
 void note_failure(detail::outcome& of, const sched::action& how, const crew& workers, const diagnosis& problems,
                   const sched::scheduler& scheduler);
 
-/// Counts it.
+/// Counts the failure.
 void count_failure(failure_counts& counts, const sched::action& how, const crew& workers) noexcept;
 
-/// What there is to say of a pool that is broken. Throws std::bad_alloc.
+/// Why the pool is broken. Throws std::bad_alloc.
 std::shared_ptr<const detail::breakage> why_broken(const diagnosis& problems, const sched::scheduler& scheduler);
 
 }  // namespace shmpool::pool

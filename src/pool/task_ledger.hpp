@@ -1,6 +1,6 @@
-// The tasks of a pool from submit() until they have ended, and what there is to tell the user: operations that have
-// ended, in order, and notices. All that belongs to the user leaves by take_completed(), so that nothing of it runs or
-// is destroyed under the engine's lock.
+// The tasks of a pool from submit() until they have ended, and the news for the user: completed operations, in order,
+// and notices. All user objects leave by take_completed(), so that no user code runs under the engine's lock, no
+// destructor either.
 //
 // Thread safety: none; the engine's lock guards it.
 #pragma once
@@ -23,29 +23,29 @@ namespace shmpool::pool {
 
 class task_ledger {
  public:
-  /// A new record; `op` can be cancelled by its key from here. Throws std::bad_alloc.
+  /// A new record; `op` can be cancelled by its key from now on. Throws std::bad_alloc.
   task& open(detail::operation& op);
-  /// From here cancellations reach the scheduler by this number.
+  /// From now on cancellations reach the scheduler by this number.
   void known_as(task& which, sched::task_id id) noexcept;
-  /// The task is over: gives its record and its claims on memory back. Its operation stays whose it is.
+  /// The task is over: gives its record and its claims on memory back. Does not touch its operation.
   void close(task& which) noexcept;
-  /// The same for a task that was held; its key stays, for the task to come. Returns its operation.
+  /// The same for a held task; its key stays, for the task that will be submitted. Returns its operation.
   detail::operation& close_held(task& which) noexcept;
 
-  /// In a forked copy, before its end: the tasks are the original's.
+  /// For a forked copy, before its destruction: the tasks belong to the original process.
   void forget_all() noexcept;
 
   /// The task under this key; nothing if there is none, 0 if the scheduler does not know it yet.
   std::optional<sched::task_id> find_key(std::uint64_t key) const noexcept;
   void forget_key(std::uint64_t key) noexcept { keys_.erase(key); }
 
-  /// The task is over, and its operation completes with what its result is by now.
+  /// The task is over, and its operation completes with its present result.
   void complete(task& which) noexcept;
-  /// The same with this result.
+  /// The same with the given result.
   void succeed(task& which, detail::outcome&& result) noexcept;
-  /// An operation that is no task's ends.
+  /// Completes an operation that belongs to no task.
   void push(detail::operation& op) noexcept { completed_.push(op); }
-  /// Something to tell; nobody hears of it where there is no memory for that.
+  /// Adds a notice, or drops it if memory has run out.
   template <class Callback, class What>
   void notify(const Callback& call, const What& what) noexcept {
     try {
@@ -60,7 +60,7 @@ class task_ledger {
   bool any_completed() const noexcept { return !completed_.empty(); }
   bool several_completed() const noexcept { return completed_.has_several(); }
 
-  /// An error for want of memory, which takes none.
+  /// An out-of-memory error that needs no memory itself.
   const std::exception_ptr& no_memory() const noexcept { return no_memory_; }
   static constexpr const char* no_memory_text = "the application had no memory left (new threw std::bad_alloc)";
 

@@ -28,7 +28,7 @@ constexpr std::size_t most_at_once = std::size_t{256} << 20;
 }  // namespace
 
 worker_channel::worker_channel(std::uint32_t number) : id(number) {
-  // Blocking: a ring waits on such a socket, but would hand back EAGAIN from a non-blocking one.
+  // Blocking: io_uring waits on such a socket, but would return EAGAIN from a non-blocking one.
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
     throw std::system_error(errno, std::system_category(), "shmpool: socketpair");
@@ -97,14 +97,14 @@ void worker_channel::queue_frame(const wire::frame_header& header, const wire::s
   try {
     queue_frame(header, {&ref, 1}, {});
   } catch (...) {
-    descriptors_.pop_back();  // or another frame would get it
+    descriptors_.pop_back();  // or another frame would get the descriptor
     throw;
   }
 }
 
 void worker_channel::start_sending(loop::completion_queue& queue) {
   if (send.pending || retry_due || life.is_ended()) return;
-  if (sending_.empty()) {  // or else it is what was left when the kernel was short of something
+  if (sending_.empty()) {  // else send the rest of an incomplete send
     if (out_.empty()) return;
     if (!descriptors_.empty()) return send_with_descriptors(queue);
     std::swap(out_, sending_);
@@ -117,14 +117,14 @@ void worker_channel::start_sending(loop::completion_queue& queue) {
   queue.start(send);
 }
 
-/// Lets a worker that polls for frames see that there are some.
+/// Shows a worker that polls for frames that some are coming.
 void worker_channel::announce(std::size_t bytes) noexcept {
   frames_end_ += bytes;
   control.page().frames_end.store(frames_end_, std::memory_order_release);
 }
 
-/// Descriptors travel by plain sendmsg, each with the first byte of its frame: everything up to the last of them is
-/// sent here, the rest with the others.
+/// Sends descriptors by plain sendmsg, each with the first byte of its frame: this function sends everything up to the
+/// last descriptor, start_sending() the rest.
 void worker_channel::send_with_descriptors(loop::completion_queue& queue) {
   std::size_t sent = 0;
   while (!descriptors_.empty()) {
@@ -144,7 +144,7 @@ void worker_channel::send_with_descriptors(loop::completion_queue& queue) {
       failed("sendmsg", static_cast<int>(-result));
       break;
     }
-    // The worker is dead or dying; its exit is on the way, and with it the end of its tasks.
+    // The worker is dead or dying; the report of its exit will end its tasks.
     if (result < 0) {
       sent = out_.size();
       descriptors_.clear();
@@ -183,7 +183,7 @@ bool worker_channel::is_end(int error) noexcept {
 void worker_channel::failed(const char* call, int error) {
   const auto now = monotonic_clock::now();
   if (!last_failure || now - *last_failure > std::chrono::milliseconds(200))
-    failing_since = now;  // it has worked since
+    failing_since = now;  // transfers have worked since the last failure
   last_failure = now;
   retry_due = now + std::chrono::milliseconds(2);
   failure = std::string(call) + ": " + std::system_category().message(error);
@@ -201,7 +201,7 @@ void worker_channel::start_receiving(loop::completion_queue& queue) {
 }
 
 void worker_channel::collect_last_words() {
-  // What is there now and no more: a process that the worker has left behind may hold its socket and go on writing.
+  // Reads only the present bytes: a process that the worker has left behind may hold its socket and go on writing.
   int in_socket = 0;
   if (::ioctl(socket_.get(), SIOCINQ, &in_socket) != 0) in_socket = 0;
   while (in_socket > 0) {
@@ -212,7 +212,7 @@ void worker_channel::collect_last_words() {
       replies.commit(static_cast<std::size_t>(result));
       in_socket -= static_cast<int>(result);
     } else if (result == 0 || (errno != EINTR && errno != ECONNRESET)) {
-      // ECONNRESET is reported once, when it died with unread input; what it had written is still there.
+      // recv reports ECONNRESET once if the worker died with unread input; its written bytes are still there.
       break;
     }
   }
@@ -221,7 +221,7 @@ void worker_channel::collect_last_words() {
 void worker_channel::set_polled(bool polled) noexcept {
   if (std::exchange(polled_, polled) == polled) return;
   repeat_polled();
-  // Either the worker sees that nobody looks any more, or the next look sees what it has not sent.
+  // Either the worker sees that polling is over, or the next look sees the replies that it has not sent.
   if (!polled) std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 

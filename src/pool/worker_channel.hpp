@@ -1,5 +1,5 @@
-// The parent's end of one worker: its socket, its control memory, what is on the way to it, and what it is known to
-// know.
+// The parent's end of one worker: its socket, its control memory, its outgoing frames, and the functions and segments
+// that it knows.
 //
 // Thread safety: none; the engine's lock guards it.
 #pragma once
@@ -46,42 +46,41 @@ class worker_channel {
   unique_fd worker_end;  ///< the worker's end of the socket, until it goes to the fork server
   control_memory control;
 
-  /// It has said what it must not, or could not be understood for want of memory: how it is to be killed for that.
+  /// How to kill the worker, if it has broken the protocol or the parent had no memory to read its frame.
   std::optional<worker_life::killer> condemned;
 
-  /// Waits until the process has ended, if there is one that it knows of, or until `deadline`.
+  /// Waits until `process` has ended, if it is set, or until `deadline`.
   void await_end(monotonic_clock::time_point deadline) const noexcept;
-  // What the parent has of its memory beyond tasks, by segment id.
+  // Segments that the worker keeps beyond its tasks, by segment id.
   struct kept_segment {
     shm_handle handle;
-    bool writable = false;  // it was given for more than a look
+    bool writable = false;  // the worker may write to it
   };
   std::unordered_map<std::uint64_t, kept_segment> kept;
   std::vector<shm_handle> initializer_leases;
-  /// Of tasks that were ended while it may still have been at them: in use until it is dead.
+  /// Segments of tasks that ended while the worker may still have run them: in use until the worker is dead.
   std::vector<shm_handle> abandoned;
   std::unordered_set<std::uint64_t> known_segments;
   std::vector<bool> known_functions;
 
-  // ---- Slots. Each time that a task is handed to this worker it gets a number of its own, which is what the worker
-  // knows it by: a frame of an earlier time, which may be unread yet, must not claim the slot for a task that was taken
-  // back and is handed over again.
+  // ---- Slots. Each handover of a task to this worker gets a number of its own, by which the worker knows the task: an
+  // unread frame of an earlier handover must not claim the slot of a task that was taken back and is handed over again.
 
   /// A free slot for the task, or nothing if all are taken.
   std::optional<std::uint16_t> take_slot(std::uint64_t task) noexcept;
   void free_slot(std::uint16_t slot) noexcept;
-  /// The task in the slot, and its number; 0 if it is free.
+  /// The task in the slot, and its handover number; 0 if the slot is free.
   std::uint64_t task_in(std::uint16_t slot) const noexcept { return slot < wire::slot_count ? slots_[slot].task : 0; }
   std::uint64_t handover_in(std::uint16_t slot) const noexcept {
     return slot < wire::slot_count ? slots_[slot].handover : 0;
   }
-  /// The task that the worker has under that number; 0 if it has none.
+  /// The task with that handover number; 0 if there is none.
   std::uint64_t task_of(std::uint64_t handover) const noexcept;
   wire::slot& slot(std::uint16_t index) const noexcept { return control.page().slots[index]; }
   bool has_tasks() const noexcept { return ~free_slots_ != 0; }
-  /// How many of its tasks it has begun.
+  /// How many of its tasks the worker has begun.
   std::size_t started_tasks() const noexcept;
-  /// When it was last seen to do something, and how often it was found not to since; see crew::check_unstarted.
+  /// When the worker was last seen active, and how often it was found quiet since; see crew::check_unstarted.
   monotonic_clock::time_point quiet_since{};
   unsigned times_found_quiet = 0;
   void found_busy(monotonic_clock::time_point now) noexcept {
@@ -89,7 +88,7 @@ class worker_channel {
     times_found_quiet = 0;
   }
   static constexpr auto patience = std::chrono::seconds(1);
-  /// When to look whether it has begun what it was given.
+  /// When to check whether the worker has begun its tasks.
   monotonic_clock::time_point look_due() const noexcept {
     const bool should_begin = life.now() == worker_life::stage::alive && life.is_ready() && has_tasks();
     return should_begin ? quiet_since + patience : monotonic_clock::time_point::max();
@@ -99,26 +98,26 @@ class worker_channel {
 
   void queue_frame(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
                    std::span<const std::byte> body);
-  /// With the descriptor of a segment, which is held until it is sent.
+  /// With the descriptor of a segment, which is held until the descriptor is sent.
   void queue_frame(const wire::frame_header& header, const wire::segment_ref& ref, int fd, shm_handle segment);
   bool has_output() const noexcept { return !out_.empty(); }
-  /// All that was queued has been taken by the socket.
+  /// True if the socket has taken all queued frames.
   bool all_sent() const noexcept { return out_.empty() && sending_.empty(); }
-  /// Its request for memory has been answered, and nothing has been sent since: it cannot have read the answer.
+  /// The worker's request for memory was answered, but nothing was sent since: it cannot have read the answer.
   bool answer_waits = false;
-  /// Starts to send what is queued, if nothing is on the way.
+  /// Starts to send the queued frames, if no send is pending.
   void start_sending(loop::completion_queue& queue);
   /// After `send` was reaped.
   void sent(loop::completion_queue& queue);
 
-  // ---- What the kernel would not do for a moment: it is short of memory or of descriptors, say.
+  // ---- Transfers that the kernel refuses for a moment, for example because memory or descriptors run short.
 
-  /// True for the errors of a stream whose other end is gone. Its process tells the rest.
+  /// True for the errors of a stream whose other end is gone; the worker's exit is reported by its pidfd.
   static bool is_end(int error) noexcept;
-  /// Notes that a transfer failed otherwise, which is to be tried again.
+  /// Notes that a transfer failed with another error and is to be retried.
   void failed(const char* call, int error);
   std::optional<monotonic_clock::time_point> retry_due;  ///< when to try again
-  /// When something is to be looked at, or tried again.
+  /// When a check or a retry is due.
   monotonic_clock::time_point due() const noexcept {
     auto first = std::min(look_due(), life.due());
     if (retry_due) first = std::min(first, *retry_due);
@@ -132,16 +131,16 @@ class worker_channel {
 
   void start_receiving(loop::completion_queue& queue);
   reply_reader replies{control.page()};
-  /// After its death: reads what is left in the socket into `replies`. What it never sent is in the ring.
+  /// After the worker's death: reads the rest of the socket into `replies`. Replies that it never sent are in the ring.
   void collect_last_words();
 
-  // ---- While both are awake, neither need call the kernel.
+  // ---- Polling: while both sides are awake, neither needs to call the kernel.
 
-  /// Whether the worker may leave replies in the ring, as somebody looks there. After false they have to be looked for
-  /// once more.
+  /// Whether the worker may leave replies in the ring because the parent polls it. After false the caller must look
+  /// into the ring once more.
   void set_polled(bool polled) noexcept;
   bool polled() const noexcept { return polled_; }
-  /// Says it once more to a worker that seems to believe something else.
+  /// Writes the flag once more, for a worker that seems to have another value.
   void repeat_polled() noexcept { control.page().polled.store(polled_ ? 1 : 0, std::memory_order_relaxed); }
   /// How long the worker may poll for frames before it sleeps.
   void let_spin(std::chrono::nanoseconds most) noexcept;
@@ -164,7 +163,7 @@ class worker_channel {
   std::uint64_t frames_end_ = 0;
   std::vector<std::byte> out_, sending_;
   struct attached {
-    std::size_t position;  // in out_, of the frame
+    std::size_t position;  // of its frame in out_
     int fd;
     shm_handle segment;
   };

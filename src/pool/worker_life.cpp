@@ -36,13 +36,13 @@ void worker_life::exit_status(int wait_status, std::uint64_t max_rss_bytes,
 worker_life::orphaned worker_life::server_lost() noexcept {
   if (is_untold()) {
     if (stage_ != stage::leaving) return orphaned::wanted;
-    process_ = process::ended;  // nobody starts it only to end it
+    process_ = process::ended;  // do not start a worker only to end it
     return orphaned::over;
   }
   server_gone_ = true;
   status_due_.reset();
   if (seen_) return orphaned::killed;
-  process_ = process::ended;  // it may never have been there; or else it dies with the server
+  process_ = process::ended;  // it may never have existed; if it did, it dies with the server
   return orphaned::over;
 }
 
@@ -73,7 +73,7 @@ worker_life::killer worker_life::kill(const char* why) noexcept {
 }
 
 worker_life::killer worker_life::kill_for_task(const char* why) noexcept {
-  // One that was asked to leave does that, if not in time.
+  // A worker that was told to leave keeps that reason, even if it is late.
   if (!was_asked_to_leave()) exit_reason_ = worker_exit::reason::killed;
   return kill(why);
 }

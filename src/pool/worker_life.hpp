@@ -1,5 +1,5 @@
-// One worker's life as the application knows it, from the request for it until its end is accounted for: what the fork
-// server, the worker and the kernel have said of it, what was decided about it, and what follows from both.
+// The state of one worker as the application knows it, from the request for it until its end is accounted for: the
+// reports of the fork server, the worker and the kernel, the decisions about it, and the conclusions from both.
 //
 // Decides only: it does no I/O, and the time is an argument. Thread safety: none; the engine's lock guards it.
 #pragma once
@@ -24,9 +24,9 @@ class worker_life {
 
   /// How far it has come.
   enum class stage : std::uint8_t {
-    asked,    ///< wanted; frames for it may be sent already
+    asked,    ///< requested; frames for it may be sent already
     alive,    ///< its process exists
-    leaving,  ///< it was told to leave, or was killed, or is of no use: it will end
+    leaving,  ///< it was told to leave, was killed, or is useless: it will end
     ended,    ///< its end is accounted for
   };
 
@@ -34,64 +34,64 @@ class worker_life {
   enum class killer : std::uint8_t {
     nobody,  ///< its end is accounted for
     signal,  ///< by a signal to its process
-    server,  ///< by the fork server: there is no process yet that this one could signal, or the kernel did not let it
+    server,  ///< by the fork server: the parent has no pidfd for it yet, or the kernel forbade the signal
   };
 
-  /// What becomes of it when its fork server has died.
+  /// What happens to the worker when its fork server has died.
   enum class orphaned : std::uint8_t {
-    wanted,  ///< no server knew of it: the next one starts it
-    killed,  ///< its process is dying with the server, and is killed to make that sure
-    over,    ///< its process is not there, or nobody will ever know of it
+    wanted,  ///< no server knew of it: the next server starts it
+    killed,  ///< its process dies with the server, and is killed to make sure
+    over,    ///< its process does not exist, or the parent will never learn of it
   };
 
-  /// How long the fork server may take to say how a worker ended whose process has.
+  /// How long the fork server may take to report the wait status of a worker after its process has ended.
   static constexpr std::chrono::milliseconds status_patience{200};
 
-  // ---- What is heard of it.
+  // ---- Reports about the worker.
 
   /// A server has been told to start it.
   void told_to_server() noexcept;
-  /// The server has started it, and its end can be waited for.
+  /// The server has started it, and the parent can wait for its end.
   void spawned(pid_t process) noexcept;
-  /// The server could not start it, or it cannot be told to. No more is heard of it: the caller accounts for it at
+  /// The server could not start it, or could not be asked to. No more reports follow: the caller accounts for it at
   /// once.
   void spawn_failed() noexcept { stage_ = stage::ended; }
-  /// The kernel says that its process has ended. How it did is for the server to say, if that is there to do so.
+  /// The kernel reports that its process has ended. The server, if it is alive, reports the wait status.
   void process_ended(time_point now) noexcept;
-  /// The server says how it ended.
+  /// The server reports how it ended.
   void exit_status(int wait_status, std::uint64_t max_rss_bytes, std::chrono::microseconds cpu_time) noexcept;
-  /// The server has died. Unless it is `wanted` yet, nobody will say how it ends.
+  /// The server has died. Unless the worker is still `wanted`, its wait status will never be reported.
   orphaned server_lost() noexcept;
-  /// There will be no server any more: one that has no process will never have one.
+  /// There will be no server any more: a worker without a process will never get one.
   void no_server() noexcept;
-  /// The worker gives its pid. The server's word, which may come later, replaces it.
+  /// The worker reports its pid. The server's report, which may come later, replaces it.
   void told_pid(std::uint64_t number) noexcept;
   /// It is set up and has run the initializer.
   void ready() noexcept { ready_ = true; }
-  /// It has said that it cannot be set up, and ends.
+  /// It has reported that it cannot be set up, and ends.
   void unfit() noexcept;
   /// It has sent the result of a task.
   void replied() noexcept { ++results_; }
 
-  // ---- What is decided about it.
+  // ---- Decisions about the worker.
 
-  /// It ends when it has done what it has begun; `retired` as it was told to, `idle` of its own accord.
+  /// It ends after the tasks that it has begun; `retired`: it was told to leave; `idle`: it leaves by itself.
   void may_leave(worker_exit::reason why) noexcept;
-  /// The scheduler has it killed: for the task that it is at, or as it should have left and did not.
+  /// The scheduler kills it: because of its current task, or because it should have left and did not.
   killer kill_for_task(const char* why) noexcept;
-  /// It is of no use to the pool, and its end is counted as the pool's doing.
+  /// It is useless to the pool; its end counts as a kill by the pool.
   killer kill_as_useless(const char* why) noexcept;
-  /// It is killed, or on its way to die anyway: its end is counted as whatever it turns out to be. `why` is a literal
-  /// for whoever loses a task by it; null if there is nothing to say.
+  /// It is killed, or dies anyway; its exit_reason() does not change. `why` is a literal for the error of a task that
+  /// is lost with it; null if there is nothing to say.
   killer kill(const char* why) noexcept;
-  /// The kernel does not let this process signal it; what is done instead.
+  /// The kernel does not let this process signal it: how to kill it instead.
   killer signal_refused() const noexcept { return killer::server; }
-  /// What it has sent makes no sense. It is killed, and no more is read of it.
+  /// It has sent nonsense. It is killed, and its stream is read no further.
   killer violated(const char* what);
   /// Its end is accounted for.
   void accounted() noexcept { stage_ = stage::ended; }
 
-  // ---- What follows.
+  // ---- Conclusions.
 
   stage now() const noexcept { return stage_; }
   bool is_ended() const noexcept { return stage_ == stage::ended; }
@@ -99,16 +99,16 @@ class worker_life {
   bool is_unfit() const noexcept { return unfit_; }
   /// True if a server has yet to be told of it.
   bool is_untold() const noexcept { return process_ == process::untold; }
-  /// True if it has a process, dead or not, that was made known to this one.
+  /// True if it has a process, dead or alive, that the parent has learnt of.
   bool has_process() const noexcept { return process_ == process::there || (process_ == process::ended && seen_); }
-  /// True if the end of its process is to be waited for.
+  /// True if the parent has to wait for the end of its process.
   bool awaits_end() const noexcept { return process_ == process::there; }
-  /// True if it can be accounted for: the server has said how it ended, or it has ended and nobody is going to say how.
-  /// `status_overdue()` is to be called when the time has come.
+  /// True if it can be accounted for: the server has reported its wait status, or it has ended and no report is
+  /// expected any more. Call status_overdue() at due() first.
   bool end_is_known() const noexcept {
     return wait_status_.has_value() || (process_ == process::ended && !status_due_);
   }
-  /// The server has had its time to say how it ended.
+  /// Stops waiting for the server's report if its time is over.
   void status_overdue(time_point now) noexcept {
     if (status_due_ && now >= *status_due_) status_due_.reset();
   }
@@ -126,20 +126,20 @@ class worker_life {
   bool was_asked_to_leave() const noexcept {
     return exit_reason_ == worker_exit::reason::retired || exit_reason_ == worker_exit::reason::idle;
   }
-  /// It was the pool's doing, or that of the fork server's end: its death says nothing of its task.
+  /// True if the pool, or the end of the fork server, killed it: its death says nothing about its task.
   bool died_by_pool() const noexcept;
   /// How it ended, in words: "killed by signal 11".
   std::string describe_death() const;
-  /// Fills in what worker_lost::details and worker_exit have in common.
+  /// Fills in the members that worker_lost::details and worker_exit have in common.
   template <class Description>
   void describe_end(Description& to) const noexcept;
 
  private:
   enum class process : std::uint8_t {
     untold,  ///< no server knows of it
-    asked,   ///< a server is to start it, and has not answered
+    asked,   ///< a server was told to start it, and has not answered
     there,
-    ended,  ///< or it never was there
+    ended,  ///< or it never existed
   };
 
   /// For describe_end(), without the macros of <sys/wait.h> in this header.
@@ -148,13 +148,13 @@ class worker_life {
 
   stage stage_ = stage::asked;
   process process_ = process::untold;
-  bool seen_ = false;         // its process was there
-  bool server_gone_ = false;  // the server that knew of it is dead: nobody will say how it ended
+  bool seen_ = false;         // the server has reported its process
+  bool server_gone_ = false;  // the server that knew of it is dead: its wait status will not be reported
   bool ready_ = false, unfit_ = false;
   worker_exit::reason exit_reason_ = worker_exit::reason::died;
   pid_t pid_ = 0;  // for messages only: processes are told apart by pidfd
   std::optional<int> wait_status_;
-  std::optional<time_point> status_due_;  // when to stop waiting for it
+  std::optional<time_point> status_due_;  // when to stop waiting for the wait status
   std::uint64_t max_rss_bytes_ = 0, results_ = 0;
   std::chrono::microseconds cpu_time_{};
   const char* killed_because_ = nullptr;

@@ -1,4 +1,4 @@
-// SHMPOOL_ASSERT: what must hold whatever a user, a worker or the kernel does. Checked in debug builds, with
+// SHMPOOL_ASSERT: an invariant that holds whatever a user, a worker or the kernel does. Checked in debug builds, with
 // sanitizers, by the fuzzers and in the chaos runs (SHMPOOL_ASSERTIONS is defined there); otherwise the condition is
 // not evaluated.
 //

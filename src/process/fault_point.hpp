@@ -1,6 +1,6 @@
 // Named places at which the chaos runs kill a process: steps in shared memory, without a system call, that a kill from
-// outside would hardly ever hit. Nothing at all unless the library is compiled with SHMPOOL_FAULT_POINTS; what happens
-// there is then decided by tests/fault/chaos/fault_point.cpp.
+// outside would hardly ever hit. They do nothing unless the library is compiled with SHMPOOL_FAULT_POINTS; then
+// tests/fault/chaos/fault_point.cpp decides what happens.
 //
 // Thread safety: any thread.
 #pragma once

@@ -11,8 +11,8 @@ namespace shmpool {
 
 namespace {
 
-/// The number of this process among those that it descends from. It is in memory that the kernel wipes in a copy,
-/// however that was made, and a copy that finds it wiped takes the next one.
+/// The number of this process in its line of ancestors. It lies in memory that the kernel wipes in every copy of the
+/// process; a copy that finds it wiped takes the next number.
 class process_number {
  public:
   process_number() noexcept {
@@ -22,7 +22,7 @@ class process_number {
       return;
     }
     if (memory != MAP_FAILED) ::munmap(memory, sizeof(number));
-    // Then copies that were made by a bare clone system call are told by their process id only.
+    // Without wiped memory, only the process id reveals a copy that was made by a bare clone system call.
     ::pthread_atfork(nullptr, nullptr, [] { last_.fetch_add(1, std::memory_order_relaxed); });
   }
 
@@ -50,7 +50,7 @@ const process_number& this_process() noexcept {
   return number;
 }
 
-/// Before there are threads, as one that forks while another is here would leave its copy waiting.
+/// Made before threads exist: if a thread forked while another one constructed this, the child would wait for ever.
 [[maybe_unused]] const process_number& made_early = this_process();
 
 }  // namespace

@@ -1,4 +1,4 @@
-// Tells an object from its copy in a process that the application has forked, where it is to be inert.
+// Tells an object from its copy in a process that the application has forked; the copy is to be inert.
 //
 // Thread safety: all members may be called from any thread, also in a forked copy of a process with several threads.
 #pragma once
@@ -11,14 +11,14 @@ namespace shmpool {
 
 class fork_mark {
  public:
-  /// Belongs to this process from here on.
+  /// The mark belongs to the calling process.
   fork_mark() noexcept;
 
-  /// True in a copy of the process that made it (fork, or a bare clone system call). Costs two loads, for the paths
-  /// that every task takes.
+  /// True in a copy of the process that made the mark (fork, or a bare clone system call). Costs two loads; for the
+  /// paths that every task takes.
   bool inherited() const noexcept;
-  /// The same, and asks the kernel as well: true also in a child that shares the memory of its parent (vfork). For what
-  /// would harm the original: kill, unlink, give back.
+  /// The same, and asks the kernel as well: true also in a child that shares the memory of its parent (vfork). For
+  /// actions that would harm the original: kill, unlink, give back.
   bool inherited_for_certain() const noexcept;
 
  private:

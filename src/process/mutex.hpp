@@ -1,5 +1,5 @@
-// A mutex whose use clang checks while it compiles (-Wthread-safety): SHMPOOL_GUARDED_BY names the mutex of a member,
-// SHMPOOL_REQUIRES that of a function. Other compilers see a std::mutex.
+// A mutex whose use clang checks at compile time (-Wthread-safety): SHMPOOL_GUARDED_BY names the mutex of a member,
+// SHMPOOL_REQUIRES the mutex of a function. Other compilers see a std::mutex.
 //
 // Thread safety: that of std::mutex.
 #pragma once
@@ -18,15 +18,15 @@
 #define SHMPOOL_THREAD_ATTRIBUTE(...)
 #endif
 
-/// The member may be used only by who holds the mutex.
+/// The member may be used only with the mutex held.
 #define SHMPOOL_GUARDED_BY(...) SHMPOOL_THREAD_ATTRIBUTE(guarded_by(__VA_ARGS__))
-/// The same of what the member points to.
+/// The same for the object that the member points to.
 #define SHMPOOL_PT_GUARDED_BY(...) SHMPOOL_THREAD_ATTRIBUTE(pt_guarded_by(__VA_ARGS__))
-/// The function may be called only by who holds the mutex.
+/// The function may be called only with the mutex held.
 #define SHMPOOL_REQUIRES(...) SHMPOOL_THREAD_ATTRIBUTE(requires_capability(__VA_ARGS__))
-/// The function may not be called by who holds the mutex.
+/// The function must not be called with the mutex held.
 #define SHMPOOL_EXCLUDES(...) SHMPOOL_THREAD_ATTRIBUTE(locks_excluded(__VA_ARGS__))
-/// The function does what the analysis cannot follow; a comment says why it is right.
+/// The analysis cannot follow the function; a comment says why it is right.
 #define SHMPOOL_NO_THREAD_SAFETY_ANALYSIS SHMPOOL_THREAD_ATTRIBUTE(no_thread_safety_analysis)
 
 namespace shmpool {
@@ -50,7 +50,7 @@ class SHMPOOL_THREAD_ATTRIBUTE(capability("mutex")) mutex {
     note_owner(false);
     mutex_.unlock();
   }
-  /// For a function object that is called by who holds it: says so to the analysis, and checks it.
+  /// For a function object that is called with the mutex held: tells the analysis so, and checks it.
   void assert_held() const SHMPOOL_THREAD_ATTRIBUTE(assert_capability(this)) {
 #if defined(SHMPOOL_ASSERTIONS)
     SHMPOOL_ASSERT(owner_.load(std::memory_order_relaxed) == this_thread());
@@ -67,7 +67,7 @@ class SHMPOOL_THREAD_ATTRIBUTE(capability("mutex")) mutex {
   std::mutex mutex_;
 #if defined(SHMPOOL_ASSERTIONS)
   static std::uintptr_t this_thread() noexcept { return static_cast<std::uintptr_t>(::pthread_self()); }
-  std::atomic<std::uintptr_t> owner_{0};  // 0: nobody
+  std::atomic<std::uintptr_t> owner_{0};  // 0: no thread
 #endif
 };
 
@@ -81,7 +81,7 @@ class SHMPOOL_THREAD_ATTRIBUTE(scoped_lockable) mutex_lock {
   ~mutex_lock() SHMPOOL_THREAD_ATTRIBUTE(release_capability()) {
     if (held_) mutex_.unlock();
   }
-  /// Before its end.
+  /// Unlocks before the destructor does.
   void unlock() SHMPOOL_THREAD_ATTRIBUTE(release_capability()) {
     held_ = false;
     mutex_.unlock();

@@ -1,4 +1,4 @@
-// An object of static storage that is never destroyed, for what destructors of other static objects may still use.
+// An object of static storage that is never destroyed, because destructors of other static objects may still use it.
 // Thread safety: that of T.
 #pragma once
 

@@ -16,7 +16,7 @@ namespace shmpool {
 
 namespace {
 
-/// How many numbers are left for what the program opens later, in tasks.
+/// How many numbers are left free for descriptors that the program opens later, in tasks.
 constexpr int room = 256;
 
 int soft_limit() noexcept {
@@ -25,10 +25,10 @@ int soft_limit() noexcept {
   return static_cast<int>(std::min<rlim_t>(limit.rlim_cur, 1 << 20));
 }
 
-int first_own = 0;  // 0: what is the server's cannot be told from what is the program's
+int first_own = 0;  // 0: the server's descriptors cannot be told from the program's
 int highest_own = 0;
 
-/// Which is not in /proc/self/fd where that cannot be read.
+/// For use where /proc/self/fd cannot be read.
 bool is_open(int number) noexcept {
   return ::fcntl(number, F_GETFD) >= 0;
 }
@@ -43,7 +43,7 @@ int highest_except(int own) noexcept {
     return highest;
   }
   while (const dirent* each = ::readdir(open.get())) {
-    const int number = std::atoi(each->d_name);  // 0 for the names that are none
+    const int number = std::atoi(each->d_name);  // 0 for "." and ".."
     if (number != own && number != ::dirfd(open.get())) highest = std::max(highest, number);
   }
   return highest;
@@ -52,10 +52,10 @@ int highest_except(int own) noexcept {
 /// Closes [first, last]; 0 or an errno.
 int close_range(unsigned first, unsigned last) noexcept {
   if (first > last || ::syscall(SYS_close_range, first, last, 0) == 0) return 0;
-  // A sandbox may not know the call. One by one, then, which takes a while where the limit is high.
+  // A sandbox may refuse the call. Then close one by one, which takes a while if the limit is high.
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return errno;
-  // The limit may have been lowered since.
+  // The limit may have been lowered since the server opened its descriptors.
   const auto end = std::max<rlim_t>(std::min<rlim_t>(limit.rlim_cur, 1U << 20), static_cast<rlim_t>(highest_own) + 1);
   for (auto fd = rlim_t{first}; fd <= last && fd < end; ++fd) ::close(static_cast<int>(fd));
   return 0;
@@ -82,7 +82,7 @@ void settle_own_descriptors(unique_fd& own) noexcept {
   const int from = std::max(3, std::min(programs + room, (programs + soft_limit()) / 2));
   if (own.get() < from) {
     unique_fd moved(::fcntl(own.get(), F_DUPFD_CLOEXEC, from));
-    if (!moved) return;  // then workers get none of the program's
+    if (!moved) return;  // then workers get none of the program's descriptors
     own = std::move(moved);
   }
   first_own = from;

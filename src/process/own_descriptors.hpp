@@ -1,5 +1,5 @@
-// Where the descriptors of a fork server and of its workers live: above the numbers that the program's own objects use,
-// which may have opened files before main (a log, say) and go on using their numbers.
+// Keeps the descriptors of a fork server and of its workers above the numbers that the program's own objects use: these
+// may have opened files before main (a log, say) and go on using their numbers.
 //
 // Thread safety: none; the server and a fresh worker have one thread.
 #pragma once
@@ -10,18 +10,18 @@
 
 namespace shmpool {
 
-/// To a number above those of the program, close-on-exec. Closed, and none, if there is no such number: what stayed
-/// where it is would reach workers.
+/// Moves it to a number above those of the program, close-on-exec. If there is no such number, closes it and returns an
+/// empty one: a descriptor that stayed at its number would leak into workers.
 unique_fd move_out_of_the_way(unique_fd descriptor) noexcept;
 
-/// Before settle_own_descriptors(): to a high number, or else it stays.
+/// For use before settle_own_descriptors(): moves the descriptor to a high number if possible.
 unique_fd move_up(unique_fd descriptor) noexcept;
 
-/// From here all descriptors above those that are open now, but for `own`, are the server's; moves that there.
+/// Reserves the numbers above all open descriptors except `own` for the server, and moves `own` there.
 void settle_own_descriptors(unique_fd& own) noexcept;
 
-/// In a fresh worker: closes what is the server's, except `keep`. The program's own stay. Where they could not be told
-/// apart, closes all above 2. 0 or an errno.
+/// In a fresh worker: closes the server's descriptors except `keep`, and leaves the program's own open. If no numbers
+/// were reserved for the server, closes all above 2 except `keep`. 0 or an errno.
 int close_own_descriptors_except(std::initializer_list<int> keep) noexcept;
 
 /// Closes every descriptor from `first` on except `keep`. 0 or an errno.

@@ -1,4 +1,4 @@
-// What the kernel says of this process in /proc/thread-self/status.
+// The fields of /proc/thread-self/status for this process.
 //
 // Thread safety: any thread; some fields are those of the calling thread.
 #pragma once
@@ -11,13 +11,13 @@ namespace shmpool {
 
 class process_status {
  public:
-  /// As it is now; without /proc all fields are missing.
+  /// Reads the current status; without /proc all fields are missing.
   process_status();
-  /// What follows "<name>:" without the space around it, "Threads" for example.
+  /// The text after "<name>:" without the space around it; `name`: "Threads", for example.
   std::optional<std::string_view> field(std::string_view name) const noexcept;
 
-  /// Threads of this process that belong to the program (a sanitizer may have one of its own), 2 if nobody can tell:
-  /// what is safe with one thread only is not done then.
+  /// How many threads of this process belong to the program (a sanitizer may have one of its own); 2 if unknown, so
+  /// that actions which are safe with one thread only are not done.
   unsigned threads() const noexcept;
 
  private:

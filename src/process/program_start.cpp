@@ -31,9 +31,9 @@ struct noted {
   bool awaits_init = false;
   std::atomic<char* const*> init_arguments{nullptr};
   std::atomic<bool> init_called{false};
-  // In place: a plugin that has a copy of the library may be unloaded, and would leave memory behind.
+  // Not allocated: a plugin that has a copy of the library may be unloaded, and would leak memory.
   std::array<char, 16 * 1024> argument_text{};
-  std::array<char*, 512> arguments{}, kernel_arguments{};  // the copies, and where they lie; end with a null pointer
+  std::array<char*, 512> arguments{}, kernel_arguments{};  // copies, originals; end with a null pointer
   cpu_set_t cpus{};
 };
 
@@ -42,7 +42,7 @@ noted& notes() noexcept {
   return instance.value;
 }
 
-/// "<parent> <mode> <socket> <whether it may be looked into>"
+/// "<parent> <mode> <socket> <dumpable>"
 std::optional<std::array<int, 4>> parse(std::string_view text) noexcept {
   std::array<int, 4> numbers{};
   const char* at = text.data();
@@ -56,7 +56,7 @@ std::optional<std::array<int, 4>> parse(std::string_view text) noexcept {
   return numbers;
 }
 
-/// Whoever starts a set-user-ID program could give it the variable, and would have workers with its privileges.
+/// A user who starts a set-user-ID program could set the variable, and would get workers with its privileges.
 bool may_have_gained_privileges() noexcept {
   return ::getauxval(AT_SECURE) != 0 && ::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) != 1;
 }
@@ -67,12 +67,12 @@ void note_program_start([[maybe_unused]] int argc, [[maybe_unused]] char** argv)
   noted& here = notes();
   if (::sched_getaffinity(0, sizeof here.cpus, &here.cpus) != 0) CPU_ZERO(&here.cpus);
 #ifdef __GLIBC__
-  // In a library that is loaded later (a plugin, say) the program may have changed them.
+  // If the library is loaded later (in a plugin, say), the program may have changed its arguments before.
   std::size_t count = 0, end = 0;
   for (; count < static_cast<std::size_t>(argc) && argv[count]; ++count) {
     const std::size_t size = std::strlen(argv[count]) + 1;
     if (count + 1 == here.arguments.size() || size > here.argument_text.size() - end) {
-      here.arguments[0] = nullptr;  // too many: init is given them
+      here.arguments[0] = nullptr;  // too many: init provides them
       break;
     }
     std::memcpy(here.argument_text.data() + end, argv[count], size);
@@ -128,7 +128,7 @@ void set_awaits_init(bool awaits) noexcept {
 
 bool is_server_image() noexcept {
   return notes().server_image ||
-         std::getenv(variable_name.data()) != nullptr;  // where constructors of libraries come first
+         std::getenv(variable_name.data()) != nullptr;  // when constructors of libraries run first
 }
 
 void note_init(char** argv) noexcept {

@@ -11,7 +11,7 @@ namespace shmpool {
 
 namespace {
 
-/// Its value tells it from one that the user has set.
+/// The value tells the library's variable from one that the user has set.
 constexpr const char* bind_eagerly_name = "LD_BIND_NOW";
 constexpr std::string_view bind_eagerly_value = "shmpool";
 

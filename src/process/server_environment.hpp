@@ -1,4 +1,4 @@
-// The environment that a program is executed with to be a fork server.
+// The environment of a program that is executed to be a fork server.
 //
 // Thread safety: none.
 #pragma once
@@ -12,8 +12,8 @@
 
 namespace shmpool {
 
-/// The environment of this process, and what the server is told. `bind_eagerly` makes the dynamic linker look up in the
-/// server, once, what each of its workers would look up anew in its first tasks.
+/// The environment of this process, and the note to the server. `bind_eagerly` makes the dynamic linker look up in the
+/// server, once, the symbols that each worker would otherwise look up in its first tasks.
 class server_environment {
  public:
   server_environment(pid_t parent, server_mode mode, int socket, bool bind_eagerly);
@@ -27,7 +27,8 @@ class server_environment {
   std::vector<char*> variables_;
 };
 
-/// In the server: what it executes itself, or its workers do, is not to be bound so. True if it was.
+/// In the server: removes the variable, so that programs which it or its workers execute are not bound eagerly. True if
+/// the server was.
 bool forget_eager_binding();
 
 }  // namespace shmpool

@@ -1,5 +1,5 @@
-// Signals that are sent to every process of a group, a session or a service (its cgroup): the server outlives them for
-// a moment, to clean up, and workers leave them to the application.
+// Signals that are sent to every process of a group, a session or a service (its cgroup): the server ignores them, to
+// clean up afterwards, and workers leave them to the application.
 //
 // Thread safety: none but for ignored_group_signals(); a server and a fresh worker have one thread.
 #pragma once
@@ -11,14 +11,14 @@ namespace shmpool {
 /// Default dispositions for all signals, then an empty mask.
 void reset_signals() noexcept;
 
-/// In a server: ignores them.
+/// In a server: ignores the group signals.
 void ignore_group_signals() noexcept;
 
-/// Those of them that this process ignores: bit n for signal n.
+/// The group signals that this process ignores: bit n for signal n.
 std::uint32_t ignored_group_signals() noexcept;
 
-/// In a worker: a handler that does nothing, since programs that a task starts would inherit it if they were ignored,
-/// and could not be asked to end; but `ignored` by the application stays ignored, in them as well. Undoes
+/// In a worker: installs a handler that does nothing, since programs that a task starts would inherit SIG_IGN and could
+/// not be asked to end. Signals that the application has `ignored` stay ignored, in such programs as well. Undoes
 /// ignore_group_signals(), and empties the mask.
 void leave_group_signals_to_the_application(std::uint32_t ignored) noexcept;
 

@@ -1,5 +1,5 @@
-// Whether it pays to poll for a while instead of sleeping at once. Polling that finds nothing, or that others had to
-// wait for, is tried again only after a while: at first after one sleep, at last after many.
+// Decides whether it pays to poll for a while instead of sleeping at once. After polling that found nothing, or that
+// other threads had to wait for, the next attempt comes only after a while: at first after one sleep, later after many.
 //
 // Thread safety: none.
 #pragma once
@@ -13,17 +13,17 @@ namespace shmpool {
 
 class spin_budget {
  public:
-  /// Begins to poll, unless it has not paid lately.
+  /// True if polling is to begin, false if it has not paid lately.
   bool begin() noexcept {
     if (skip_ != 0) return --skip_, false;
     return true;
   }
-  /// What was waited for has come.
+  /// Polling has succeeded.
   void found() noexcept {
     penalty_ = 0;
     if (++found_ % looks_between == 0) look_around();
   }
-  /// It has not.
+  /// Polling has found nothing.
   void missed() noexcept {
     penalty_ = std::clamp(2 * penalty_, 1U, most_skipped);
     skip_ = penalty_;
@@ -35,8 +35,8 @@ class spin_budget {
   static constexpr unsigned least_crowded = 64, most_crowded = 1024;
   static constexpr unsigned looks_between = 16;  // successes between two system calls
 
-  /// This thread had to make place for others since the last look: CPUs are short, and who polls takes what others
-  /// need. The longer that goes on, the more seldom it is tried.
+  /// If this thread was preempted since the last look, CPUs are short, and polling takes time that other threads need.
+  /// The longer that goes on, the less often polling is tried.
   void look_around() noexcept {
     rusage used{};
     ::getrusage(RUSAGE_THREAD, &used);

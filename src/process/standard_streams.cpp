@@ -18,8 +18,8 @@ namespace shmpool {
 
 namespace {
 
-/// Whether there is something between the beginning of the buffer and where the next character goes. The standard gives
-/// these pointers to derived classes only.
+/// Whether the buffer is not empty: compares its begin with its write position. The standard gives these pointers to
+/// derived classes only.
 template <class Char>
 bool has_pending(const std::basic_ostream<Char>& stream) noexcept {
   struct pointers : std::basic_streambuf<Char> {
@@ -37,7 +37,7 @@ void flush(std::basic_ostream<Char>& stream) noexcept {
   try {
     stream.rdbuf()->pubsync();
   } catch (...) {
-    // A stream buffer of the program's own may throw. What it had to say of its output it has said to whoever printed.
+    // A stream buffer of the program may throw. It has reported errors of its output to the code that printed.
   }
 }
 
@@ -45,13 +45,13 @@ bool cxx_streams_pending() noexcept {
   return has_pending(std::cout) || has_pending(std::clog) || has_pending(std::wcout) || has_pending(std::wclog);
 }
 
-/// False also where nobody can tell. Of a directory, the links are two and one for each directory in it.
+/// False also if unknown. A directory has two links, and one more for each directory in it.
 bool is_only_thread() noexcept {
   struct stat threads {};
   return ::stat("/proc/self/task", &threads) == 0 && threads.st_nlink == 3;
 }
 
-/// While it lives, a pipe without a reader is an error for this thread, and not the end of the process.
+/// While the object lives, writing to a pipe without a reader is an error in this thread and does not kill the process.
 class broken_pipes_are_errors {
  public:
   broken_pipes_are_errors() noexcept {

@@ -19,7 +19,7 @@ class unique_fd {
     return *this;
   }
   ~unique_fd() {
-    if (fd_ >= 0) ::close(fd_);  // never again on EINTR: Linux has closed it by then
+    if (fd_ >= 0) ::close(fd_);  // no retry on EINTR: Linux has closed it already
   }
   int get() const noexcept { return fd_; }
   int release() noexcept { return std::exchange(fd_, -1); }

@@ -1,4 +1,4 @@
-// What waits for room: tasks are held, oldest first, until few enough are under way.
+// Admission: tasks are held, and let in oldest first, until few enough are under way.
 #include "process/assert.hpp"
 #include "sched/scheduler_state.hpp"
 
@@ -8,7 +8,7 @@ namespace shmpool::sched {
 
 bool scheduler::impl::has_room() const noexcept {
   if (settings_.max_pending != 0 && tasks_.size() - held_.size() >= settings_.max_pending) return false;
-  // How much the next one brings is known when it is submitted, so the one before has to be first.
+  // The bytes of an admitted task are known once it is submitted, so the next task waits for that.
   return settings_.max_pending_bytes == 0 || (bytes_ < settings_.max_pending_bytes && admitted_ == 0);
 }
 
@@ -36,8 +36,7 @@ void scheduler::impl::accept(index_type task, const task_spec& spec, time_point 
   record.attempts_left = std::max(spec.attempts, 1U);
   record.state = task_state::queued;
   bytes_ += record.bytes;
-  if (staff() == 0)
-    crashes_.forget_failed_starts();  // nobody else would run it: whether one can be started is tried at once
+  if (staff() == 0) crashes_.forget_failed_starts();  // no worker would run it, so starting one is tried at once
   record.aside = kinds_.risky(record.kind);
   (record.aside ? aside_ : queue_).push_back(tasks_, task);
   await_deadline(task);

@@ -13,8 +13,8 @@ void scheduler::impl::dispatch(time_point now) {
     if (!dispatch_one(now)) return;
   }
   rebalance(now);
-  // Workers have died or a pause has held them back since these tasks were handed out: the newcomer will take its
-  // share.
+  // Workers have died, or a pause has held back their start, since these tasks were handed out: a new worker will take
+  // its share.
   if (workers_.idle_count() == 0 && may_widen() && crowded() && may_start(now)) workers_.set_idle(start_worker());
 }
 
@@ -41,7 +41,7 @@ bool scheduler::impl::hand_out(task_list& from, time_point now) {
 }
 
 void scheduler::impl::change_lines(task_list& from, task_list& to, std::uint32_t kind) noexcept {
-  index_type last = no_index;  // or each would look for its place from the front
+  index_type last = no_index;  // where the next task's search starts, instead of at the front
   for (index_type task = from.front(); task != no_index;) {
     const index_type behind = tasks_[task].next;
     if (tasks_[task].kind == kind) {
@@ -102,7 +102,7 @@ void scheduler::impl::find_stuck(time_point now) noexcept {
       looks_.set(late, due);
       continue;
     }
-    looks_.clear(late);  // until it is heard of
+    looks_.clear(late);  // until the worker is heard of
     if (worker.tasks.empty()) continue;
     worker.stuck = true;
     stuck_.insert(late);
@@ -115,7 +115,7 @@ void scheduler::impl::recall_stranded(time_point now) noexcept {
     const worker_record& worker = workers_[index];
     const bool strands = worker.stuck && worker.working() && worker.tasks.size() > 1;
     if (strands && !worker.usable()) continue;  // one that has had all its tasks may get one more
-    // Where nobody has room the tasks are as well off where they are: that somebody has some is an event.
+    // If no other worker has room, the tasks are as well off here; an event follows when one has.
     if (strands && !has_room_elsewhere(now)) return;
     stuck_.erase(index);
     if (strands) recall_waiting(index);
@@ -132,7 +132,7 @@ void scheduler::impl::recall_waiting(index_type worker) noexcept {
   index_type last = no_index;
   for (index_type task = workers_[worker].tasks.back(); task != first;) {
     const index_type ahead = tasks_[task].previous;
-    if (!take_back(task)) return;  // it runs them in this order, so what is ahead has been started as well
+    if (!take_back(task)) return;  // the worker runs them in order, so those ahead have been started too
     detach(task);
     enqueue(task, last);
     if (!tasks_[task].aside) last = task;
@@ -146,7 +146,7 @@ void scheduler::impl::rebalance(time_point now) {
     if (workers_[idle].state != worker_state::ready) return;
     const index_type from = fullest();
     if (from == no_index) return;
-    // All that it has may have been started, its replies under way; then anybody else's tasks will do.
+    // `from` may have started all its tasks, with replies under way; then another worker's tasks will do.
     if (!move_half(from, idle, now)) sharers_.erase(from);
   }
 }
@@ -170,7 +170,7 @@ bool scheduler::impl::move_half(index_type from, index_type to, time_point now) 
   scratch_.clear();
   for (index_type task = workers_[from].tasks.back(); task != running && scratch_.size() < share;) {
     const index_type ahead = tasks_[task].previous;
-    if (!take_back(task)) break;  // it runs them in this order, so what is ahead has been started as well
+    if (!take_back(task)) break;  // the worker runs them in order, so those ahead have been started too
     detach(task);
     scratch_.push_back(task);
     task = ahead;

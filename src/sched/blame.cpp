@@ -1,5 +1,5 @@
-// What a death says, and of whom. A worker that dies in a task speaks of the task and of its kind; one that dies with
-// tasks that it has not begun, of the first of them; only one that dies without any, before it had one, speaks of the
+// Blame for the death of a worker. A death in a task counts against the task and its kind; a death with tasks that the
+// worker has not begun, against the first of them; only a death without tasks, before the worker had one, against the
 // pool.
 #include "sched/scheduler_state.hpp"
 
@@ -28,8 +28,8 @@ std::uint32_t scheduler::impl::blame(index_type worker, std::span<const task_id>
   if (dead.begun) crashes_.served(dead.id);
   const index_type next = dead.tasks.front();
   if (dead.up && next != no_index && tasks_[next].sent) {
-    // A signal may have ended all that were idle, to be noticed one by one, each with the task that it is handed
-    // meanwhile.
+    // One signal may have ended all idle workers; their deaths are noticed one by one, each worker with the task that
+    // it was handed meanwhile.
     task_record& suspect = tasks_[next];
     if (dead.id > suspect.unbegun_until) {
       ++suspect.unbegun_deaths;
@@ -54,7 +54,7 @@ void scheduler::impl::lose(index_type worker, bool certain, time_point now) {
   }
   what.others_up = others_up;
   if (crashes_.lost(what, now) != crash_monitor::verdict::give_up) return;
-  // None of them is up, and to wait for each would be to wait for the same end.
+  // No other worker is up, and waiting for each would only show the same end.
   for (index_type other = 0; other < workers_.slots(); ++other) {
     if (other != worker && workers_[other].working()) kill(other);
   }

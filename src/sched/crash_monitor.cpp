@@ -41,7 +41,7 @@ crash_monitor::verdict crash_monitor::lost(const loss& what, time_point now) {
 void crash_monitor::came_up(worker_id worker) noexcept {
   if (worker <= last_known_) return;
   broken_ = probing_ = false;
-  rounds_ = std::min({rounds_, settings_.crash_limit, settings_.broken_limit - 1});  // it has yet to live
+  rounds_ = std::min({rounds_, settings_.crash_limit, settings_.broken_limit - 1});  // it may still die early
 }
 
 void crash_monitor::served(worker_id worker) noexcept {

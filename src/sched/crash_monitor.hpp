@@ -1,10 +1,10 @@
-// Tells an accident from a pool that cannot keep workers alive: when starting has to pause, when to refuse tasks, and
-// when to try again. It hears only of workers that ended before they had a task. One that dies with a task is that
-// task's affair: else whoever can make a task crash could stop the pool.
+// Tells an accident from a pool that cannot keep workers alive: decides when starting has to pause, when to refuse
+// tasks, and when to try again. Only workers that ended before they had a task count. A death with a task is held
+// against the task: otherwise anybody who can make a task crash could stop the pool.
 //
-// Failures are counted in rounds. A worker that dies says something new only if it was started after the last round was
-// counted, that is, in spite of it. So one signal that ends 64 workers is one round, and so are 64 initializers that
-// crash on the same missing file, without any window of time.
+// Failures are counted in rounds. A death counts as a new round only if the worker was started after the last round was
+// counted. So one signal that ends 64 workers is one round, and so are 64 initializers that crash on the same missing
+// file, without any window of time.
 //
 // Thread safety: none.
 #pragma once
@@ -22,16 +22,16 @@ class crash_monitor {
  public:
   enum class verdict : std::uint8_t {
     carry_on,  ///< replace the worker at once
-    back_off,  ///< start nothing before resume_at(), and one at a time then
-    give_up,   ///< nobody is left, and broken_limit rounds have failed: broken() from here
+    back_off,  ///< start no worker before resume_at(), and one at a time then
+    give_up,   ///< no worker is left, and broken_limit rounds have failed: broken() from here
   };
 
   /// A worker that ended, unasked, before it had a task.
   struct loss {
     worker_id worker = 0;
     worker_id latest = 0;           ///< the last worker that was started
-    std::optional<duration> lived;  ///< since it was up; nothing if it never was
-    bool certain = false;           ///< it said itself that it cannot work, and why: to ask again at once is useless
+    std::optional<duration> lived;  ///< how long it was up; nothing if it never was
+    bool certain = false;           ///< the worker itself said that it cannot work, and why: a retry at once is useless
     bool others_up = false;         ///< some worker is up and stays
   };
 
@@ -40,7 +40,7 @@ class crash_monitor {
   verdict lost(const loss& what, time_point now);
   /// The worker is up: it can be started, at least. A broken pool serves again from here.
   void came_up(worker_id worker) noexcept;
-  /// The worker has begun a task: it was kept alive for long enough. Of old ones that says nothing.
+  /// The worker has begun a task: it lived long enough. A worker from before the last round proves nothing.
   void served(worker_id worker) noexcept;
 
   /// A worker could not be started.
@@ -53,14 +53,14 @@ class crash_monitor {
   /// Rounds have failed in a row: workers are started one at a time, each when the one before has come up.
   bool on_probation() const noexcept { return rounds_ > settings_.crash_limit || rounds_ >= settings_.broken_limit; }
 
-  /// Nobody is up, and after all those rounds nobody is expected to come up.
+  /// No worker is up, and after all those rounds none is expected to come up.
   bool broken() const noexcept { return broken_; }
-  /// No task may be taken in: it is broken, and nobody tries at the moment.
+  /// No task may be taken in: the pool is broken, and no probe is under way.
   bool refuses() const noexcept { return broken_ && !probing_; }
   bool probe_due(time_point now) const noexcept { return now >= resume_; }
   /// One worker may be started to see whether the cause is gone.
   void begin_probe() noexcept { probing_ = true; }
-  /// It could not even be started. That says nothing of what would have become of it.
+  /// The probe's worker could not be started, which does not tell whether it would have lived.
   void cancel_probe() noexcept { probing_ = false; }
 
   pool_health health() const noexcept;

@@ -1,4 +1,4 @@
-// When each task, or each worker, is to be looked at next.
+// A heap of deadlines: when each task, or each worker, is to be checked next.
 //
 // Thread safety: none.
 #pragma once

@@ -45,7 +45,7 @@ void scheduler::impl::doom(index_type task, failure why, time_point now) {
   tasks_[task].doom = why;
   ++workers_[worker].doomed;
   if (workers_[worker].state == worker_state::killed) {
-    deadlines_.clear(task);  // nothing is left to do to it; its worker's exit ends it
+    deadlines_.clear(task);  // nothing is left to do: its worker's exit ends the task
     return;
   }
   recall(worker);
@@ -57,8 +57,8 @@ void scheduler::impl::doom(index_type task, failure why, time_point now) {
 }
 
 void scheduler::impl::kill_for(index_type task, time_point now) {
-  // A worker runs one task after the other. If it has begun a later one, this one is done and its result is on the way;
-  // to kill the worker would be to kill the other task.
+  // A worker runs one task after the other. If it has begun a later task, this one is done and its result is on the
+  // way; killing the worker would kill the later task.
   task_record& record = tasks_[task];
   if (!record.result_due && overtaken(task)) {
     record.result_due = true;
@@ -92,7 +92,7 @@ void scheduler::impl::expire(index_type task, time_point now) {
   }
   std::optional<time_point> started;
   if (record.sent) started = slots_.started(workers_[record.worker].id, tasks_.id(task));
-  // The worker wrote that time. One from the future must not put the deadline off for ever.
+  // The worker wrote that time. A time in the future must not put the deadline off for ever.
   const time_point due = later(started ? std::min(*started, now) : now, record.timeout);
   if (due <= now) {
     doom(task, failure::deadline_exceeded, now);
@@ -119,7 +119,7 @@ void scheduler::impl::kill_all() {
 
 void scheduler::impl::bury(index_type worker, std::span<const task_id> started, time_point now) {
   const worker_id id = workers_[worker].id;
-  workers_.set_state(worker, worker_state::killed);  // so that nothing below gives it more
+  workers_.set_state(worker, worker_state::killed);  // so that nothing below gives it more tasks
   while (!workers_[worker].tasks.empty()) {
     const index_type task = workers_[worker].tasks.front();
     task_record& record = tasks_[task];

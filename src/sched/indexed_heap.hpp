@@ -1,5 +1,5 @@
-// Which of many indexes has the least key: a binary heap that knows where every index is in it, so that a key can be
-// changed and an index taken out at once, and the heap never holds more than those that have a key.
+// Finds the index with the least key: a binary heap that records the place of every index, so that a key can be changed
+// or an index removed without a search, and the heap never holds more than the indexes that have a key.
 //
 // Thread safety: none.
 #pragma once
@@ -40,19 +40,19 @@ class indexed_heap {
     if (place == entries_.size()) return;
     put(place, last);
     rise(place);
-    sink(place);  // if it has risen, what took its place stays there
+    sink(place);  // if `last` has risen, its former parent stays at `place`
   }
 
   bool contains(index_type index) const noexcept { return index < places_.size() && places_[index] != absent; }
 
   /// The index with the least key, or no_index. It stays until it is set or cleared.
   index_type first() const noexcept { return entries_.empty() ? no_index : entries_.front().index; }
-  /// Its key; there must be one.
+  /// The least key; the heap must not be empty.
   const Key& first_key() const noexcept { return entries_.front().key; }
 
   std::size_t size() const noexcept { return entries_.size(); }
 
-  /// Indexes below `count` can be put in from here without memory.
+  /// From here on, putting in indexes below `count` needs no memory.
   void reserve(std::size_t count) {
     if (places_.size() >= count) return;
     entries_.reserve(2 * count);

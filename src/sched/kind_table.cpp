@@ -10,7 +10,7 @@ namespace shmpool::sched {
 
 namespace {
 
-/// One death in a while says nothing, and three in a row are too many: of them the average is 84.
+/// A death now and then is no sign; three in a row are too many, and make an average of 84.
 constexpr std::uint32_t tolerable = 64;
 constexpr std::uint32_t kills_forgiven = 9;
 constexpr duration longest_quarantine = std::chrono::minutes{1};
@@ -30,7 +30,7 @@ bool kind_table::ended(std::uint32_t kind, duration run) noexcept {
   record& known = kinds_[kind];
   run = std::max(run, duration::zero());
   known.usual = known.usual == unknown ? run : (3 * known.usual + run) / 4;
-  if (known.risk == 0) return false;  // as of most
+  if (known.risk == 0) return false;  // as for most kinds
   const bool was_risky = known.risk > tolerable;
   known.risk -= (known.risk + 7) / 8;
   known.kills -= std::min(known.kills, kills_forgiven);
@@ -49,7 +49,7 @@ bool kind_table::killed(std::uint32_t kind, time_point now) noexcept {
   known.risk += (256 - known.risk) / 8;
   if (settings_.quarantine_after == 0) return false;
   if (known.quarantined) {
-    // Those that were under way when it began say nothing new; one that was let through does.
+    // Tasks that were under way when the quarantine began tell nothing new; the one that was let through does.
     if (!std::exchange(known.probing, false)) return false;
     known.pause = std::min(2 * known.pause, std::max(longest_quarantine, first_pause_));
     known.until = later(now, known.pause);
@@ -65,7 +65,7 @@ bool kind_table::killed(std::uint32_t kind, time_point now) noexcept {
 void kind_table::taken_in(std::uint32_t kind, time_point now) noexcept {
   if (!quarantined(kind)) return;
   record& known = kinds_[kind];
-  known.until = later(now, known.pause);  // should nothing be heard of it
+  known.until = later(now, known.pause);  // should nothing be heard of the task
   known.probing = true;
 }
 

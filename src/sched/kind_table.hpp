@@ -1,5 +1,5 @@
-// What is known of tasks that run alike, those of one function: how long they usually run, and how often they kill the
-// worker that runs them. Kind 0 is like no other: nothing is known of it.
+// Records for each kind of tasks, those of one function, how long they usually run and how often they kill their
+// worker. Nothing is recorded of kind 0, whose tasks are like no other.
 //
 // Thread safety: none.
 #pragma once
@@ -17,44 +17,44 @@ class kind_table {
 
   static constexpr duration unknown = duration::max();
 
-  /// Makes room for what there is to know of a kind. The others need no memory.
+  /// Makes room for the record of a kind. The other functions need no memory.
   void know(std::uint32_t kind) {
     if (kind >= kinds_.size()) kinds_.resize(kind + std::size_t{1}, record{first_pause_});
   }
 
-  /// Whether it kills so often that others should not have to wait for it.
+  /// Whether the kind kills so often that other tasks should not have to wait behind it.
   bool risky(std::uint32_t kind) const noexcept;
-  /// How long one is expected to run: as a moving average says, or unknown. Also of those that kill often: what waits
-  /// behind one has to be handed out again, and to wait for a replacement perhaps.
+  /// Expected run time of a task of the kind: a moving average, or unknown. Unknown for a risky kind, too: tasks behind
+  /// a risky one have to be handed out again, and perhaps wait for a replacement worker.
   duration usual_run(std::uint32_t kind) const noexcept;
 
-  /// One has ended and its worker lives. True if the kind was risky, and is not any more.
+  /// A task has ended and its worker lives. True if the kind was risky, and is not any more.
   bool ended(std::uint32_t kind, duration run) noexcept;
-  /// One has killed its worker. True if the kind is quarantined for that, and was not before.
+  /// A task has killed its worker. True if the kind is quarantined for that, and was not before.
   bool killed(std::uint32_t kind, time_point now) noexcept;
 
-  /// Whether one may be taken in. Of a kind in quarantine one is, now and then: if it ends well, so does the
-  /// quarantine.
+  /// Whether a task may be taken in. A kind in quarantine gets one through now and then: if that task ends well, so
+  /// does the quarantine.
   bool admits(std::uint32_t kind, time_point now) const noexcept {
     return !quarantined(kind) || now >= kinds_[kind].until;
   }
-  /// One was taken in: if the kind is in quarantine, it is the one.
+  /// A task was taken in: if the kind is in quarantine, this task is the probe.
   void taken_in(std::uint32_t kind, time_point now) noexcept;
   bool quarantined(std::uint32_t kind) const noexcept { return kind < kinds_.size() && kinds_[kind].quarantined; }
-  /// When the next one may be taken in.
+  /// When the next task may be taken in.
   time_point admits_at(std::uint32_t kind) const noexcept { return kinds_[kind].until; }
   /// Kinds in quarantine.
   std::size_t quarantined() const noexcept { return quarantined_; }
 
  private:
   struct record {
-    duration pause;  ///< until the next one is let through
+    duration pause;  ///< until the next task is let through
     duration usual = unknown;
-    std::uint32_t risk = 0;  ///< moving average of how many kill, in 256ths
-    /// Less `kills_forgiven` for each that ended otherwise: more than nine in ten, or it stays small.
+    std::uint32_t risk = 0;  ///< moving average of the share that kills, in 256ths
+    /// Less `kills_forgiven` for each task that ended otherwise: stays small unless more than nine in ten kill.
     std::uint32_t kills = 0;
     bool quarantined = false;
-    bool probing = false;  ///< one was let through
+    bool probing = false;  ///< one task was let through
     time_point until{};
   };
 

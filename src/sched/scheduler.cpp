@@ -1,4 +1,4 @@
-// The scheduler's events and what it says about itself.
+// The scheduler's events and queries.
 #include "sched/scheduler.hpp"
 
 #include "sched/scheduler_state.hpp"
@@ -50,7 +50,7 @@ void scheduler::submit(task_id admitted, const task_spec& task, time_point now) 
     self.tasks_[index].context = task.context;
     self.complete(index, self.tasks_[index].doom);
   } else {
-    if (task.deadline > now) (void)self.lets_in(now);  // if not, it is turned away with all that waits
+    if (task.deadline > now) (void)self.lets_in(now);  // if not, it is turned away with all waiting tasks
     self.accept(index, task, now);
   }
   self.settle(now);
@@ -77,7 +77,7 @@ void scheduler::worker_started(worker_id worker, time_point now) {
   if (index == no_index) return;
   self.prepare();
   self.crashes_.forget_failed_starts();
-  // Told to leave before it was there? Then its exit follows.
+  // A worker that was told to leave before it had started keeps its state; its exit follows.
   if (self.workers_[index].state == worker_state::starting) {
     self.workers_.set_state(index, worker_state::ready);
     self.hear(index, now);

@@ -1,4 +1,4 @@
-// What to do next, without doing it: which worker runs which task, when one is started, stopped or killed, and how each
+// Decides, and does nothing else: which worker runs which task, when a worker is started, stopped or killed, how each
 // task ends. Events go in with the time as an argument, actions come out. No I/O, no clock, no lock, no Asio.
 //
 // Thread safety: none; the engine's lock serialises all calls.
@@ -26,9 +26,9 @@ using task_id = std::uint64_t;
 using worker_id = std::uint32_t;
 
 struct options {
-  /// Most workers that have tasks at once. While some are about to leave, their replacements exist beside them.
+  /// Most workers that have tasks at once. A worker that is about to leave exists beside its replacement.
   unsigned max_workers = 1;
-  /// Workers that are there without a task asking for them.
+  /// Workers that are kept even when there are no tasks for them.
   unsigned min_workers = 0;
   /// A worker leaves when it has run this many tasks; 0: never.
   unsigned max_tasks_per_worker = 0;
@@ -36,59 +36,58 @@ struct options {
   unsigned window = 64;
   /// How much expected work may be handed over behind the running task.
   duration lookahead = std::chrono::microseconds{200};
-  /// A worker of which nothing has been heard for so long runs a task that takes longer than expected: what waits there
-  /// behind it goes to others that have room. Longer than it takes to run the lookahead where workers share CPUs.
+  /// A worker that has been silent for this long runs a task that takes longer than expected: the tasks that wait
+  /// behind it go to other workers that have room. Longer than the lookahead takes to run where workers share CPUs.
   duration patience = std::chrono::milliseconds{1};
   duration cancel_grace = std::chrono::milliseconds{500};
-  /// How long the result of a task may be on its way, where its worker has begun the next one.
+  /// How long the result of a task may take to arrive once its worker has begun a later task.
   duration result_grace = std::chrono::seconds{1};
-  /// How long a worker that was told to leave, or said that it does, may take before it is killed.
+  /// How long a worker may take to leave, once it was told to or has announced it, before it is killed.
   duration leave_grace = std::chrono::seconds{2};
   /// Most tasks, waiting and running; 0: no bound.
   std::size_t max_pending = 0;
-  /// No further task is taken in while those that are have at least this many bytes; 0: no bound.
+  /// No further task is taken in while the tasks already taken in have at least this many bytes; 0: no bound.
   std::uint64_t max_pending_bytes = 0;
-  /// After more rounds than this of workers that died before they had a task (see crash_monitor.hpp), starting pauses.
+  /// Starting pauses after more rounds than this of workers that died before they had a task; see crash_monitor.hpp.
   unsigned crash_limit = 3;
-  /// A worker that was up for so long could be kept alive, whatever has ended it.
+  /// A worker that was up for this long counts as one that can be kept alive, whatever ended it.
   duration crash_window = std::chrono::seconds{1};
   /// After this many rounds, and with no worker up, the pool is broken until a worker comes up again; 0: never.
   unsigned broken_limit = 7;
   /// The first pause; doubles up to 2 s.
   duration backoff = std::chrono::milliseconds{100};
-  /// So many workers may die with the same task at their head and nothing begun, each started after the death before
-  /// was known, before the task is lost with the last.
+  /// A task is lost when this many workers have died with it at the head of their list and nothing begun, each started
+  /// after the death before was known.
   unsigned unbegun_limit = 5;
-  /// Tasks of kinds that kill often wait until no others do; but if those never end, one has its turn after this time.
+  /// Tasks of kinds that kill often wait until no others do; but one of them has its turn after this time even so.
   duration patience_aside = std::chrono::milliseconds{20};
   /// A kind of tasks that has killed this many workers, and nearly always did, is quarantined; 0: never ...
   unsigned quarantine_after = 0;
-  /// ... and one is let through after this time, which doubles up to a minute each time that one kills its worker, too.
+  /// ... and one of its tasks is let through after this time, which doubles up to a minute if that task kills, too.
   duration quarantine_time = std::chrono::seconds{1};
 };
 
 struct task_spec {
   void* context = nullptr;  ///< the engine's record of the task; handed back in every action that names it
   std::optional<duration>
-      expected;            ///< expected run time, if the caller knows; else what others of its kind took, or long
-  std::uint32_t kind = 0;  ///< small number of those that run alike; 0: like no other
+      expected;            ///< expected run time, if the caller knows it; else the usual run time of its kind, or long
+  std::uint32_t kind = 0;  ///< small number of the tasks that run alike; 0: like no other
   duration timeout = duration::zero();      ///< most time of one run; zero: none
-  time_point deadline = time_point::max();  ///< when it has to have ended, wherever it is and in whichever run
+  time_point deadline = time_point::max();  ///< when the task must have ended, queued or running, in whichever run
   std::optional<duration> cancel_grace;     ///< instead of options::cancel_grace
   unsigned attempts = 1;                    ///< how often it may start; more than 1 only for idempotent tasks
   std::uint64_t warm_workers = 0;  ///< hint: bit (worker id modulo 64) is set where its segments are mapped already
-  std::uint64_t bytes = 0;         ///< what it counts for max_pending_bytes
+  std::uint64_t bytes = 0;         ///< its share of max_pending_bytes
 };
 
 using detail::cancel_kind;
 
-/// How a task ended, where the worker did not say.
+/// How a task ended without a reply from its worker.
 enum class failure : std::uint8_t {
   none,
-  cancelled,            ///< operation_aborted
-  deadline_exceeded,    ///< it ran longer than its timeout, or its deadline has passed
-  worker_lost,          ///< its worker died while it ran; action.worker says which. Or with action.begun false, see
-                        ///< unbegun_limit
+  cancelled,          ///< operation_aborted
+  deadline_exceeded,  ///< it ran longer than its timeout, or its deadline has passed
+  worker_lost,  ///< its worker, action.worker, died while the task ran; or, with action.begun false, see unbegun_limit
   worker_start_failed,  ///< no worker is alive and none could be started
   pool_broken,          ///< workers cannot be kept alive until they have a task, or break_pool() was called
   quarantined,          ///< its kind was quarantined while it waited
@@ -100,7 +99,7 @@ struct action {
     start_worker,   ///< fork `worker`; answer with worker_started() or worker_start_failed(). Tasks may follow at once
     assign,         ///< send `task` to `worker`
     request_stop,   ///< make this_task::stop_requested() true for `task`, which runs on `worker`
-    admit,          ///< there is room for `task`, which waited for it: answer with submit() or withdraw()
+    admit,          ///< `task` was held and has room now: answer with submit() or withdraw()
     retire_worker,  ///< tell `worker`, which has no task, to leave; answer with worker_exited() when it has
     kill_worker,    ///< SIGKILL `worker`; answer with worker_exited() when it is dead
     complete,       ///< `task` ends with `why`; the scheduler has forgotten it
@@ -111,15 +110,15 @@ struct action {
   task_id task = 0;
   void* context = nullptr;  ///< task_spec::context, where the action names a task
   failure why = failure::none;
-  bool lasting = false;  ///< start_worker: it is one of min_workers, so it must not leave for being idle
+  bool lasting = false;  ///< start_worker: the worker is one of min_workers, so it must not leave when idle
   bool begun = true;     ///< complete with worker_lost: the task had begun
 };
 
-/// What the scheduler may ask of the slots in a worker's control page, about tasks whose assignment next_action() has
-/// returned and whose worker has not been reported dead. Implementations touch memory only, no system calls.
+/// The scheduler's view of the slots in a worker's control page, for tasks whose assignment next_action() has returned
+/// and whose worker has not been reported dead. Implementations touch memory only, no system calls.
 class claims {
  public:
-  /// Takes a task that was assigned to `worker` back, if the worker has not started it: true, and it never will.
+  /// Takes back a task that was assigned to `worker`. True if the worker has not started the task and never will.
   virtual bool take_back(worker_id worker, task_id task) noexcept = 0;
   /// When `worker` started `task`, or nothing if it has not.
   virtual std::optional<time_point> started(worker_id worker, task_id task) noexcept = 0;
@@ -131,16 +130,16 @@ class claims {
 enum class pool_health : std::uint8_t {
   healthy,
   failing,  ///< workers cannot be started, or die before they have a task; starting pauses
-  broken,   ///< and nobody is left: tasks are refused until it is time to try again
+  broken,   ///< failing, and no worker is left: tasks are refused until it is time to try again
   lost,     ///< break_pool() was called: for good
 };
 
 struct counts {
-  std::size_t held = 0;      ///< waiting for room
-  std::size_t queued = 0;    ///< waiting in the scheduler, those included that were admitted and are not submitted yet
-  std::size_t assigned = 0;  ///< handed to a worker, running ones included
-  std::uint64_t bytes = 0;   ///< task_spec::bytes of all queued and assigned ones
-  unsigned workers = 0;      ///< started or starting, not yet exited
+  std::size_t held = 0;           ///< waiting for room
+  std::size_t queued = 0;         ///< waiting in the scheduler, or admitted and not submitted yet
+  std::size_t assigned = 0;       ///< handed to a worker, running ones included
+  std::uint64_t bytes = 0;        ///< task_spec::bytes of all queued and assigned ones
+  unsigned workers = 0;           ///< started or starting, not yet exited
   unsigned starting_workers = 0;  ///< of these, not known to exist yet
   unsigned idle_workers = 0;      ///< of these, without a task and to be given one
   unsigned leaving_workers = 0;   ///< of these, told to leave, or killed
@@ -158,19 +157,19 @@ class scheduler {
   scheduler& operator=(const scheduler&) = delete;
 
   // ---- Events. Each may leave actions behind; run next_action() until it is empty after each event or batch of
-  // events. What a later event of the batch has undone (an assignment to a worker that is dead by then) is not
-  // returned.
+  // events. An action that a later event of the batch has undone (an assignment to a worker that is dead by then) is
+  // not returned.
 
-  /// A new task; 0 if there is no room (max_pending, max_pending_bytes), after shutdown() or stop(), or when refuses():
-  /// nothing is remembered then. The first after a pause of a broken pool has a worker started to see whether it lives.
+  /// Takes in a new task, or nothing and returns 0: if there is no room (max_pending, max_pending_bytes), after
+  /// shutdown() or stop(), or when refuses(). The first task after a pause of a broken pool has a worker started as a
+  /// probe.
   task_id submit(const task_spec& task, time_point now);
-  /// A new task that waits for room in the order of these calls, before anything is known of it but its context; 0
-  /// after shutdown(), stop() or when refuses(). `admit` follows, perhaps at once, unless it ends before: by its
-  /// deadline, say.
+  /// A new task of which only context and deadline are known yet. Held tasks wait for room in the order of these calls;
+  /// 0 after shutdown(), stop() or when refuses(). `admit` follows, perhaps at once, unless the task ends before: by
+  /// its deadline, say.
   task_id hold(void* context, time_point deadline, time_point now);
   task_id hold(void* context, time_point now) { return hold(context, time_point::max(), now); }
-  /// The task that was admitted, as it is now. If it was cancelled or stopped since, or is overdue, it completes with
-  /// that.
+  /// Submits an admitted task, as it is now. If it was cancelled or stopped since, or is overdue, it completes as such.
   void submit(task_id admitted, const task_spec& task, time_point now);
   /// Forgets a task that was admitted and cannot be submitted; the engine completes it itself.
   void withdraw(task_id admitted, time_point now);
@@ -179,9 +178,9 @@ class scheduler {
   /// `worker` is up: it has set itself up and can run tasks. May come before worker_started().
   void worker_ready(worker_id worker, time_point now);
   /// `worker` says that it cannot be set up, and leaves without having begun a task: its tasks go back to the queue. If
-  /// no other worker is up, everything that waits completes with pool_broken.
+  /// no other worker is up, every waiting task completes with pool_broken.
   void worker_unfit(worker_id worker, time_point now);
-  /// `worker` could not be started: its tasks go back to the queue; if no other worker is alive, everything queued
+  /// `worker` could not be started: its tasks go back to the queue; if no other worker is alive, every queued task
   /// completes with worker_start_failed, otherwise starting is tried again after a pause.
   void worker_start_failed(worker_id worker, time_point now);
   /// The result of `task` has arrived from `worker`; the engine completes it itself (no `complete` action). `run` is
@@ -189,28 +188,28 @@ class scheduler {
   /// protocol, or stop() or break_pool() has ended the task; nothing changed. A result that arrives after request_stop
   /// or kill_worker counts as a result.
   bool replied(worker_id worker, task_id task, duration run, time_point now);
-  /// What was assigned could not be sent: the engine completes the task itself, and nothing is learnt from it. False as
-  /// above.
+  /// An assigned task could not be sent: the engine completes it itself, and the scheduler learns nothing from it.
+  /// False as for replied().
   bool not_sent(worker_id worker, task_id task, time_point now);
   /// The worker is dead and everything it sent has been processed. `started`: the task that it was running, if any;
   /// more than one if it took finished results with it (its stream was given up, say). Started tasks are lost (or tried
-  /// again, if attempts are left); those it had not started go back to the head of the queue, in order. With an end for
-  /// its lateness or a terminal cancellation under way, the started task completes with that instead of worker_lost. A
-  /// task that was asked to stop is not tried again: it completes as cancelled. `by_pool`: it was not the task's doing,
-  /// so that the death is not held against it.
+  /// again, if attempts are left); those it had not started go back to the head of the queue, in order. A started task
+  /// that was to end anyway, overdue or terminally cancelled, completes with that reason instead of worker_lost. A task
+  /// that was asked to stop is not tried again: it completes as cancelled. `by_pool`: the task did not cause the death,
+  /// so the death is not held against it.
   void worker_exited(worker_id worker, std::span<const task_id> started, time_point now, bool by_pool = false);
   /// The same with one task, or 0.
   void worker_exited(worker_id worker, task_id started, time_point now) {
     worker_exited(worker, std::span(&started, started != 0 ? 1U : 0U), now);
   }
-  /// The worker is not to be used any more (it has outgrown its memory limit): it keeps what it has started, and is
+  /// The worker has outgrown its memory limit and gets no more tasks: it keeps those that it has started, and is
   /// replaced and retired.
   void recycle(worker_id worker, time_point now);
   /// The worker says that it leaves of its own accord, as it has been idle for long. worker_exited() follows.
   void worker_leaves(worker_id worker, time_point now);
   /// See the cancellation table of the docs. Unknown tasks are ignored.
   void cancel(task_id task, cancel_kind kind, time_point now);
-  /// Time has passed: acts on what is due. See next_deadline().
+  /// Time has passed: acts on every deadline that is due. See next_deadline().
   void tick(time_point now);
   /// No further submits; workers are retired when the last task has ended. `drained` follows.
   void shutdown(time_point now);
@@ -228,15 +227,15 @@ class scheduler {
   bool broken() const noexcept;
   /// Whether a task that comes now is refused as the pool is broken: for good, or until it is time to try again.
   bool refuses(time_point now) const noexcept;
-  /// Whether a task of this kind may be submitted: not while it is quarantined, but for one now and then.
+  /// Whether a task of this kind may be submitted. A quarantined kind lets one task through now and then.
   bool admits(std::uint32_t kind, time_point now) const noexcept;
-  /// When the next one of a quarantined kind may be.
+  /// When the next task of a quarantined kind may be submitted.
   time_point admits_at(std::uint32_t kind) const noexcept;
   /// Whether the task was admitted and neither submitted nor withdrawn yet.
   bool awaits_submit(task_id task) const noexcept;
   counts count() const noexcept;
-  /// Of these, what is asked for often: held, queued and assigned tasks; the assigned ones; workers that have a task
-  /// and are not to leave.
+  /// The parts of count() that are asked for often: held, queued and assigned tasks; assigned tasks; workers that have
+  /// a task and are not to leave.
   std::size_t task_count() const noexcept;
   std::size_t assigned_count() const noexcept;
   unsigned busy_workers() const noexcept;

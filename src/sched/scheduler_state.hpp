@@ -1,6 +1,6 @@
-// The scheduler's state and the steps that its events are made of. scheduler.cpp has the events, admission.cpp what
-// waits for room, assignment.cpp decides which worker gets which task, staffing.cpp when workers are started and
-// retired, endings.cpp how tasks and workers end, blame.cpp what a death says.
+// The scheduler's state and the steps that its events are made of. scheduler.cpp has the events, admission.cpp lets
+// held tasks in, assignment.cpp decides which worker gets which task, staffing.cpp when workers are started and
+// retired, endings.cpp how tasks and workers end, blame.cpp what a worker's death is held against.
 //
 // Thread safety: none.
 #pragma once
@@ -31,14 +31,14 @@ struct scheduler::impl {
 
   static constexpr duration unknown = kind_table::unknown;
 
-  /// Every event begins with it: takes the memory that it may need, so that for want of it nothing is half done.
+  /// Every event begins with this call: takes all memory that the event may need, so that no event fails half done.
   void prepare() {
-    // For the task that a submit adds, too: so the events after it need no more.
+    // Also for the task that a submit adds, so that the events after it need no more memory.
     const std::size_t tasks = std::size_t{tasks_.slots()} + 1, workers = std::size_t{workers_.slots()} + 1;
     if (tasks > room_for_tasks_ || workers > room_for_workers_ || !actions_.empty()) make_room(tasks, workers);
   }
   void make_room(std::size_t tasks, std::size_t workers);
-  /// Every event ends with it: leaves nothing undone that could be done now.
+  /// Every event ends with this call: leaves nothing undone that could be done now.
   void settle(time_point now);
 
   // ---- Admission.
@@ -46,8 +46,8 @@ struct scheduler::impl {
   bool has_room() const noexcept;
   /// Lets held tasks in, oldest first, as long as there is room.
   void admit_held();
-  /// Whether a task may come in at all, in whatever order its turn comes. What comes to a broken pool when it is time
-  /// is its probe.
+  /// Whether a task may come in at all, whenever its turn comes. A task that comes to a broken pool after the pause is
+  /// its probe.
   bool lets_in(time_point now) noexcept;
   /// A task with room gets into the queue, unless its deadline has passed.
   void accept(index_type task, const task_spec& spec, time_point now);
@@ -56,15 +56,15 @@ struct scheduler::impl {
 
   // ---- Assignment.
 
-  /// Hands queued tasks out, then shares out what waits behind others.
+  /// Hands out queued tasks, then shares out tasks that wait behind others.
   void dispatch(time_point now);
   /// Hands out the first task in line, if a worker can be found for it.
   bool dispatch_one(time_point now);
   bool hand_out(task_list& from, time_point now);
-  /// A kind kills often now, or does so no more: its tasks go from the queue aside, or back, each to its place.
+  /// A kind has become risky, or is no longer: moves its tasks from the queue aside, or back, each to its place.
   void change_lines(task_list& from, task_list& to, std::uint32_t kind) noexcept;
-  /// As late as possible: of a thousand tasks that came together before anything was known of their kind, all but the
-  /// first are known to be short by now.
+  /// Takes the usual run time of the kind, as late as possible: of a thousand tasks that came together before anything
+  /// was known of their kind, all but the first are known to be short by now.
   void learn_cost(task_record& task) const noexcept;
   /// The worker that `task` goes to, perhaps a new one; no_index if it has to wait.
   index_type choose_worker(const task_record& task, time_point now);
@@ -77,28 +77,28 @@ struct scheduler::impl {
   void hear(index_type worker, time_point now) noexcept;
   /// Finds the workers that run a task for longer than expected.
   void find_stuck(time_point now) noexcept;
-  /// Queues what waits at them behind that task, if others have room.
+  /// Queues the tasks that wait at stuck workers, if other workers have room.
   void recall_stranded(time_point now) noexcept;
   /// Whether a worker that is not stuck could be given a short task now.
   bool has_room_elsewhere(time_point now) noexcept;
-  /// Takes back and queues what waits behind the first task of a worker.
+  /// Takes back and queues the tasks that wait behind the first task of a worker.
   void recall_waiting(index_type worker) noexcept;
   /// Lets idle workers take tasks from behind others. Only for an empty queue.
   void rebalance(time_point now);
   /// The worker at which the most tasks wait that it may be willing to share, or no_index.
   index_type fullest() noexcept;
-  /// Moves about half of what waits at one worker to an idle one; false if everything there has been started.
+  /// Moves about half of the tasks that wait at one worker to an idle one; false if all of them have been started.
   bool move_half(index_type from, index_type to, time_point now);
   /// True if a task waits behind another one at a worker, so that one more worker would help.
   bool crowded() const noexcept;
-  /// Whether one more worker may be given tasks. Those beyond are there to take the place of one that leaves.
+  /// Whether one more worker may be given tasks. Workers beyond that only replace workers that leave.
   bool may_widen() const noexcept { return busy_ < settings_.max_workers; }
   void assign(index_type task, index_type worker, time_point now);
   /// Takes a task off its worker's list. It must then be queued, assigned or completed.
   void detach(index_type task) noexcept;
-  /// Brings up to date what is known of the worker's load, and so whether it is chosen next.
+  /// Updates the worker's load, which decides whether the worker is chosen next.
   void note_load(index_type worker) noexcept;
-  /// Gives it back its place in line, which is looked for from `near`, a task in the queue, or from the front.
+  /// Gives a task back its place in line, searched from `near`, a task in the queue, or from the front.
   void enqueue(index_type task, index_type near = no_index) noexcept;
   bool is_long(const task_record& task) const noexcept { return task.cost > settings_.lookahead; }
 
@@ -109,12 +109,12 @@ struct scheduler::impl {
   /// Whether a worker may be started now. If only a pause forbids it, the end of the pause becomes a deadline.
   bool may_start(time_point now) noexcept;
   index_type start_worker();
-  /// Starts what is missing of min_workers.
+  /// Starts the workers that are missing from min_workers.
   void keep_minimum(time_point now);
   /// Replaces workers that get no more tasks, and retires those of them that have none left.
   void replace_spent(time_point now);
   void retire(index_type worker, time_point now);
-  /// The worker leaves of its own accord: what it has not begun is queued.
+  /// The worker leaves of its own accord: the tasks that it has not begun are queued.
   void retire_itself(index_type worker, time_point now);
   /// Kills workers that were to leave and have not.
   void kill_stragglers(time_point now);
@@ -123,14 +123,14 @@ struct scheduler::impl {
 
   // ---- Blame.
 
-  /// A worker that nobody had asked to end, and that had `started` these, is dead and not buried yet: notes what that
-  /// says of its tasks or of the pool. Returns the kind of tasks that is quarantined for it, or 0.
+  /// A worker that nobody had asked to end, and that had `started` these tasks, is dead and not buried yet: holds the
+  /// death against a task, its kind or the pool. Returns the kind that is quarantined for it, or 0.
   std::uint32_t blame(index_type worker, std::span<const task_id> started, bool by_pool, time_point now);
-  /// The worker ends before it had a task; `certain`: it says that it could not do otherwise. If that was the last
-  /// hope, all others go, too, and what waits is turned away.
+  /// The worker ends before it had a task; `certain`: it says itself that it cannot work. If that breaks the pool, all
+  /// other workers are killed and the waiting tasks turned away.
   void lose(index_type worker, bool certain, time_point now);
-  /// Ends everything that waits, as the pool is broken (what was admitted is yet to come and sees for itself); or, as
-  /// their kind is quarantined, what is queued of it.
+  /// Ends every waiting task, as the pool is broken (an admitted task is checked when it is submitted); or, as a kind
+  /// is quarantined, the queued tasks of that kind.
   void turn_away();
   void end_queued(failure why);
   void turn_away(std::uint32_t kind);
@@ -143,15 +143,14 @@ struct scheduler::impl {
   index_type find_sent(worker_id worker, task_id task) const noexcept;
   /// True if the worker has not started the task, and never will.
   bool take_back(index_type task) noexcept;
-  /// Takes back and queues whatever the worker has not started.
+  /// Takes back and queues every task that the worker has not started.
   void recall(index_type worker) noexcept;
   void request_stop(index_type task);
   /// The task has to end now: its worker is killed unless the result comes within cancel_grace.
   void doom(index_type task, failure why, time_point now);
-  /// Looks again at a task that no worker has when its deadline comes.
+  /// Has the task looked at again when its deadline comes.
   void await_deadline(index_type task);
-  /// The task was to be looked at by now: its deadline has come, or its run may have taken too long, or a grace is
-  /// over.
+  /// The time to look at the task has come: its deadline, the end of its time to run, or that of a grace.
   void expire(index_type task, time_point now);
   /// Kills the worker of a doomed task, unless the task must be done already.
   void kill_for(index_type task, time_point now);
@@ -159,19 +158,19 @@ struct scheduler::impl {
   bool overtaken(index_type task) const noexcept;
   void kill(index_type worker);
   void kill_all();
-  /// The worker is gone. What it had `started` is lost, or tried again; the others are queued, or end as was asked.
+  /// The worker is gone. Its `started` tasks are lost or tried again; its other tasks are queued, or end as was asked.
   void bury(index_type worker, std::span<const task_id> started, time_point now);
   /// Emits `complete` and forgets the task, which must be in no list.
   void complete(index_type task, failure why, worker_id lost_with = 0, bool begun = true);
-  /// Ends a task that was not started and never will be, or one that was admitted; or, where all end, any.
+  /// Ends a task that was not started and never will be, or an admitted one; finish_all() ends any task with it.
   void finish(index_type task, failure why);
   void finish_all(failure why);
   void break_pool();
   /// After shutdown() or stop(): retires the workers when no task is left, and says `drained` when no worker is.
   void wind_down(time_point now);
 
-  /// Orders workers by what a newcomer would wait for. Where estimates do not tell them apart, as with tasks that take
-  /// no time at all, the number of tasks does; then the worker's place.
+  /// Orders workers by how long a new task would wait there. Equal estimates, as of tasks that take no time at all, are
+  /// ordered by the number of tasks, then by the worker's place.
   struct load {
     duration behind;
     std::uint64_t tasks_and_place;
@@ -195,7 +194,7 @@ struct scheduler::impl {
   deadline_heap looks_;      ///< when to look whether a worker with tasks has been silent for too long. May be early
   indexed_heap<load> open_;  ///< workers with tasks to which more may be handed over; some may have become unusable
   index_set stuck_;          ///< workers that were found stuck, and at which tasks may still wait
-  index_set sharers_;        ///< workers at which tasks may wait that they have not started: no other has any
+  index_set sharers_;        ///< workers where unstarted tasks may wait; no other worker has any
   crash_monitor crashes_;
   std::vector<action> actions_;
   std::size_t next_action_ = 0;  ///< actions before this one have been fetched

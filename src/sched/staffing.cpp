@@ -7,7 +7,7 @@ namespace shmpool::sched {
 
 bool scheduler::impl::may_start(time_point now) noexcept {
   if (crashes_.refuses()) return false;
-  // Those that leave are not counted, so that their replacements can be there before they are gone; but their number is
+  // Leaving workers are not counted, so that their replacements can be there before they are gone; but their number is
   // bounded, too, or a pool whose workers leave slowly would grow.
   if (staff() >= settings_.max_workers || workers_.size() >= std::size_t{2} * settings_.max_workers) return false;
   if (crashes_.on_probation() && awaits_proof()) return false;

@@ -41,22 +41,22 @@ struct task_record {
   index_type next = no_index;
   index_type worker = no_index;  ///< while assigned: where the worker's record is
   unsigned attempts_left = 1;
-  /// How often workers have died that were to begin it next, and had begun nothing; those that were started before the
-  /// last such death was known may have died of the same.
+  /// How many workers have died that were to begin this task next and had begun nothing. A worker started before the
+  /// last such death was known does not count: it may have died of the same cause.
   unsigned unbegun_deaths = 0;
-  worker_id unbegun_until = 0;  ///< the last worker that was started by then
+  worker_id unbegun_until = 0;  ///< the last worker that was started before the last such death was known
   task_state state = task_state::vacant;
   failure doom = failure::none;  ///< how it ends unless its result comes first: its worker is about to be killed for it
   bool sent = false;   ///< while assigned: the engine has fetched the assignment, so the worker may know of it
   bool aside = false;  ///< while queued: its kind kills often, so others go first
   bool stop_requested = false;
-  bool result_due = false;  ///< its worker was not killed for it, as it has begun a later task
+  bool result_due = false;  ///< its worker was not killed for it, having begun a later task
 };
 
 /// The slab. Ids are never 0 and never repeat: a record whose generations are used up is not used again.
 class task_table {
  public:
-  /// `first_generation` lets a test see what happens at the end of the generations.
+  /// A test passes `first_generation` to see what happens when the generations run out.
   explicit task_table(std::uint32_t first_generation = 0) : first_generation_(first_generation) {}
 
   index_type acquire() {
@@ -89,7 +89,7 @@ class task_table {
     return (task_id{records_[index].generation} << 32) | (task_id{index} + 1);
   }
 
-  /// Where the task is, or no_index if it is not known (any more).
+  /// The index of the task's record, or no_index if the task is not known (any more).
   index_type find(task_id task) const noexcept {
     const std::uint64_t position = (task & 0xffff'ffffU) - 1;  // an id of 0 wraps to something out of range
     if (position >= records_.size()) return no_index;
@@ -123,8 +123,8 @@ class task_list {
 
   void push_back(task_table& tasks, index_type index) noexcept { insert_before(tasks, no_index, index); }
 
-  /// Puts a task at the place that its submit gave it, which is looked for from `near`, a task in the list, or from the
-  /// front. From there it walks only past older tasks, and of those few are ever ahead of one that had left the queue.
+  /// Inserts a task at its place by `order`, searched from `near`, a task in the list, or from the front. A search from
+  /// the front passes only older tasks, and few of them are ever ahead of a task that had left the queue.
   void insert_by_order(task_table& tasks, index_type index, index_type near = no_index) noexcept {
     const std::uint64_t order = tasks[index].order;
     index_type place = near == no_index ? front_ : near;

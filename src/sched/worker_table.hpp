@@ -31,12 +31,12 @@ struct worker_record {
   bool replaced = false;  ///< a worker was started in its place
   bool up = false;        ///< it has set itself up: it said so, or has begun a task
   bool begun = false;     ///< it has begun a task
-  bool stuck = false;  ///< nothing has been heard of it for too long: nothing more is to wait there until something is
+  bool stuck = false;     ///< it has been silent for too long: no more tasks may wait there until it is heard of
   unsigned tasks_left = no_limit;  ///< how many more it may be given
   unsigned long_tasks = 0;         ///< tasks that nothing may wait behind
   unsigned doomed = 0;    ///< tasks that it will be killed for unless they end first; it takes no others meanwhile
   duration short_work{};  ///< expected run time of all its other tasks
-  duration behind{};      ///< the same without the first task: what a newcomer would wait for, once that has ended
+  duration behind{};      ///< the same without the first task: how long a new task would wait once the first has ended
   task_list tasks;        ///< in the order of assignment, which is the order in which it runs them
   time_point up_since{};
   time_point heard{};     ///< when it replied last, or was given a task when it had none
@@ -74,7 +74,7 @@ class worker_table {
     return index;
   }
 
-  /// `count` workers can be there from here without memory.
+  /// From here on, up to `count` workers need no more memory.
   void reserve(std::size_t count) { records_.reserve(count); }
 
   void release(index_type index) noexcept {
@@ -110,7 +110,7 @@ class worker_table {
   worker_id latest() const noexcept { return last_id_; }
   index_type slots() const noexcept { return static_cast<index_type>(records_.size()); }
 
-  /// Counts a task that the worker is given, or that it was given and did not get to.
+  /// Counts a task that the worker is `given`, or uncounts one that it was given and did not get to.
   void count_task(index_type index, bool given) noexcept {
     worker_record& worker = records_[index];
     if (worker.tasks_left == worker_record::no_limit) return;
@@ -169,7 +169,7 @@ class worker_table {
     if (worker.spent()) --spent_;
   }
 
-  /// Makes the neighbours of `worker` point at what is given: at it when it enters, at each other when it leaves.
+  /// Sets the links of `worker`'s neighbours: to `worker` when it enters the list, to each other when it leaves.
   void link(const worker_record& worker, index_type after_more, index_type before_less) noexcept {
     const index_type more = worker.more_recently_idle;
     const index_type less = worker.less_recently_idle;

@@ -75,7 +75,7 @@ descendants::descendants() noexcept {
 }
 
 void descendants::end_session(pid_t worker) {
-  ::kill(-worker, SIGKILL);  // its process group: nearly always all there is
+  ::kill(-worker, SIGKILL);  // its process group: nearly always all of its processes
   sessions_.push_back(worker);
 }
 
@@ -93,7 +93,7 @@ void descendants::look(const std::function<bool(pid_t)>& is_worker) {
 }
 
 void descendants::end_all() {
-  // One that does not die at once (it waits for a disk, say) must not keep the server from the names that are left.
+  // A process that does not die at once (it waits for a disk, say) must not keep the server from removing names.
   for (int pauses = 0; pauses != 1000;) {
     const auto children = children_of_this_process();
     if (children.empty()) return;

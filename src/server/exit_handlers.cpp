@@ -5,8 +5,8 @@
 #include <cstdio>
 #include <cstdlib>
 
-// What writes the coverage and the profile of a program that was compiled with --coverage or -fprofile-generate
-// (GCC; clang's -fprofile-instr-generate): it runs after all exit handlers. Not there in any other program.
+// These write the coverage and the profile of a program that was compiled with --coverage or -fprofile-generate
+// (GCC; clang's -fprofile-instr-generate), after all exit handlers. They do not exist in any other program.
 extern "C" {
 [[gnu::weak]] void __gcov_exit();               // NOLINT(bugprone-reserved-identifier,readability-identifier-naming)
 [[gnu::weak]] int __llvm_profile_write_file();  // NOLINT(bugprone-reserved-identifier,readability-identifier-naming)
@@ -15,8 +15,8 @@ extern "C" {
 namespace shmpool::server {
 
 void leave_exit_handlers_to_the_application() noexcept {
-  // Exit handlers run in the reverse order of their registration, so this one runs before all that are there now, and
-  // ends the process. What runs behind them all, and is wanted, is done here.
+  // Exit handlers run in the reverse order of their registration, so this one runs before all present ones, and ends
+  // the process. So it has to do the wanted work that normally follows all handlers.
   const auto end = [](int status, void*) {
     std::fflush(nullptr);
     if (&__gcov_exit != nullptr) __gcov_exit();

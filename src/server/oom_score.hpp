@@ -7,13 +7,13 @@
 
 namespace shmpool::server {
 
-/// How soon the out-of-memory killer takes this process. A child inherits that: to raise it in the server around a fork
-/// costs two short writes, while to open the file in each worker costs more than anything else that a worker does to
-/// begin. Without permission or without /proc it does nothing, and a worker is merely as likely a victim as its parent.
+/// The out-of-memory killer's score of this process. A child inherits it: raising it in the server around a fork costs
+/// two short writes, while opening the file in each worker would cost more than any other step of a worker's start.
+/// Without permission or without /proc it does nothing, and a worker is merely as likely a victim as its parent.
 class oom_score {
  public:
   oom_score() noexcept;
-  /// Above that of the application, if it is not high already.
+  /// Raises the score above the application's, if it is not high already.
   void raise() noexcept { write(raised_); }
   void restore() noexcept { write(own_); }
 

@@ -37,7 +37,7 @@ namespace shmpool::server {
 
 namespace {
 
-/// How often in a row, 5 ms apart, the kernel may be short of what a call needs.
+/// How often in a row, 5 ms apart, a call may fail because the kernel is short of a resource.
 constexpr unsigned most_failures = 400;
 
 bool is_shortage(ssize_t result) noexcept {
@@ -62,19 +62,19 @@ class server_loop {
     ::sigprocmask(SIG_BLOCK, &children, nullptr);
     signals_ = move_out_of_the_way(unique_fd(::signalfd(-1, &children, SFD_CLOEXEC | SFD_NONBLOCK)));
     parent_process_ = move_out_of_the_way(unique_fd(pidfd_open(parent)));
-    // The pid may be of somebody else by now; but our parent is ours for as long as it lives.
+    // The pid may belong to another process by now, but getppid() names our parent for as long as it lives.
     if (::getppid() != parent) parent_gone_ = true;
   }
 
   server_loop(const server_loop&) = delete;
   server_loop& operator=(const server_loop&) = delete;
 
-  /// Returns never; but in a worker of an early server it throws early_worker.
+  /// Never returns; but in a worker of an early server it throws early_worker.
   [[noreturn]] void run() {
     while (!parent_gone_) wait_and_serve();
     end_workers();
     shm::unlink_pools(std::move(pool_ids_));
-    reap_orphans();  // a pool that was being made, and that the parent had no time to tell of
+    reap_orphans();  // names of a pool that the parent was making and could not introduce any more
     ::_exit(0);
   }
 
@@ -83,13 +83,13 @@ class server_loop {
     std::uint64_t id;
     unique_fd channel;
     worker::received_surroundings with;
-    // What the parent has not taken from the socket's buffer yet.
+    // Messages for which the socket had no room yet.
     struct unsent {
       wire::server_message message;
       unique_fd descriptor;
     };
     std::deque<unsent> outbox;
-    unsigned failures = 0;  // of sending to it, since it worked last
+    unsigned failures = 0;  // of sending to the pool, in a row
   };
 
   struct child {
@@ -111,7 +111,7 @@ class server_loop {
       wait.push_back({each->channel.get(),
                       static_cast<short>(POLLIN | (each->outbox.empty() || each->failures != 0 ? 0 : POLLOUT)), 0});
     }
-    // What cannot be waited for is looked at now and then.
+    // Without a descriptor to wait for signals or for the parent's end, check both at intervals.
     const bool blind = !signals_ || !parent_process_;
     const bool stuck = std::any_of(pools_.begin(), pools_.end(), [](const auto& each) { return each->failures != 0; });
     if (::poll(wait.data(), wait.size(), stuck ? 5 : blind ? 50 : -1) < 0) {
@@ -136,7 +136,7 @@ class server_loop {
     if (wait[0].revents != 0) accept_pool();
   }
 
-  /// The system cannot let it wait: without waiting it is of no use. The parent notices and starts another.
+  /// The kernel cannot serve a call now: pauses, or leaves after too many failures; the parent starts a new server.
   void pause_or_leave(unsigned& failures) {
     if (++failures < most_failures) {
       ::usleep(5000);
@@ -146,18 +146,18 @@ class server_loop {
     ::_exit(1);
   }
 
-  /// And what they have started.
+  /// Kills the workers and the processes that they have started.
   void end_workers() {
     for (const child& each : children_) {
       ::kill(each.pid, SIGKILL);
-      if (!each.leave_descendants) descendants_.end_session(each.pid);  // it is not reaped yet, dead or not
+      if (!each.leave_descendants) descendants_.end_session(each.pid);  // the worker is not reaped yet
     }
-    // One that somebody traces, or that waits for a disk, must not keep the server from the names.
+    // A worker that is traced, or that waits for a disk, must not keep the server from removing names.
     for (int pauses = 0; !children_.empty() && pauses != 1000; ++pauses) {
       std::erase_if(children_, [](const child& each) { return ::waitpid(each.pid, nullptr, WNOHANG) != 0; });
       if (!children_.empty()) ::usleep(1000);
     }
-    // Where a pool wants its daemons left, one cannot tell them from what others have started.
+    // If a pool wants its daemons left, the server cannot tell them from those of other pools.
     if (leaves_descendants_) descendants_.look([](pid_t) { return false; });
     else descendants::end_all();
   }
@@ -178,7 +178,7 @@ class server_loop {
     if (received != sizeof message || fds.empty()) return;
     try {
       worker::received_surroundings with(message.with, fds, 1);
-      // Those of the thread that started the server need not be the process's.
+      // The thread that started the server may have had other CPUs than the process.
       if (CPU_COUNT(&with.cpus()) != 0) ::sched_setaffinity(0, sizeof(cpu_set_t), &with.cpus());
       unique_fd channel = move_out_of_the_way(std::move(fds.front()));
       if (!channel) return;
@@ -250,7 +250,7 @@ class server_loop {
     answer.pid = pid;
     unique_fd process = move_out_of_the_way(unique_fd(pidfd_open(pid)));
     if (!process) {
-      // Without it the parent could not stop the worker. Its end is reported when it is reaped, but as a failed start.
+      // Without a pidfd the parent could not kill the worker: reap it here, and report a failed start, not an end.
       const int error = errno;
       ::kill(pid, SIGKILL);
       ::waitpid(pid, nullptr, 0);
@@ -273,11 +273,11 @@ class server_loop {
         any = true;
       }
       descendants_.look(
-          [this](pid_t pid) { return find(pid) != nullptr; });  // those that have died meanwhile may have left more
+          [this](pid_t pid) { return find(pid) != nullptr; });  // children that have died meanwhile may have left more
     }
   }
 
-  /// One that is dead.
+  /// Reaps a dead child.
   void reap(pid_t pid) {
     child* const found = find(pid);
     if (found && !found->leave_descendants) descendants_.end_session(pid);
@@ -320,13 +320,13 @@ class server_loop {
                                                std::span(&fd, descriptor ? 1U : 0U), MSG_DONTWAIT);
       if (sent == -EAGAIN) return;
       if (is_shortage(sent) && ++to.failures < most_failures) return;  // again in a moment
-      if (is_shortage(sent)) return close(to);  // the pool sees that, and tries with another socket
+      if (is_shortage(sent)) return close(to);                         // the pool notices, and tries another socket
       to.failures = 0;
       to.outbox.pop_front();  // sent; or the pool is gone, which serve() will notice
     }
   }
 
-  /// The parent has closed the pool: nobody waits for its workers any more.
+  /// The parent has closed the pool: kills its workers.
   void close(pool& gone) {
     for (child& each : children_) {
       if (each.owner != &gone) continue;
@@ -345,8 +345,8 @@ class server_loop {
   std::vector<std::unique_ptr<pool>> pools_;
   std::vector<child> children_;  // the workers
   descendants descendants_;
-  bool leaves_descendants_ = false;      // a pool has asked for it
-  std::vector<std::uint64_t> pool_ids_;  // all there ever were: their names go when the parent has gone
+  bool leaves_descendants_ = false;      // a worker of some pool leaves its descendants
+  std::vector<std::uint64_t> pool_ids_;  // of all pools ever: the server removes their names when the parent has gone
   bool parent_gone_ = false;
 };
 

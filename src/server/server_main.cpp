@@ -34,7 +34,7 @@ std::optional<early_worker>& born_early() noexcept {
   return instance.value;
 }
 
-/// Leaves a real-time scheduling class and timer slack that a thread of the application had when it started the server.
+/// Drops the real-time scheduling class and the timer slack of the application's thread that started the server.
 void use_ordinary_scheduling() noexcept {
   const int policy = ::sched_getscheduler(0) & ~SCHED_RESET_ON_FORK;
   const sched_param ordinary{};
@@ -46,10 +46,9 @@ void use_ordinary_scheduling() noexcept {
 /// Becomes the server of `parent`; as run_loop() otherwise.
 [[noreturn]] void serve(unique_fd root, pid_t parent, bool early) {
   ::prctl(PR_SET_NAME, "shmpool-server");
-  ::setsid();    // what is meant for the application's process group is not for the server, which has to clean up after
-                 // it
-  if (!early) {  // or else there are no C++ streams yet
-    // What constructors have printed, where this is the program executed again. Each worker would print it.
+  ::setsid();    // signals to the application's process group must not hit the server, which has to clean up after it
+  if (!early) {  // else there are no C++ streams yet
+    // Flush the output of constructors, if this is the program executed again: else each worker would print it.
     std::fflush(nullptr);
     flush_standard_streams();
   }
@@ -80,7 +79,7 @@ void become_server_early() noexcept {
   try {
     const std::string file = code::find_program_file();
     server_environment environment(note.parent, server_mode::early, note.socket, bind_eagerly);
-    // Its threads go on until then, so that nothing is closed or moved under them.
+    // The program's threads run on until execve, so close or move no descriptor under them.
     constexpr unsigned close_on_exec = 4;  // CLOSE_RANGE_CLOEXEC
     if (::syscall(SYS_close_range, 3, ~0U, close_on_exec) == 0 && ::fcntl(note.socket, F_SETFD, 0) == 0) {
       ::execve(file.c_str(), program_arguments(), environment.variables());
@@ -90,7 +89,7 @@ void become_server_early() noexcept {
   ::_exit(1);
 }
 
-/// Here, as whatever starts a server refers to this file: a constructor in another might not be linked.
+/// In this file because all code that starts a server refers to it: a constructor in another file might not be linked.
 [[gnu::constructor(101)]] void begin_program(int argc, char** argv) {
   note_program_start(argc, argv);
   if (start_note() && start_note()->mode == server_mode::early) become_server_early();
@@ -104,8 +103,7 @@ void become_server_early() noexcept {
 
 void run_forked(unique_fd root, pid_t parent) noexcept {
   leave_exit_handlers_to_the_application();
-  if (close_descriptors_except({root.get()}) != 0)
-    ::_exit(1);  // they are the application's, and no business of workers
+  if (close_descriptors_except({root.get()}) != 0) ::_exit(1);  // workers must not get the application's descriptors
   serve(std::move(root), parent, false);
 }
 
@@ -125,7 +123,7 @@ void shmpool::init(int, char** argv) {
   const server_start_note note = *take_start_note();
   start_is_over();
   const bool bound_eagerly = forget_eager_binding();
-  // Its workers would wait for the locks of threads that they do not have.
+  // Workers that are forked now would wait for the locks of threads that they do not have.
   if (process_status().threads() > 1) server::execute_early(note, bound_eagerly);
   wipe_arguments();
   server::run_executed(note);

@@ -10,8 +10,8 @@
 
 namespace shmpool::server {
 
-/// In a copy of the application, which has one thread: becomes the server of `parent`; never returns. `root` is its end
-/// of the root socket.
+/// In a copy of the application, which has one thread: becomes the server of `parent`; never returns. `root`: the
+/// server's end of the root socket.
 [[noreturn]] void run_forked(unique_fd root, pid_t parent) noexcept;
 
 }  // namespace shmpool::server

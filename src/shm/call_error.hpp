@@ -1,4 +1,4 @@
-// A system call that failed: which, and with what. Errors that a user reads name the call.
+// A system call that failed: its name and its error. Errors that a user reads name the call.
 //
 // Thread safety: a value.
 #pragma once

@@ -37,8 +37,8 @@ std::optional<std::uint64_t> limit_of(decltype(RLIMIT_AS) resource) noexcept {
   return limit.rlim_cur;
 }
 
-/// What a mapping lacks is not in its error. The kernel refuses even the smallest one where the number of mappings is
-/// what has run out; to count those instead would take long where there are that many.
+/// The error of mmap does not tell what has run out. If it is the number of mappings, the kernel refuses even the
+/// smallest one; counting the mappings instead would take long.
 std::string describe_lack_of_mappings() {
   const auto address_space = limit_of(RLIMIT_AS);
   const auto used = number_in("/proc/self/statm");
@@ -99,7 +99,7 @@ std::string advice(std::string_view call, const std::error_code& error) {
     case ENFILE: return "; the machine has as many open files as fs.file-max allows";
     case EFBIG: return "; RLIMIT_FSIZE" + limit(RLIMIT_FSIZE) + " bytes is too small";
     case ENOENT:
-      if (call != "open") return {};  // to create one, the directory is missing
+      if (call != "open") return {};  // on creation, the directory is missing
       return std::string("; somebody has removed its name from ") + shm_directory() +
              " (systemd-logind does when a user logs out, unless RemoveIPC=no; so does rm)";
     default: return {};

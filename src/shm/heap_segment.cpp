@@ -1,4 +1,4 @@
-// Private memory with the face of a segment: small arrays, and arrays that are made where there is no pool.
+// Private memory with the interface of a segment: small arrays, and arrays that are made where there is no pool.
 //
 // Thread safety: as detail::segment.
 #include <shmpool/detail/segment.hpp>

@@ -1,5 +1,5 @@
-// The descriptor of a file that can also be opened by its name, kept in case that somebody removes the name. Only so
-// many are kept, because a process has few: an eighth of what RLIMIT_NOFILE allows it.
+// The descriptor of a file that can also be opened by its name, kept in case that somebody removes the name. At most an
+// eighth of RLIMIT_NOFILE are kept, because a process has few descriptors.
 //
 // Thread safety: an owner belongs to one thread at a time; the count that they share is atomic.
 #pragma once
@@ -24,7 +24,7 @@ class kept_descriptor {
   int get() const noexcept { return fd_.get(); }
   explicit operator bool() const noexcept { return static_cast<bool>(fd_); }
 
-  /// Keeps it, if there are not too many, or if it has to be (`needed`); or else closes it.
+  /// Keeps `fd` if not too many are kept or if it is `needed`; otherwise closes it.
   void keep(unique_fd fd, bool needed = false) noexcept {
     let_go();
     if (!fd || (!needed && count_.load(std::memory_order_relaxed) >= most())) return;

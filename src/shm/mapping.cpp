@@ -44,7 +44,7 @@ unique_fd open_path(const char* path, int flags, std::error_code& error) noexcep
   for (int tries = 0;; ++tries) {
     unique_fd fd{::open(path, flags | O_CLOEXEC | O_NOFOLLOW, S_IRUSR | S_IWUSR)};
     if (!fd && errno == EINTR) continue;
-    if (!fd && errno == EWOULDBLOCK && tries < 100) {  // a reaper looks whether anybody uses it; see orphans.cpp
+    if (!fd && errno == EWOULDBLOCK && tries < 100) {  // a reaper checks whether the file is in use; see orphans.cpp
       ::usleep(1000);
       continue;
     }

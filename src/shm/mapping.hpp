@@ -47,14 +47,14 @@ const char* shm_directory() noexcept;
 /// "shmpool.<uid>.<pool id as 16 hex digits>.<segment id>", without a slash.
 std::string segment_name(std::uint64_t pool_id, std::uint64_t segment_id);
 
-/// Bytes that can still be put into the shm directory; null where there is none, or none that is memory.
+/// Bytes that can still be put into the shm directory; null if there is no such directory, or it is not in memory.
 std::optional<std::uint64_t> free_space() noexcept;
 
 /// Creates a named segment file of `capacity` bytes: O_EXCL, mode 0600. ENOSPC and the like are returned.
 unique_fd create_named(const std::string& name, std::size_t capacity, std::error_code& error) noexcept;
-/// Opens one for reading only or for writing too.
+/// Opens a named file for reading only or for writing too.
 unique_fd open_named(const std::string& name, bool writable, std::error_code& error) noexcept;
-/// Unlinks one; a missing name is not an error.
+/// Unlinks a name; a missing name is not an error.
 void unlink_named(const std::string& name) noexcept;
 /// Gives a file another name, in place of a file that may have it.
 std::error_code rename_named(const std::string& from, const std::string& to) noexcept;
@@ -62,7 +62,7 @@ std::error_code rename_named(const std::string& from, const std::string& to) noe
 unique_fd create_memfd(std::uint64_t segment_id, std::size_t capacity, std::error_code& error) noexcept;
 
 /// Removes every name of these pools, lock files last. For the fork server, when the parent is dead. Returns how many
-/// segments.
+/// segments it removed.
 std::size_t unlink_pools(std::vector<std::uint64_t> pool_ids) noexcept;
 inline std::size_t unlink_pool(std::uint64_t pool_id) {
   return unlink_pools({pool_id});

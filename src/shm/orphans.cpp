@@ -1,6 +1,6 @@
-// A pool is dead if its lock file can be locked: it is made before the first segment and removed after the last. Where
-// it is gone, somebody may have removed it under a pool that lives, which makes it again at its next doing; until then
-// a segment counts as used while any process has it open or mapped.
+// A pool is dead if its lock file can be locked: the file is made before the first segment and removed after the last.
+// If the file is gone, somebody may have removed it under a live pool, which makes it again at its next call; until
+// then a segment counts as used while any process has it open or mapped.
 #include "shm/orphans.hpp"
 
 #include "shm/mapping.hpp"
@@ -49,18 +49,17 @@ std::vector<listed_name> list_names() {
   return names;
 }
 
-/// A claim to a file that nobody else has open or mapped, by a lease for writing: the kernel grants one to nobody but
-/// the only opener. Held until it is destroyed; who opens the file meanwhile is told to try again.
+/// A claim to a file that nobody else has open or mapped, by a lease for writing: the kernel grants one only to the
+/// sole opener. Held until it is destroyed; another opener is told to try again meanwhile.
 class sole_claim {
  public:
   sole_claim(int directory, const std::string& name) noexcept
       : file_(::openat(directory, name.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK)) {
     if (!file_) return;
-    // Who opens the file meanwhile would have SIGIO sent here, which ends a process. SIGURG is ignored where nobody
-    // asks.
+    // Another opener would have SIGIO sent here, which ends a process. SIGURG is ignored by default.
     granted_ = ::fcntl(file_.get(), F_SETSIG, SIGURG) == 0 && ::fcntl(file_.get(), F_SETLEASE, F_WRLCK) == 0;
   }
-  /// False also where nobody can tell.
+  /// False also if that cannot be determined.
   explicit operator bool() const noexcept { return granted_; }
 
  private:
@@ -71,7 +70,7 @@ class sole_claim {
 /// Which segments of a pool are to be removed.
 enum class which : std::uint8_t { all, unused };
 
-/// Unlinks those of a pool's names that are segments and really this user's files.
+/// Unlinks the names of a pool that are segments and really this user's files.
 void remove_segments(std::span<const listed_name> names, which wanted, reap_result& removed) {
   const unique_fd directory{::open(shm_directory(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
   if (!directory) return;
@@ -99,7 +98,7 @@ void reap_pool(std::span<const listed_name> names, reap_result& removed) {
   if (lock) {
     struct stat info {};
     if (::fstat(lock.get(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_uid != ::geteuid()) return;
-    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return;            // it lives, or another reaper is at it
+    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return;            // the pool lives, or another reaper has it
     if (::fstat(lock.get(), &info) != 0 || info.st_nlink == 0) return;  // another reaper is done
   }
   const std::size_t before = removed.segments;
@@ -133,7 +132,8 @@ std::optional<parsed_name> parse_name(std::string_view name) {
   next = std::from_chars(next.ptr + 1, end, parsed.pool_id, 16);
   if (next.ec != std::errc{} || next.ptr == end || *next.ptr != '.') return std::nullopt;
   if (std::from_chars(next.ptr + 1, end, parsed.segment_id).ec != std::errc{}) parsed.segment_id = 0;
-  // Made again, it must come out the same: that excludes other users, leading zeros, signs, capitals and tails.
+  // The name made again from its parts must be the same: that excludes other users, leading zeros, signs, capitals and
+  // tails.
   const std::string same =
       parsed.segment_id == 0 ? lock_name(parsed.pool_id) : segment_name(parsed.pool_id, parsed.segment_id);
   if (name != same) return std::nullopt;
@@ -161,12 +161,12 @@ namespace shmpool {
 reap_result reap_orphans() noexcept {
   reap_result removed;
   try {
-    // Listed once: what workers that are dying still make meanwhile has no lock file then, and the next one removes it.
+    // Listed once: segments that dying workers still make have no lock file then, and the next reaper removes them.
     shm::for_each_pool(shm::list_names(), [&](std::uint64_t pool, std::span<const shm::listed_name> names) {
       if (!shm::is_pool_of_this_process(pool)) shm::reap_pool(names, removed);
     });
   } catch (const std::bad_alloc&) {
-    // What is left is for the next one.
+    // The next reaper removes the rest.
   }
   return removed;
 }

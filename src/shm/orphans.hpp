@@ -1,7 +1,7 @@
 // Names that dead pools left behind: finding out whose they are, and removing them. reap_orphans() itself is declared
 // in shmpool/shm_handle.hpp, unlink_pools() in shm/mapping.hpp.
 //
-// Thread safety: free functions without state; several processes may do it at once.
+// Thread safety: free functions without state; several processes may reap at once.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace shmpool::shm {
 
-/// What a name under the shm directory says.
+/// The parts of a name in the shm directory.
 struct parsed_name {
   std::uint64_t pool_id = 0;
   std::uint64_t segment_id = 0;  ///< 0 for the lock file

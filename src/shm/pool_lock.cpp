@@ -1,4 +1,4 @@
-// A lock file is made and locked in two steps, so a reaper can come in between: whoever locks looks again whether the
+// A lock file is made and locked in two steps, so a reaper can come in between: after locking, the pool checks that the
 // file is still the one under its name, and takes another id if it is not.
 #include "shm/pool_lock.hpp"
 
@@ -26,7 +26,7 @@ constinit pool_lock* first_pool SHMPOOL_GUARDED_BY(registry_mutex) = nullptr;
 }  // namespace
 
 /// The pools of this process, linked through their locks. All static: a handle in a static object may outlive any
-/// object here. Hidden, so that those of a plugin that has a copy of the library are its own, functions and variables
+/// object here. Hidden, so that a plugin with a copy of the library has its own registry, functions and variables
 /// alike.
 class [[gnu::visibility("hidden")]] pool_registry {
  public:
@@ -82,7 +82,7 @@ std::uint64_t random_id() {
   }
 }
 
-/// True if the open file is the one that the name stands for; false with an `error` if nobody can tell.
+/// True if the open file is the one that the name stands for; false with an `error` if that cannot be determined.
 bool is_still_named(int fd, const std::string& name, std::error_code& error) noexcept {
   struct stat opened {};
   if (::fstat(fd, &opened) != 0) error = {errno, std::system_category()};
@@ -150,7 +150,7 @@ void pool_lock::restore() noexcept {
   if (!fd_ || ::fstat(fd_.get(), &info) != 0 || info.st_nlink != 0) return;
   try {
     // Made and locked under another id, and only then given the pool's name: a reaper that came in between the two
-    // steps would take this pool, which has segments, for dead. It may take that id for dead, too: once more, then.
+    // steps would take this pool, which has segments, for dead. It may take that id for dead, too; then try another.
     std::uint64_t id = 0;
     std::error_code error;
     unique_fd fd;

@@ -23,8 +23,8 @@ std::string lock_name(std::uint64_t pool_id);
 /// object; a process that the application forks does not keep it.
 class pool_lock {
  public:
-  /// With a lock file. What keeps it from being made is returned. Throws std::system_error if the kernel has no random
-  /// numbers.
+  /// With a lock file; if that cannot be made, null and an `error`. Throws std::system_error if the kernel has no
+  /// random numbers.
   static std::unique_ptr<pool_lock> acquire(std::error_code& error);
   /// Only an id: for pools that use no names.
   static std::unique_ptr<pool_lock> without_file();
@@ -35,13 +35,13 @@ class pool_lock {
   pool_lock& operator=(const pool_lock&) = delete;
 
   std::uint64_t pool_id() const noexcept { return pool_id_; }
-  /// Makes the lock file again if somebody has removed it, so that no reaper takes the pool for dead. What keeps it
-  /// from being made is tried again by the next call.
+  /// Makes the lock file again if somebody has removed it, so that no reaper takes the pool for dead. If that fails,
+  /// the next call tries again.
   void restore() noexcept;
   /// Unlinks the lock file and lets it go, when the pool has no name left. Idempotent.
   void drop_file() noexcept;
-  /// True in a process that was forked from the one which made this object: nothing in it is that process's to free.
-  /// Needs no lock, since another thread may have held any lock at the fork.
+  /// True in a process that was forked from the one that made this object: the child must free nothing in it. Takes no
+  /// lock, since another thread may have held any lock at the fork.
   bool inherited() const noexcept;
 
  private:

@@ -46,8 +46,8 @@ std::error_code allocate_pages(int fd, std::size_t from, std::size_t to) noexcep
   return {};
 }
 
-/// Makes [from, to), both on huge page boundaries, exist as huge pages; false if any of it may be missing.
-/// A stretch without a single page is refused by the kernel, hence the one page first.
+/// Makes [from, to), both on huge page boundaries, exist as huge pages; false if any of it may be missing. The kernel
+/// refuses a stretch without a single page, hence the one page first.
 bool allocate_huge(int fd, const mapping& where, std::size_t from, std::size_t to) noexcept {
   for (std::size_t at = from; at < to; at += huge_page_bytes) {
     if (allocate_pages(fd, at, at + page_bytes)) return false;

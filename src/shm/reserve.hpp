@@ -10,7 +10,7 @@ namespace shmpool::shm {
 
 class mapping;
 
-/// What space is counted in, and the stretch that one huge page covers.
+/// The unit of space, and the size of a huge page.
 inline constexpr std::size_t page_bytes = 4096;
 inline constexpr std::size_t huge_page_bytes = std::size_t{2} << 20;
 
@@ -25,8 +25,8 @@ void populate(const mapping& where, std::size_t from, std::size_t to) noexcept;
 /// apart, so that segments can be used again. Whole pages; whole huge pages from 16 MiB. Sizes that no file can have
 /// give a smaller capacity.
 std::size_t size_class(std::size_t bytes) noexcept;
-/// How much of such a segment is to be reserved for `bytes` bytes: whole pages, and the whole last huge page if half of
-/// it or more is needed and the capacity has it. This is what a worker may reserve of a lease, too.
+/// How much of a segment of `capacity` is to be reserved for `bytes` bytes: whole pages, and the whole last huge page
+/// if half of it or more is needed and the capacity has it. A worker may reserve as much of a lease.
 std::size_t reserved_length(std::size_t bytes, std::size_t capacity) noexcept;
 
 }  // namespace shmpool::shm

@@ -1,5 +1,5 @@
-// Files and mappings of one segment in the parent, and its lends. Who holds it and what becomes of it is the store's
-// business.
+// Files and mappings of one segment in the parent, and its lends. The store decides who holds it and what becomes of
+// it.
 #include "shm/segment.hpp"
 
 #include "process/assert.hpp"
@@ -154,7 +154,7 @@ void end_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length,
   const mutex_lock lock(segment.lends_mutex_);
   auto& lends = segment.lends_;
   const auto found = std::find(lends.begin(), lends.end(), pool_segment::lend{offset, length, write});
-  SHMPOOL_ASSERT(found != lends.end() || length == 0);  // nobody gives back what was not lent
+  SHMPOOL_ASSERT(found != lends.end() || length == 0);  // only lent ranges are given back
   if (found == lends.end()) return;
   *found = lends.back();
   lends.pop_back();

@@ -1,7 +1,7 @@
 // One shared segment as its pool sees it.
 //
-// Thread safety: counts, hints and lends may be used by any thread. Whoever has got a segment from the store and not
-// handed it on yet is the only one who may call mark_created() and map(); the rest is fixed then.
+// Thread safety: any thread may use counts, hints and lends. Only the owner that has got a segment from the store and
+// not handed it on yet may call mark_created() and map(); the rest is fixed then.
 #pragma once
 
 #include "process/clock.hpp"
@@ -36,8 +36,8 @@ class pool_segment final : public detail::segment {
   store& owner() const noexcept { return *owner_; }
   /// The descriptor by which workers are to know it, or -1 if they can open its name. Owned by the segment.
   int descriptor() const noexcept { return memfd_ ? memfd_.get() : nameless() ? kept_.get() : -1; }
-  /// For a worker that could not open it: any descriptor of it. The error says why there is none: its name is gone,
-  /// say.
+  /// Finds any descriptor of the segment, for a worker that could not open it. The error says why there is none: the
+  /// name is gone, say.
   call_error find_descriptor(int& fd) noexcept;
   /// It had a name, which somebody else has removed.
   bool nameless() const noexcept { return nameless_.load(std::memory_order_acquire); }
@@ -58,7 +58,7 @@ class pool_segment final : public detail::segment {
   /// Bookkeeping of which workers have it mapped, as a hint for placement (worker index modulo 64).
   void note_mapped_by(std::uint32_t worker) noexcept { mapped_by_.fetch_or(bit(worker), std::memory_order_relaxed); }
   void forget_worker(std::uint32_t worker) noexcept { mapped_by_.fetch_and(~bit(worker), std::memory_order_relaxed); }
-  /// Bit (worker index modulo 64) of those that may have it mapped.
+  /// Bits (worker index modulo 64) of the workers that may have it mapped.
   std::uint64_t mapped_by() const noexcept { return mapped_by_.load(std::memory_order_relaxed); }
   bool maybe_mapped_by(std::uint32_t worker) const noexcept {
     return (mapped_by_.load(std::memory_order_relaxed) & bit(worker)) != 0;
@@ -82,12 +82,12 @@ class pool_segment final : public detail::segment {
 
   static constexpr std::uint64_t bit(std::uint32_t worker) noexcept { return std::uint64_t{1} << (worker % 64); }
   void last_release() noexcept override;
-  /// Nobody else has it.
+  /// Only while nobody else has the segment, hence without the lock.
   void forget_lends() noexcept SHMPOOL_NO_THREAD_SAFETY_ANALYSIS { lends_.clear(); }
 
   /// Creates file, mapping and the pages of reserved() bytes, under the name or, if `memfd`, without one.
   call_error create(bool memfd) noexcept;
-  /// False if its name is gone, so that it is better not used any more. For whoever has just got it from the cache.
+  /// False if the name is gone: better not use the segment any more. For the owner that has just got it from the cache.
   bool still_named() noexcept;
   void open_name(unique_fd& fd, std::error_code& error) noexcept;
   /// All of reserved() is known to exist, not only granted.
@@ -98,12 +98,12 @@ class pool_segment final : public detail::segment {
   std::atomic<std::uint64_t> mapped_by_{0};
   std::uint64_t pool_id_;
   std::size_t capacity_;
-  std::size_t reserved_;      // what the budget is charged with
+  std::size_t reserved_;      // bytes charged to the budget
   std::size_t existing_ = 0;  // of these, the bytes whose pages this process has seen to
   std::string name_;          // empty for a memfd
   bool dumped_;               // core files have it
   unique_fd memfd_;
-  kept_descriptor kept_;  // of a named one; once it is handed out, written under lends_mutex_ and while there is none
+  kept_descriptor kept_;  // of a named segment; once that is handed out, set under lends_mutex_ and only while empty
   std::atomic<bool> nameless_{false};
   mapping mapping_;
   std::atomic<bool> created_{false};

@@ -1,5 +1,5 @@
-// The warm segments that nobody uses, ordered by when they were put in, over all and within each size class. Lists run
-// through the segments themselves, so that putting one in cannot fail.
+// The warm segments that nobody uses, ordered by when they were put in, overall and within each size class. The lists
+// are intrusive, so that putting a segment in cannot fail.
 //
 // Thread safety: none; the store's mutex guards it.
 #pragma once
@@ -19,7 +19,7 @@ class segment_cache {
  public:
   using time_point = monotonic_clock::time_point;
 
-  /// What a taker can use: of size class `capacity`, with `bytes` bytes that exist, best if `worker` has it mapped.
+  /// The segment to take: of size class `capacity`, with `bytes` bytes that exist, best if `worker` has it mapped.
   struct wish {
     std::size_t capacity = 0;
     std::size_t bytes = 0;
@@ -27,7 +27,7 @@ class segment_cache {
     bool may_grow = true;  ///< fewer existing bytes will do if there is nothing better
   };
 
-  /// Must have been called for a segment's capacity before it is put in: makes the place for its class, and may throw.
+  /// Makes the list of a size class; may throw. Call it for a segment's capacity before the segment is put in.
   void prepare(std::size_t capacity) { classes_.try_emplace(capacity, nullptr); }
 
   void put(pool_segment& segment, time_point now) noexcept;
@@ -35,7 +35,7 @@ class segment_cache {
   pool_segment* take(const wish& wanted) noexcept;
   pool_segment* take_oldest() noexcept;
 
-  /// When the oldest was put in; null if there is nothing.
+  /// When the oldest segment was put in; null if the cache is empty.
   std::optional<time_point> oldest() const noexcept;
   std::size_t count() const noexcept { return count_; }
   std::uint64_t bytes() const noexcept { return bytes_; }

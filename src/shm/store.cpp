@@ -1,5 +1,5 @@
 // Locking: one mutex guards the counts and the cache. It is a leaf: files, mappings and mailboxes are touched without
-// it, by whoever took a segment out under it and so is its only owner.
+// it, by the thread that took a segment out under the mutex and so is its only owner.
 #include "shm/store.hpp"
 
 #include "process/clock.hpp"
@@ -25,10 +25,10 @@ namespace {
 /// Of the whole process, so that ids are unique over all of its pools.
 constinit std::atomic<std::uint64_t> next_segment_id{1};
 
-/// How often a pool at work looks whether its lock file is there.
+/// How often an active pool checks that its lock file is there.
 constexpr std::chrono::milliseconds lock_interval{500};
 
-/// What no request can exceed without calling the out-of-memory killer.
+/// Memory and swap: a larger request would call the out-of-memory killer.
 std::uint64_t machine_memory() noexcept {
   static const std::uint64_t total = [] {
     struct sysinfo info {};
@@ -51,7 +51,7 @@ std::shared_ptr<store> store::open(const store_options& options) {
     throw std::system_error(error,
                             std::string{"backing::posix needs a tmpfs that can be written to at "} + shm_directory());
   }
-  // Not for want of room: segments without names would need even more descriptors.
+  // No fallback then: segments without names would need even more descriptors.
   if (error == std::errc::too_many_files_open || error == std::errc::too_many_files_open_in_system) {
     throw std::system_error(error, "shmpool: making the pool's lock file");
   }
@@ -68,7 +68,7 @@ store::store(std::unique_ptr<impl> state) noexcept : impl_(std::move(state)) {
 
 store::~store() {
   // Live segments keep the store, so only cached ones are left. In a forked copy their lists may be half changed, if
-  // another thread was at them at the fork: they stay as they are until the process goes.
+  // another thread was changing them at the fork: they stay as they are until the process goes.
   if (!impl_->inert()) close();
 }
 
@@ -146,8 +146,8 @@ shm_handle store::take_warm(std::size_t bytes, std::optional<std::uint32_t> work
     impl_->destroy(evicted);
   }
   if (taken->map(wanted)) {
-    // Its file is gone or short, or there is no room for more of it. It is freed, and a new one made instead, which
-    // will say.
+    // The file is gone or short, or has no room to grow. The segment is freed and a new one made instead, whose error
+    // will say why.
     taken->created_.store(false, std::memory_order_relaxed);
     return {};
   }
@@ -194,7 +194,7 @@ shm_handle store::lease_cached(std::size_t bytes, std::uint32_t worker) noexcept
 
 bool store::can_lend(const shm_handle& handle) const noexcept {
   if (!handle || handle.get()->what() != detail::segment::kind::pool) return false;
-  // Its store may be closed: the name and the lock stay for as long as the segment is held.
+  // The segment's store may be closed: the name and the lock stay for as long as the segment is held.
   return !static_cast<const pool_segment*>(handle.get())->owner_->impl_->inert();
 }
 

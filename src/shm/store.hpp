@@ -36,8 +36,8 @@ struct store_stats {
   bool memfd_used = false;                         ///< at least one segment is a memfd
 };
 
-/// Collects the ids of segments that were freed for good, so that whoever told other processes about them can tell them
-/// to unmap. Thread-safe.
+/// Collects the ids of segments that were freed for good, so that its owner can tell other processes to unmap them.
+/// Thread-safe.
 class freed_mailbox {
  public:
   virtual ~freed_mailbox() = default;
@@ -63,24 +63,24 @@ class store final : public detail::segment_source, public std::enable_shared_fro
   /// the worker creates the file and reserve()s at most reserved() bytes of it, so that this thread does not pay for
   /// the pages. Every other segment comes with its pages: a memfd is created here, and mapped. `avoid_posix` says that
   /// the worker could not create a file in /dev/shm, as it is full or out of its reach: it gets a memfd, or, where the
-  /// pool insists on names, one that is created here. Throws as allocate().
+  /// pool insists on names, a named segment that is created here. Throws as allocate().
   shm_handle lease(std::size_t bytes, std::uint32_t worker, bool avoid_posix = false);
 
   /// A cached segment whose first `bytes` bytes exist, `worker`'s own if there is one; otherwise null, also when the
   /// store is closed. Makes no system call that allocates. For leases made in advance.
   shm_handle lease_cached(std::size_t bytes, std::uint32_t worker) noexcept;
 
-  /// True for a pool segment of this process, of this store or of another one, also after that was closed.
+  /// True for a segment of any store of this process, also after that store was closed.
   bool can_lend(const shm_handle& handle) const noexcept override;
   bool begin_read(const shm_handle& handle, std::uint64_t offset, std::uint64_t length) override;
   void end_read(const shm_handle& handle, std::uint64_t offset, std::uint64_t length) noexcept override;
 
-  /// Frees what is cached; returns how many were freed and how many are still held.
+  /// Frees the cached segments; returns how many were freed and how many are still held.
   clear_result clear() noexcept;
   /// Frees cached segments that have been unused for longer than cache_idle, and makes a lock file again that somebody
   /// has removed. Cheap if called often.
   void trim(monotonic_clock::time_point now) noexcept;
-  /// From here on a segment's last release frees it; what is cached is freed now. Handles stay valid. allocate() and
+  /// From here on a segment's last release frees it; cached segments are freed now. Handles stay valid. allocate() and
   /// lease() throw errc::pool_closed. Idempotent.
   void close() noexcept;
 
@@ -101,7 +101,7 @@ class store final : public detail::segment_source, public std::enable_shared_fro
   shm_handle grant(std::size_t bytes, bool named);
   /// The same with its file, mapping and pages.
   shm_handle create(std::size_t bytes, bool named);
-  /// One from the cache that has `bytes` bytes, mapped if that is asked for; otherwise null.
+  /// A cached segment that has `bytes` bytes, mapped if that is asked for; otherwise null.
   shm_handle take_warm(std::size_t bytes, std::optional<std::uint32_t> worker, bool mapped);
   shm_handle hand_out(pool_segment& segment) noexcept;
 
@@ -112,7 +112,7 @@ class store final : public detail::segment_source, public std::enable_shared_fro
 /// and one of the two is for writing. `segment` may belong to any store of the process. Ranges of length 0 never
 /// conflict.
 bool begin_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write);
-/// Takes one equal range off again.
+/// Removes one equal range.
 void end_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write) noexcept;
 
 }  // namespace shmpool::shm

@@ -51,7 +51,7 @@ void store::impl::retire(pool_segment& segment) noexcept {
   const std::size_t reserved = segment.reserved();
   destroy(segment);
   {
-    // Only now, so that the budget never promises what is still in use.
+    // Only now, so that the budget never promises bytes that are still in use.
     const mutex_lock guard(mutex);
     SHMPOOL_ASSERT(live_segments != 0 && live_bytes >= reserved);
     --live_segments;

@@ -1,7 +1,7 @@
-// What a store holds: its lock, its budget, the counts of what is live and the cache of what is not.
+// The state of a store: its lock, its budget, the counts of live segments and the cache of unused ones.
 //
 // Thread safety: one mutex guards counts and cache. It is a leaf: files, mappings and mailboxes are touched without it,
-// by whoever took a segment out under it and so is its only owner.
+// by the thread that took a segment out under the mutex and so is its only owner.
 #pragma once
 
 #include "process/clock.hpp"
@@ -47,23 +47,23 @@ struct store::impl {
   /// fork.
   bool inert() const noexcept { return lock->inherited(); }
 
-  /// Takes `bytes` of the budget for a live segment; what must go from the cache for it is added to `evicted`. Throws
-  /// errc::shm_exhausted, saying that `asked` bytes were.
+  /// Charges the budget with `bytes` for a live segment; adds the cached segments that must go for it to `evicted`.
+  /// Throws errc::shm_exhausted, saying that `asked` bytes were asked.
   void charge(std::size_t bytes, std::size_t asked, segment_chain& evicted) SHMPOOL_REQUIRES(mutex);
-  /// Out of the cache and live; null if nothing there fulfils the wish.
+  /// Takes a segment from the cache and counts it as live; null if none fulfils the wish.
   pool_segment* revive(const segment_cache::wish& wish) noexcept;
-  /// Into the cache, if it is open and the segment fits and has not lost its name.
+  /// Puts the segment into the cache, if the cache is open and the segment fits and has not lost its name.
   bool keep(pool_segment& segment) noexcept;
   /// Frees a live segment.
   void retire(pool_segment& segment) noexcept;
-  /// Frees what is in no list any more; returns how many. The counts do not have them any more.
+  /// Frees segments that are in no list and no count any more; returns how many.
   std::size_t destroy(segment_chain chain) noexcept;
   void destroy(pool_segment& segment) noexcept;
   /// Empties the cache; returns how many segments that freed.
   std::size_t drop_cache() noexcept;
-  /// Frees what was put into the cache before then.
+  /// Frees the segments that were put into the cache before `then`.
   void drop_older_than(clock::time_point then) noexcept;
-  /// The lock file is needed as long as there can be names.
+  /// Drops the lock file once the store is closed and no segment is live: there can be no names then.
   void drop_lock_if_done() noexcept;
 };
 

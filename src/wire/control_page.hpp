@@ -1,9 +1,9 @@
 // The memory that the parent and one worker share for control: slots that say which task has been started; the ring in
-// which the worker keeps replies until the parent has them, so that a crash loses none that was finished; and what each
-// tells the other so that neither need call the kernel while both are awake. docs/control-page.md.
+// which the worker keeps replies until the parent has them, so that a crash loses none that was finished; and the
+// fields that save both the calls to the kernel while both are awake. docs/control-page.md.
 //
-// Thread safety: every field that both sides touch is atomic. The parent believes nothing that it reads here: it
-// decides about the worker's own tasks only, and a lie costs the liar.
+// Thread safety: every field that both sides touch is atomic. The parent trusts nothing that it reads here: what it
+// reads decides about that worker's own tasks only, so a lying worker harms only itself.
 #pragma once
 
 #include <atomic>
@@ -15,7 +15,7 @@ namespace shmpool::wire {
 inline constexpr unsigned slot_count = 64;
 inline constexpr std::size_t reply_ring_bytes = 64 * 1024;  // a power of two
 
-/// State of a slot, in the low two bits of slot::word; the number of the hand-over is in the others.
+/// State of a slot, in the low two bits of slot::word; the other bits hold the number of the hand-over.
 enum class slot_state : std::uint64_t {
   free = 0,
   queued = 1,   ///< written by the parent before the frame is sent
@@ -41,14 +41,14 @@ struct control_page {
 
   // Written by the worker. Positions are bytes of the reply stream since the worker began.
   alignas(64) std::atomic<std::uint64_t> reply_end;  ///< up to here replies are complete
-  std::atomic<std::uint64_t> reply_begin;            ///< before this the ring's bytes are gone, or were never in it
+  std::atomic<std::uint64_t> reply_begin;  ///< earlier bytes of the stream have left the ring, or were never in it
 
   // Written by the parent.
   alignas(64) std::atomic<std::uint64_t> frames_end;  ///< bytes of frames that it has sent or is about to send, since
                                                       ///< the worker began
   std::atomic<std::uint64_t> reply_taken;             ///< up to here it has taken replies from the ring
-  std::atomic<std::uint32_t> polled;   ///< not 0: it looks at reply_end by itself, the worker need not send
-  std::atomic<std::uint32_t> spin_ns;  ///< how long the worker may poll frames_end before it sleeps
+  std::atomic<std::uint32_t> polled;                  ///< not 0: the parent polls reply_end, the worker need not send
+  std::atomic<std::uint32_t> spin_ns;                 ///< how long the worker may poll frames_end before it sleeps
 
   alignas(64) slot slots[slot_count];
   alignas(4096) std::byte

@@ -50,7 +50,7 @@ ssize_t receive_with_fds(int socket, std::span<std::byte> bytes, std::vector<uni
   message.msg_control = control.bytes;
   message.msg_controllen = sizeof control.bytes;
   try {
-    fds.reserve(fds.size() + max_passed_fds);  // what has been received cannot be given back
+    fds.reserve(fds.size() + max_passed_fds);  // received descriptors cannot be given back
   } catch (const std::bad_alloc&) {
     return -ENOMEM;
   }

@@ -47,7 +47,7 @@ std::span<std::byte> frame_reader::prepare(std::size_t least) {
   return std::span(buffer_).subspan(end_);
 }
 
-/// Gives up the body of the frame that is being received, so that at least its header and segments are heard of. False
+/// Gives up the body of the frame that is being received, so that at least its header and segments are delivered. False
 /// if there is no body to give up, or no room without it.
 bool frame_reader::cut() noexcept {
   if (wanted_ == 0) return false;

@@ -1,5 +1,5 @@
-// Frames: what parent and worker say to each other on their stream socket. A fixed header, then segment references,
-// then a body. docs/wire-frames.md has the byte layout; this file is its source.
+// Frames: the messages between parent and worker on their stream socket. A fixed header, then segment references, then
+// a body. docs/wire-frames.md has the byte layout; this file is its source.
 //
 // Thread safety: none; a stream belongs to one thread at a time.
 #pragma once
@@ -36,14 +36,13 @@ enum class frame_type : std::uint8_t {
   need = 35,   ///< memory for a result: value bytes; slot 1 if no file could be made in /dev/shm
   released = 36,  ///< the worker dropped its last handle on kept segments (ids in the body)
   /// Instead of ready: the initializer threw, or (value 1) the worker cannot be set up, or (value 2) the finalizer is
-  /// not
-  /// there; task: pid; body: the exception.
+  /// missing; task: pid; body: the exception.
   init_failed = 37,
   progress = 38,  ///< the task says how far it has come; value: the bits of a double from 0 to 1
   outgrown = 39,  ///< its private resident memory is above the limit; value: bytes
   leaving = 40,   ///< it had nothing to do for so long that it exits now
   open = 42,      ///< it cannot open the segment `value`, which it was given, and needs its descriptor
-  /// No part of the reply stream: what follows begins at position `value`, as the parent has taken the rest from the
+  /// No part of the reply stream: the next byte is at position `value`, as the parent has taken those before from the
   /// ring.
   skipped = 41,
 };
@@ -106,8 +105,8 @@ struct frame {
 void append_frame(std::vector<std::byte>& out, frame_header header, std::span<const segment_ref> segments,
                   std::span<const std::byte> body);
 
-/// Cuts a byte stream into frames. Where there is no memory for a large body, its frame comes without.
-/// Bytes are received into prepare()'s span, announced with commit(), and come out of next().
+/// Cuts a byte stream into frames. Where there is no memory for a large body, its frame comes without it. Bytes are
+/// received into prepare()'s span, announced with commit(), and come out of next().
 class frame_reader {
  public:
   enum class status : std::uint8_t {
@@ -116,8 +115,8 @@ class frame_reader {
     malformed,   ///< not our protocol; why() says what is wrong. The stream is of no use any more.
   };
 
-  /// Room for at least `least` bytes, and for more where what came lately has filled the room; what is left of an
-  /// incomplete frame is kept. Invalidates frames.
+  /// Room for at least `least` bytes, and for more if the bytes received last filled the room; an incomplete frame is
+  /// kept. Invalidates frames.
   std::span<std::byte> prepare(std::size_t least = 4096);
   void commit(std::size_t bytes) noexcept;
   status next(frame& out);
@@ -128,10 +127,10 @@ class frame_reader {
  private:
   std::vector<std::byte> buffer_;
   std::size_t begin_ = 0, end_ = 0;
-  bool filled_ = false;     ///< all the room that there was
+  bool filled_ = false;     ///< the bytes received last took all the room
   std::size_t wanted_ = 0;  ///< size of the frame that is being received, when known
-  bool cut_ = false;        ///< the frame at begin_ has lost its body, of which
-  std::size_t left_ = 0;    ///< so many bytes are yet to come
+  bool cut_ = false;        ///< the frame at begin_ has lost its body
+  std::size_t left_ = 0;    ///< bytes of the lost body that are yet to come
   const char* why_ = "";
 
   bool cut() noexcept;

@@ -1,5 +1,5 @@
-// How functions are named in frames, and the body of `hello`, which is what a worker is told first. docs/wire-frames.md
-// has the layouts.
+// How functions are named in frames, and the body of `hello`, the first frame to a worker. docs/wire-frames.md has the
+// layouts.
 //
 // Thread safety: values and free functions.
 #pragma once
@@ -16,7 +16,7 @@
 
 namespace shmpool::wire {
 
-/// A trampoline, and the function that it calls where it takes one.
+/// A trampoline, and the function that it calls if it takes one.
 struct function_name {
   code::code_ref entry;
   std::optional<code::code_ref> target;

@@ -1,5 +1,5 @@
-// What a parent and its fork server say to each other, in messages of fixed layout on SOCK_SEQPACKET sockets. Both are
-// the same program (or copies of one process), so the structs travel as they are.
+// The messages between a parent and its fork server: of fixed layout, on SOCK_SEQPACKET sockets. Both are the same
+// program (or copies of one process), so the structs travel as they are.
 //
 // Thread safety: values.
 #pragma once
@@ -13,8 +13,8 @@ namespace shmpool::wire {
 
 inline constexpr unsigned resource_count = 16;  // RLIM_NLIMITS
 
-/// What workers have of the process as it was when their pool was made, whichever thread made it, and whatever the
-/// server was started with.
+/// What workers inherit from the process as it was when their pool was made, whichever thread made the pool, and
+/// whatever the server was started with.
 struct pool_surroundings {
   cpu_set_t cpus;      ///< those of the process; none: unknown
   std::int32_t nice;   ///< that of the process
@@ -45,7 +45,7 @@ struct worker_settings {
     std::int32_t resource;
     std::uint64_t value;
   } rlimits[max_rlimits];
-  std::uint32_t leave_descendants;  ///< not 0: what its tasks have started may live on when it has ended
+  std::uint32_t leave_descendants;  ///< not 0: processes that its tasks have started may outlive it
   std::uint32_t ignored_signals;    ///< bit n: signal n, which is ignored in the application
   std::uint32_t index;              ///< this_task::worker_index()
   std::uint32_t use_affinity;

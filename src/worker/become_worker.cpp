@@ -22,7 +22,7 @@ namespace shmpool::worker {
 
 namespace {
 
-/// Of the C library: what else there is in the program it has to seed itself, from what this returns.
+/// Seeds the C library's generators. The program has to seed its other generators itself, from the returned value.
 std::uint64_t reseed() noexcept {
   auto seed = static_cast<std::uint64_t>(::getpid());
   if (::getrandom(&seed, sizeof seed, GRND_NONBLOCK) != sizeof seed) seed *= 0x9e3779b97f4a7c15U;
@@ -38,11 +38,11 @@ std::uint64_t reseed() noexcept {
 setup_failure become_worker(pid_t server, const wire::worker_settings& settings, received_surroundings& with,
                             std::initializer_list<int> keep, bool null_input) noexcept {
   if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) return {"prctl(PR_SET_PDEATHSIG)", errno};
-  if (::getppid() != server) ::_exit(0);  // it died before the line above
-  ::setsid();  // a terminal's signals are not for it, and what its tasks start can be told by its session
+  if (::getppid() != server) ::_exit(0);  // the server died before the line above
+  ::setsid();  // protects it from a terminal's signals, and marks the processes that its tasks start by their session
   ::prctl(PR_SET_NAME, "shmpool-worker");
   if (const setup_failure failure = with.apply(); failure.call)
-    return failure;  // it has descriptors that are closed next
+    return failure;  // apply() needs descriptors that are closed next
   if (const int error = close_own_descriptors_except(keep)) return {"close_range", error};
   if (!null_input && !read_dev_null()) return {"opening /dev/null as standard input", errno};
   leave_group_signals_to_the_application(settings.ignored_signals);

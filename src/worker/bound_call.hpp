@@ -1,4 +1,4 @@
-// A function of pool_options in a worker, initializer or finalizer, that is found and then called.
+// An initializer or finalizer of pool_options in a worker: resolve it first, then call it.
 //
 // Thread safety: none.
 #pragma once
@@ -16,9 +16,9 @@ class bound_call {
  public:
   explicit bound_call(wire::named_call which) noexcept : which_(std::move(which)) {}
 
-  /// Finds the function, which may open the module that it is in. Throws std::system_error(errc::function_not_found).
+  /// Finds the function, and may open its module for that. Throws std::system_error(errc::function_not_found).
   void resolve();
-  /// Calls it; resolve() comes before. Throws what it throws.
+  /// Calls the function, after resolve(). Lets its exceptions through.
   void operator()(detail::segment_source& memory, std::size_t inline_bytes) const;
 
  private:

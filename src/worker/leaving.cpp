@@ -8,8 +8,8 @@
 namespace shmpool::worker {
 
 void limit_leaving(std::chrono::seconds most) noexcept {
-  // A signal that nobody can block or handle, and no thread to send it. By system calls, so that nothing which bends
-  // the program's time bends this.
+  // SIGKILL cannot be blocked or handled, and a timer needs no thread to send it. System calls, so that a library that
+  // fakes the program's time cannot shift the timer.
   sigevent event{};
   event.sigev_notify = SIGEV_SIGNAL;
   event.sigev_signo = SIGKILL;

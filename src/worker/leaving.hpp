@@ -1,4 +1,4 @@
-// How a worker that may leave ends: as a program does, by exit(), and within a time.
+// How a worker that may leave ends: by exit(), like a program, and within a time limit.
 //
 // Thread safety: any thread.
 #pragma once
@@ -7,12 +7,12 @@
 
 namespace shmpool::worker {
 
-/// How long a worker may take to leave; that of the scheduler, which kills it then, too.
+/// How long a worker may take to leave; the scheduler kills it after the same time.
 inline constexpr std::chrono::seconds leave_grace{2};
 
-/// From here the process has this long to live: the kernel kills it then, whatever it does, also where it is stopped.
-/// The parent may not be looking, as a pool without work is not watched. Where timers are refused, only the parent sees
-/// to it.
+/// Makes the kernel kill this process after the time `most`, whatever it does, even if it is stopped. The parent may
+/// not notice, as nothing watches a pool without work. If the kernel refuses the timer, only the parent enforces the
+/// limit.
 void limit_leaving(std::chrono::seconds most) noexcept;
 
 }  // namespace shmpool::worker

@@ -27,7 +27,7 @@ std::uint64_t memory_limit::exceeded_by(std::uint64_t now_ns, std::uint64_t run_
   std::array<char, 128> text{};
   const ssize_t size = ::pread(statm_.get(), text.data(), text.size(), 0);
   if (size <= 0) return 0;
-  // "size resident shared ...", in pages; shared is what belongs to files and to shared memory.
+  // "size resident shared ...", in pages; "shared" counts file pages and shared memory.
   std::uint64_t field[3] = {};
   const char* at = text.data();
   const char* const end = at + size;

@@ -29,7 +29,7 @@ std::vector<char> read_all(const unique_fd& file) {
   if (::pread(file.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {
     throw std::system_error(errno, std::system_category(), "pread");
   }
-  text.push_back('\0');  // whatever it says, it ends
+  text.push_back('\0');  // terminated even if the file is not
   return text;
 }
 

@@ -1,5 +1,5 @@
-// The surroundings of a pool (pool/surroundings), as a server has been told of them and as each of its workers takes
-// them on.
+// The surroundings of a pool (pool/surroundings), as the server receives them and as each worker of the pool applies
+// them.
 //
 // Thread safety: none; a server and a fresh worker have one thread.
 #pragma once
@@ -16,10 +16,11 @@ namespace shmpool::worker {
 class received_surroundings {
  public:
   received_surroundings() = default;
-  /// Takes the descriptors that belong to it, which begin at `first`. Throws what keeps it from that.
+  /// Takes its descriptors from `descriptors`, beginning at `first`. Throws if that fails.
   received_surroundings(const wire::pool_surroundings& values, std::vector<unique_fd>& descriptors, std::size_t first);
 
-  /// In a worker: what the kernel refuses. CPUs and limits that the kernel does not give any more are left as they are.
+  /// For a worker: applies them, and returns the call that the kernel refuses. CPUs and limits that the kernel does not
+  /// grant any more stay as they are.
   setup_failure apply() noexcept;
   const cpu_set_t& cpus() const noexcept { return values_.cpus; }
 
@@ -27,7 +28,7 @@ class received_surroundings {
   wire::pool_surroundings values_{};
   unique_fd directory_, output_, error_;
   std::vector<char> environment_text_;
-  std::vector<char*> environment_;  // empty: that of the server
+  std::vector<char*> environment_;  // empty: the worker keeps the server's environment
 };
 
 }  // namespace shmpool::worker

@@ -28,10 +28,10 @@ void reply_stream::append(const wire::frame_header& header, std::span<const wire
   if (end_ - sent_ + scratch_.size() > wire::reply_ring_bytes) send_rest();
   const std::uint64_t end = end_ + scratch_.size();
   const bool keeps = scratch_.size() <= wire::reply_ring_bytes;
-  // Also where nothing is overwritten: a task may have written there.
+  // Store it even if nothing is overwritten: a task may have written to the page.
   page_.reply_begin.store(keeps ? end - std::min<std::uint64_t>(end, wire::reply_ring_bytes) : end,
                           std::memory_order_relaxed);
-  // Before the bytes change: whoever copies the new ones sees that the old ones are gone.
+  // Before the bytes change: a reader that copies the new bytes sees that the old ones are gone.
   std::atomic_thread_fence(std::memory_order_release);
   if (keeps) {
     const std::size_t at = end_ % wire::reply_ring_bytes;
@@ -40,12 +40,12 @@ void reply_stream::append(const wire::frame_header& header, std::span<const wire
     std::memcpy(page_.reply_ring, scratch_.data() + first, scratch_.size() - first);
   }
   SHMPOOL_FAULT_POINT("worker.ring_written");
-  // Release: whoever sees the new end sees the bytes. What is sent is published before, so the parent never gets more
-  // than that.
+  // Release: a reader that sees the new end sees the bytes. Bytes are published before they are sent, so the parent
+  // never receives more than the published end.
   page_.reply_end.store(end, std::memory_order_release);
   SHMPOOL_FAULT_POINT("worker.published");
   if (!keeps) {
-    // Sent directly. If the worker dies meanwhile, it is this task that is lost.
+    // Send directly. If the worker dies meanwhile, this task is lost.
     send_all(scratch_);
     sent_ = told_ = end;
     if (scratch_.capacity() > 1024 * 1024) std::vector<std::byte>().swap(scratch_);
@@ -61,7 +61,7 @@ void reply_stream::skip_taken() noexcept {
 void reply_stream::flush() noexcept {
   skip_taken();
   if (sent_ == end_) return;
-  // Either this sees that the parent has stopped to look, or the parent, which looks once more then, sees the new end.
+  // Either this thread sees that the parent has stopped polling, or the parent's last look sees the new end.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (page_.polled.load(std::memory_order_relaxed) != 0) return;
   send_rest();
@@ -90,7 +90,7 @@ void reply_stream::send_all(std::span<const std::byte> bytes) noexcept {
     const ssize_t sent = ::send(socket_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (sent < 0) {
       if (errno == EINTR || pause.passes(errno)) continue;
-      ::_exit(0);  // nobody is there to hear it
+      ::_exit(0);  // the parent is gone
     }
     bytes = bytes.subspan(static_cast<std::size_t>(sent));
   }

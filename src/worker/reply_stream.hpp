@@ -1,6 +1,6 @@
-// The worker's outgoing stream. Replies are written to the ring in the control memory first and sent from there, so
-// that a reply that was finished is not lost when the next task crashes: the parent takes what had not been sent from
-// the ring. So it does while it is awake, and then nothing need be sent. reply_reader is the other end.
+// The worker's outgoing stream. The worker writes replies to the ring in the control memory first and sends them from
+// there, so that a finished reply is not lost when the next task crashes: the parent takes unsent replies from the
+// ring. It also does so while it is awake, and then the worker sends nothing. reply_reader is the other end.
 //
 // Thread safety: none; the worker's lock guards it.
 #pragma once
@@ -16,10 +16,10 @@
 
 namespace shmpool::worker {
 
-/// Of one transfer: waits a moment where the kernel was short of memory for it, which passes, or not.
+/// For one transfer: waits a moment if the kernel was short of memory for it.
 class shortage_pause {
  public:
-  /// False if the error is another one, or it has lasted for a quarter of a second.
+  /// False if the error is another one, or the shortage has lasted for a quarter of a second.
   bool passes(int error) noexcept;
 
  private:
@@ -30,25 +30,25 @@ class reply_stream {
  public:
   reply_stream(int socket, wire::control_page& page) noexcept : socket_(socket), page_(page) {}
 
-  /// Adds a frame; sends what is there first if it does not fit. In a copy of the worker it leaves the process: only
-  /// the worker speaks for itself.
+  /// Adds a frame; if it does not fit, sends the earlier ones first. In a forked copy of the worker it leaves the
+  /// process: only the worker itself may reply.
   void append(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
               std::span<const std::byte> body);
-  /// Has memory for a frame of that size. Throws std::bad_alloc here, where it can still be told.
+  /// Reserves memory for a frame of that size. Throws std::bad_alloc while the worker can still report it.
   void make_room(std::size_t body, std::size_t segments) {
     scratch_.reserve(sizeof(wire::frame_header) + segments * sizeof(wire::segment_ref) + body);
   }
-  /// Makes the parent see everything: sends it, unless the parent looks at the ring by itself. Blocks until the kernel
-  /// has taken it. Leaves the process if the parent is gone.
+  /// Makes all replies visible to the parent: sends them, unless the parent polls the ring. Blocks until the kernel has
+  /// taken them. Leaves the process if the parent is gone.
   void flush() noexcept;
-  /// True if there is nothing that the parent has to be sent yet.
+  /// True if no reply remains to be sent.
   bool empty() const noexcept { return sent_ == end_; }
 
  private:
   /// Sends everything that the parent has not taken.
   void send_rest() noexcept;
-  /// Takes note of what the parent has taken from the ring; before anything is sent then, it has to be told where that
-  /// begins.
+  /// Skips replies that the parent has taken from the ring; a `skipped` frame must tell it the position of the next
+  /// sent byte.
   void skip_taken() noexcept;
   void send_all(std::span<const std::byte> bytes) noexcept;
 

@@ -15,7 +15,7 @@ namespace shmpool::worker {
 
 namespace {
 
-/// Tells the CPU that this is a loop that waits.
+/// Tells the CPU that this is a spin loop.
 void pause() noexcept {
 #if defined(__x86_64__) || defined(__i386__)
   __builtin_ia32_pause();
@@ -49,7 +49,7 @@ request_stream::arrival request_stream::receive() {
 ssize_t request_stream::receive_once(int flags) {
   bool dropped = false;
   const ssize_t received = wire::receive_with_fds(socket_, reader_.prepare(), descriptors_, flags, &dropped);
-  // One comes with a message at most. The task that it was for has to do without, and the others need not care.
+  // A message carries at most one descriptor. Its task has to do without; an empty entry keeps the order for others.
   if (dropped) descriptors_.emplace_back();
   if (received > 0) {
     taken_in_ += static_cast<std::uint64_t>(received);
@@ -58,13 +58,13 @@ ssize_t request_stream::receive_once(int flags) {
   return received;
 }
 
-/// Polls for as long as the parent lets it, since to be woken takes longer than most waits. Not positive: there is
-/// nothing yet, or something is the matter.
+/// Polls for as long as the parent allows, since a wake-up takes longer than most waits. A result that is not positive
+/// means no bytes yet, or an error.
 ssize_t request_stream::receive_soon() {
   const std::chrono::nanoseconds most(page_.spin_ns.load(std::memory_order_relaxed));
   if (most == most.zero() || !spin_.begin()) return 0;
   const auto until = monotonic_clock::now() + most;
-  std::int64_t looks = most.count() / 100;  // more than there is time for, unless the clock stands still
+  std::int64_t looks = most.count() / 100;  // more than the time allows, unless the clock stands still
   do {
     for (int i = 0; i != 64; ++i) {
       if (page_.frames_end.load(std::memory_order_acquire) == taken_in_) {
@@ -72,7 +72,7 @@ ssize_t request_stream::receive_soon() {
         continue;
       }
       const ssize_t received = receive_once(MSG_DONTWAIT);
-      if (received == -EAGAIN) continue;  // announced, and on its way yet
+      if (received == -EAGAIN) continue;  // announced, but not sent yet
       if (received > 0) spin_.found();
       return received;
     }

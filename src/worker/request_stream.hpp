@@ -1,7 +1,7 @@
-// The worker's incoming stream: frames as the parent sends them, and the descriptors that come with some. It polls for
-// a moment before it sleeps where the parent lets it. reply_stream is the other direction.
+// The worker's incoming stream: the parent's frames, and the descriptors that come with some. If the parent allows it,
+// the stream polls for a moment before it sleeps. reply_stream is the other direction.
 //
-// Thread safety: none; it belongs to the thread that serves.
+// Thread safety: none; one thread at a time reads it.
 #pragma once
 
 #include "process/spin_budget.hpp"
@@ -19,26 +19,26 @@ namespace shmpool::worker {
 
 class request_stream {
  public:
-  /// What came of waiting.
+  /// The result of waiting.
   enum class arrival : std::uint8_t {
     bytes,    ///< next() may return a frame
-    nothing,  ///< for as long as the socket's timeout
+    nothing,  ///< the socket's timeout is over
     end,      ///< the parent has closed its end
   };
 
   request_stream(int socket, wire::control_page& page) noexcept : socket_(socket), page_(page) {}
 
-  /// The next frame that is here already. Leaves the process for what is none: the parent makes no such frames.
+  /// The next frame that was received already. A malformed frame ends the process: the parent makes none.
   bool next(wire::frame& out);
-  /// True if part of a frame is here.
+  /// True if part of a frame was received.
   bool is_within_frame() const noexcept { return reader_.pending() != 0; }
-  /// Waits for more.
+  /// Waits for more bytes.
   arrival receive();
 
   /// The oldest descriptor that was not taken, an empty one if this process had no room for it. Leaves the process if
-  /// none has come.
+  /// no descriptor has come.
   unique_fd take_descriptor();
-  /// Gives one back, to be taken next.
+  /// Gives a descriptor back, to be taken next.
   void return_descriptor(unique_fd descriptor) { descriptors_.insert(descriptors_.begin(), std::move(descriptor)); }
 
  private:
@@ -48,7 +48,7 @@ class request_stream {
   int socket_;
   wire::control_page& page_;
   wire::frame_reader reader_;
-  std::uint64_t taken_in_ = 0;  // bytes of frames, to compare with control_page::frames_end
+  std::uint64_t taken_in_ = 0;  // received bytes, to compare with control_page::frames_end
   spin_budget spin_;
   std::vector<unique_fd> descriptors_;  // received, in stream order, not yet claimed by a frame
 };

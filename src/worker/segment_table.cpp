@@ -62,7 +62,7 @@ shm::mapping segment_table::map_file(int fd, std::size_t size, bool writable, st
   return made;
 }
 
-/// Mappings stay when nobody uses them, which saves time only as long as there are few enough. True if there were any.
+/// Unused mappings save time, but their number is limited: unmaps them. True if there were any.
 bool segment_table::drop_idle_mappings() {
   bool any = false;
   for (auto& [id, each] : entries_) {
@@ -104,7 +104,7 @@ int segment_table::file_of(entry& which, bool writable, unique_fd& opened) {
     if (!error) return opened.get();
     if (shm::is_shortage(error)) throw_unmappable({"open", error});
   }
-  // Its name was removed, or this worker has no way to it any more. The parent may have it open.
+  // The name was removed, or this worker cannot reach it any more. The parent may have the file open.
   which.memfd = parent_.open(which.ref.id);
   return which.memfd.get();
 }
@@ -143,7 +143,7 @@ void segment_table::add_lease(const wire::segment_ref& ref) {
 void segment_table::forget(std::uint64_t id) {
   const mutex_lock lock(mutex_);
   const auto found = entries_.find(id);
-  // The parent frees only what nobody holds; if it is wrong about this one, its memory stays valid here at least.
+  // The parent frees only segments without handles; if it is wrong, the mapping stays valid at least in this worker.
   if (found != entries_.end() && !found->second.in_use()) entries_.erase(found);
 }
 
@@ -155,8 +155,7 @@ shm_handle segment_table::take_lease(std::size_t bytes) {
     if (!best || candidate.ref.reserved < best->ref.reserved) best = &candidate;
   }
   if (!best) return {};
-  // One that cannot be had is dropped, and the parent is asked for another, which then fails for the same reason if it
-  // must.
+  // Drop a lease whose file cannot be created, and ask the parent for another, which may fail for the same reason.
   if (best->fresh && create(*best)) {
     best->leased = false;
     return {};
@@ -173,7 +172,7 @@ shm_handle segment_table::allocate(std::size_t bytes, std::size_t alignment) {
   if (alignment > 4096)
     throw std::system_error(std::make_error_code(std::errc::invalid_argument), "shmpool: alignment above a page");
   bytes = std::max<std::size_t>(bytes, 1);
-  // The lock may be that of a thread which the copy does not have, and what is leased is the worker's.
+  // A thread that the copy does not have may hold the lock, and the leases belong to the worker.
   if (original_.inherited()) return shm_handle(detail::make_heap_segment(bytes, alignment));
   const mutex_lock lock(mutex_);
   if (!in_task_) return shm_handle(detail::make_heap_segment(bytes, alignment));
@@ -188,8 +187,8 @@ shm_handle segment_table::allocate(std::size_t bytes, std::size_t alignment) {
     if (known.fresh) {
       if (const shm::call_error failed = create(known)) {
         known.leased = false;
-        // Full between the parent's look at it and now, or out of reach for a worker that has locked itself in: once
-        // more, with other memory if the pool allows it.
+        // /dev/shm has become full since the parent checked, or a sandboxed worker cannot reach it: try once more, with
+        // other memory if the pool allows it.
         if (again) throw_unmappable(failed, "creating a segment of " + std::to_string(bytes) + " bytes in a worker");
         no_file = true;
         continue;
@@ -198,7 +197,7 @@ shm_handle segment_table::allocate(std::size_t bytes, std::size_t alignment) {
     try {
       return shm_handle(&map(known, true));
     } catch (const std::system_error&) {
-      // Its name was removed since the parent looked. If it is something else, the next one says the same.
+      // The name was removed since the parent checked. If the cause is another one, the next attempt shows it.
       known.leased = false;
       if (again) throw;
     }
@@ -251,7 +250,7 @@ std::vector<std::uint64_t> segment_table::end_task(std::vector<wire::segment_ref
       ref.flags = flags;
       report.push_back(ref);
     }
-    if (each.fresh) entries_.erase(id);  // never made: the parent takes the name back
+    if (each.fresh) entries_.erase(id);  // never created: the parent takes the name back
     else each.leased = false;
   }
   touched_.clear();

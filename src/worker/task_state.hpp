@@ -1,6 +1,6 @@
-// Which task this worker runs, for this_task. One per process.
+// The task that this worker runs, for this_task. One state per process.
 //
-// Thread safety: the worker enters and leaves tasks in its main thread; what this_task says may be asked by any thread.
+// Thread safety: the worker enters and leaves tasks in its main thread; any thread may call this_task.
 #pragma once
 
 #include "wire/control_page.hpp"
@@ -9,7 +9,7 @@
 
 namespace shmpool::worker {
 
-/// Where this_task::report_progress() goes.
+/// Receives the calls of this_task::report_progress().
 class progress_sink {
  public:
   virtual void report(std::uint64_t task, double fraction) noexcept = 0;
@@ -19,12 +19,12 @@ class progress_sink {
 };
 void report_progress_to(progress_sink& sink) noexcept;
 
-/// From here `task` runs in `in`; null: the initializer or the finalizer runs.
+/// From now on `task` runs in slot `in`; null: the initializer or the finalizer runs.
 void enter_task(const wire::slot* in, std::uint64_t task) noexcept;
 /// No task runs.
 void leave_task() noexcept;
 
-/// What this_task says of the worker; once, when it begins.
+/// Sets this_task's values for the worker; called once, when the worker begins.
 void note_worker(unsigned index, std::uint64_t seed) noexcept;
 
 }  // namespace shmpool::worker

@@ -73,7 +73,7 @@ class worker final : lease_source, progress_sink {
       if (!inbox_.empty()) {
         stored_frame next = std::move(inbox_.front());
         inbox_.pop_front();
-        // It is older than any that has come since.
+        // Its descriptor is older than any that has come since.
         if (next.header.type == wire::frame_type::segment) requests_.return_descriptor(std::move(next.descriptor));
         serve(next.view());
       } else if (wire::frame next; requests_.next(next)) {
@@ -97,9 +97,9 @@ class worker final : lease_source, progress_sink {
   struct function {
     detail::trampoline entry = nullptr;
     const void* target = nullptr;
-    std::string problem;                            // why there is none
-    std::uint64_t expected_ns = ~std::uint64_t{0};  // of the last runs; unknown: long
-    // Of some hundred: one long run in a hundred still shows when expected_ns has forgotten it.
+    std::string problem;                            // why `entry` is null
+    std::uint64_t expected_ns = ~std::uint64_t{0};  // mean time of the last runs; unknown: long
+    // Mean time of some hundred runs: one long run in a hundred still shows when expected_ns has forgotten it.
     std::uint64_t usual_ns = 0;
     std::uint64_t runs = 0;
 
@@ -112,14 +112,14 @@ class worker final : lease_source, progress_sink {
     }
   };
 
-  /// False if nothing has come for the idle timeout.
+  /// False if no bytes have come for the idle timeout.
   bool receive() {
     const request_stream::arrival what = requests_.receive();
-    if (what == request_stream::arrival::end) ::_exit(0);  // nobody is there to leave for, and a task may be at work
+    if (what == request_stream::arrival::end) ::_exit(0);  // no parent waits for an exit; a task may be running
     return what == request_stream::arrival::bytes;
   }
 
-  /// What the parent sends meanwhile is not lost: it hears that this worker has begun none of it, and takes it back.
+  /// Tasks that the parent sends meanwhile are not lost: it learns that this worker has begun none and takes them back.
   [[noreturn]] void leave_idle() {
     wire::frame_header header;
     header.type = wire::frame_type::leaving;
@@ -128,8 +128,8 @@ class worker final : lease_source, progress_sink {
     leave();
   }
 
-  /// Ends as a program does, which may take a while: what is static is destroyed, and may drop arrays or call what it
-  /// likes. This object is on the stack of the thread that runs exit(), and stays.
+  /// Ends like a program, which may take a while: destructors of static objects may drop arrays or call any function.
+  /// This object stays alive on the stack of the thread that runs exit().
   [[noreturn]] void leave() {
     SHMPOOL_FAULT_POINT("worker.leaving");
     limit_leaving(leave_grace);
@@ -148,8 +148,8 @@ class worker final : lease_source, progress_sink {
     std::exit(status);
   }
 
-  /// A task may fork, and the copy may return from the task: what it would say is not the worker's to say, and what it
-  /// would do next was given to the worker.
+  /// A task may fork, and the copy may return from the task: it must not reply for the worker, nor run the worker's
+  /// next tasks.
   void leave_copy() const noexcept {
     if (original_.inherited_for_certain()) ::_exit(copy_status);
   }
@@ -184,7 +184,7 @@ class worker final : lease_source, progress_sink {
     wire::frame_header header;
     header.type = wire::frame_type::ready;
     header.task =
-        static_cast<std::uint64_t>(::getpid());  // what follows may be read before the fork server's word of it
+        static_cast<std::uint64_t>(::getpid());  // the parent may read later replies before the fork server's report
     std::vector<std::byte> body;
     if (failure_.call) {
       body = detail::encode_exception(
@@ -218,7 +218,7 @@ class worker final : lease_source, progress_sink {
     }
     reply(header, {}, body);
     flush();
-    if (header.type == wire::frame_type::init_failed) {  // tasks may have been sent already: none must run
+    if (header.type == wire::frame_type::init_failed) {  // the parent may have sent tasks already: none must run
       std::fflush(nullptr);
       ::_exit(0);
     }
@@ -227,7 +227,7 @@ class worker final : lease_source, progress_sink {
       timeval patience{};
       patience.tv_sec = static_cast<time_t>(told.idle_ms / 1000);
       patience.tv_usec = static_cast<suseconds_t>(told.idle_ms % 1000 * 1000);
-      // It cannot fail for a socket; if it did, the worker would only stay.
+      // This cannot fail for a socket; if it did, the worker would merely never leave when idle.
       (void)::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     }
   }
@@ -329,8 +329,8 @@ class worker final : lease_source, progress_sink {
     if (segments_.capacity() > 1024) std::vector<wire::segment_ref>().swap(segments_);
   }
 
-  /// Copies all that a task was sent. Where it lies, the answer goes once somebody asks for memory or for a segment, be
-  /// it a thread that an earlier task has left.
+  /// Copies the task's frame out of the receive buffer. The answer to a request for memory or for a segment overwrites
+  /// the buffer; even a thread that an earlier task has left may send a request.
   void take_in(const wire::frame& in) {
     segments_.clear();
     try {
@@ -344,7 +344,7 @@ class worker final : lease_source, progress_sink {
     for (std::size_t i = 0; i != in.segment_count(); ++i) segments_.push_back(in.segment(i));
   }
 
-  /// Sends what a task (or the initializer) has to say, with the account of its memory.
+  /// Sends the reply of a task (or of the initializer), with the account of its memory.
   void reply(const wire::frame_header& header, std::vector<detail::attachment> results,
              std::span<const std::byte> body) {
     std::vector<wire::segment_ref> refs;
@@ -356,14 +356,14 @@ class worker final : lease_source, progress_sink {
       ref.flags = wire::flag_result;
       refs.push_back(ref);
     }
-    results.clear();  // before the account, after close_task(): these handles are the parent's from here
-    // Told before the reply: a segment that was dropped and kept anew is kept. But what the reply gives back is the
-    // worker's until then. Asked before the lock is taken: who asks for memory holds the table's while it takes this
-    // one.
+    results.clear();  // before the account, after close_task(): the segments belong to the parent from here
+    // Report releases before the reply: a segment that was dropped and kept anew is kept. But a segment that the reply
+    // returns is the worker's until then. Call end_task() before locking: a thread that asks for memory locks
+    // replies_mutex_ while it holds the table's lock.
     std::vector<std::uint64_t> before = memory_.end_task(refs), after;
     SHMPOOL_FAULT_POINT("worker.accounted");
     const mutex_lock lock(replies_mutex_);
-    // What was dropped and is kept again needs no word: the parent has it as kept, and the reply says so.
+    // A segment that was dropped and is kept again needs no release: the parent has it as kept, as does the reply.
     std::erase_if(before, [&](std::uint64_t id) {
       return std::any_of(refs.begin(), refs.end(), [id](const wire::segment_ref& each) {
         return each.id == id && (each.flags & wire::flag_kept) != 0;
@@ -395,7 +395,7 @@ class worker final : lease_source, progress_sink {
   }
 
   void report(std::uint64_t task, double fraction) noexcept override {
-    if (original_.inherited()) return;  // a copy has nothing to say, and perhaps no thread that would give up the lock
+    if (original_.inherited()) return;  // a copy must not report, and may lack the thread that holds the lock
     const mutex_lock lock(replies_mutex_);
     const std::uint64_t now = monotonic_ns();
     if (now - last_progress_ < progress_interval_ns && task == progress_task_) return;
@@ -439,7 +439,7 @@ class worker final : lease_source, progress_sink {
     SHMPOOL_FAULT_POINT("worker.need_sent");
     for (;;) {
       wire::frame next;
-      while (!requests_.next(next)) receive();  // for as long as it takes: this worker is not idle
+      while (!requests_.next(next)) receive();  // without a time limit: this worker is not idle
       switch (next.header.type) {
         case wire::frame_type::grant: {
           if (next.segment_count() != 1) ::_exit(125);
@@ -456,8 +456,8 @@ class worker final : lease_source, progress_sink {
     }
   }
 
-  /// Keeps a frame for later, with the descriptor that came for it. Without memory for that the worker is of no use any
-  /// more: a task would never begin, or the descriptor be taken for another segment's.
+  /// Keeps a frame for later, with its descriptor. noexcept: if memory runs out, the worker is useless, as a task would
+  /// never begin, or the descriptor would be taken for another segment's.
   void store(const wire::frame& in) noexcept {
     stored_frame stored{
         in.header, {in.segment_bytes.begin(), in.segment_bytes.end()}, {in.body.begin(), in.body.end()}, {}};
@@ -478,7 +478,7 @@ class worker final : lease_source, progress_sink {
   std::deque<stored_frame> inbox_;
   std::unordered_map<std::uint64_t, function> functions_;
   std::optional<bound_call> finalizer_;
-  // Of the task that runs; kept for their memory.
+  // For the running task; members so that their memory is reused.
   std::vector<std::byte> arguments_;
   std::vector<wire::segment_ref> segments_;
   std::size_t inline_bytes_ = 0;

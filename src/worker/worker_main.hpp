@@ -8,9 +8,9 @@
 
 namespace shmpool::worker {
 
-/// Serves the parent at the other end of `socket` until it closes it or says to leave; never returns. `control` is the
-/// memory of wire::control_page.
-/// With a `failure` it only reports that, and leaves.
+/// Serves the parent at the other end of `socket` until the parent closes its end or sends `leave`; never returns.
+/// `control` is the memory of wire::control_page.
+/// With a `failure` the worker only reports it, and leaves.
 [[noreturn]] void run_worker(unique_fd socket, unique_fd control, const setup_failure& failure) noexcept;
 
 }  // namespace shmpool::worker
