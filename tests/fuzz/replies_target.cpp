@@ -97,7 +97,7 @@ void replies(input from) {
   const input stream = reader.rest();
   wire::frame_reader frames;
   const auto room = frames.prepare(stream.size());
-  std::memcpy(room.data(), stream.data(), stream.size());
+  if (!stream.empty()) std::memcpy(room.data(), stream.data(), stream.size());
   frames.commit(stream.size());
   wire::frame next;
   while (frames.next(next) == wire::frame_reader::status::frame) {
