@@ -185,6 +185,12 @@ std::optional<code_ref> locate(const void* address) {
   return std::move(found->ref);
 }
 
+code_ref locate_or_throw(const void* address, const char* what) {
+  auto where = locate(address);
+  if (where) return *std::move(where);
+  throw std::system_error(errc::function_not_found, std::string(what) + " is in no module of this program");
+}
+
 const void* resolve(const code_ref& ref, std::string& why_not) {
   auto [is_loaded, address] = find_address(ref);
   if (!is_loaded) {

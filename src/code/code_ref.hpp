@@ -30,6 +30,8 @@ struct code_ref {
 /// The name of the code at `address`; nothing if no module has executable code there. Remembers its answers, for as
 /// long as no module is unloaded.
 std::optional<code_ref> locate(const void* address);
+/// The same; throws std::system_error(errc::function_not_found) that says that `what` is in no module.
+code_ref locate_or_throw(const void* address, const char* what);
 
 /// How many modules were unloaded so far. Answers of locate() about code outside of the program itself hold while this
 /// count stays the same: afterwards another module may lie at the same address.

@@ -67,6 +67,12 @@ void leave_if_not_a_server_yet() noexcept {
   if (awaits_init()) ::_exit(pool_before_init);
 }
 
+/// How a server may be started if there is none.
+enum class server_start : std::uint8_t {
+  any,             ///< by executing this program again if it called init, else by fork if it has only one thread
+  only_executing,  ///< for a pool that has lost its server: forking now would copy its arrays
+};
+
 /// The servers of this process: one for all pools, as long as the privileges of the process do not change.
 class fork_server {
  public:
@@ -379,24 +385,8 @@ fork_server::fork_server() noexcept {
 
 }  // namespace
 
-void server_works() noexcept {
-  this_process().works();
-}
-
-bool server_took_too_long() noexcept {
-  return this_process().last_took_too_long();
-}
-
-std::string how_server_ended() {
-  return this_process().how_last_ended();
-}
-
 void ensure_fork_server() {
   this_process().ensure();
-}
-
-unique_fd connect_pool(std::uint64_t pool_id, const surroundings& with, server_start how) {
-  return this_process().connect(pool_id, with, how);
 }
 
 namespace {
@@ -406,11 +396,11 @@ class servers final : public server_channel::source {
   explicit servers(std::uint64_t pool_id) : pool_id_(pool_id) {}
 
   unique_fd connect(bool again) override {
-    return connect_pool(pool_id_, surroundings_, again ? server_start::only_executing : server_start::any);
+    return this_process().connect(pool_id_, surroundings_, again ? server_start::only_executing : server_start::any);
   }
-  bool may_try_again() override { return init_was_called() && !server_took_too_long(); }
-  std::string how_it_ended() override { return how_server_ended(); }
-  void works() noexcept override { server_works(); }
+  bool may_try_again() override { return init_was_called() && !this_process().last_took_too_long(); }
+  std::string how_it_ended() override { return this_process().how_last_ended(); }
+  void works() noexcept override { this_process().works(); }
 
  private:
   const std::uint64_t pool_id_;

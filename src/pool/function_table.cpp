@@ -42,14 +42,9 @@ std::uint32_t function_table::number(const detail::callable_ref& callable) {
   if (const auto found = numbers_.find(callable); found != numbers_.end()) return latest_ = found->second;
   function_record made;
   made.callable = callable;
-  const auto locate = [](const void* address, const char* what) {
-    auto where = code::locate(address);
-    if (where) return *std::move(where);
-    throw std::system_error(errc::function_not_found, std::string(what) + " is in no module of this program");
-  };
   wire::function_name name;
-  name.entry = locate(reinterpret_cast<const void*>(callable.entry), "the code that calls the function");
-  if (callable.target) name.target = locate(callable.target, "the function's address");
+  name.entry = code::locate_or_throw(reinterpret_cast<const void*>(callable.entry), "the code that calls the function");
+  if (callable.target) name.target = code::locate_or_throw(callable.target, "the function's address");
   name.append_to(made.definition);
   const bool beyond_program = !in_program(name.entry) || (name.target && !in_program(*name.target));
   if (beyond_program && !std::exchange(beyond_program_, true)) unloads_ = code::unload_count();

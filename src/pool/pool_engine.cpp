@@ -31,14 +31,9 @@ namespace {
 std::optional<wire::named_call> name_call(const bound_function& which, const char* option) {
   const auto call = which.call();
   if (!call) return std::nullopt;
-  const auto locate = [option](const void* address) {
-    auto where = code::locate(address);
-    if (where) return *std::move(where);
-    throw std::system_error(errc::function_not_found, std::string(option) + " is in no module of this program");
-  };
   wire::named_call named;
-  named.function.entry = locate(reinterpret_cast<const void*>(call->code.entry));
-  if (call->code.target) named.function.target = locate(call->code.target);
+  named.function.entry = code::locate_or_throw(reinterpret_cast<const void*>(call->code.entry), option);
+  if (call->code.target) named.function.target = code::locate_or_throw(call->code.target, option);
   named.arguments.assign(call->arguments.begin(), call->arguments.end());
   return named;
 }

@@ -169,7 +169,7 @@ const char* reply_handler::take_result(worker_channel& from, const wire::frame& 
     functions_[which->function].result_sizes = std::move(used);
   }
   if (which->arrays.empty()) killers_.ended(which->function, which->arguments);
-  ledger_.succeed(*which, std::move(result));
+  ledger_.complete(*which, std::move(result));
   return nullptr;
 }
 

@@ -77,7 +77,7 @@ void task_ledger::complete(task& which) noexcept {
   completed_.push(op);
 }
 
-void task_ledger::succeed(task& which, detail::outcome&& result) noexcept {
+void task_ledger::complete(task& which, detail::outcome&& result) noexcept {
   if (!result.threw && !result.error) ++succeeded_;
   which.op->result = std::move(result);
   complete(which);

@@ -42,7 +42,7 @@ class task_ledger {
   /// The task is over, and its operation completes with its present result.
   void complete(task& which) noexcept;
   /// The same with the given result.
-  void succeed(task& which, detail::outcome&& result) noexcept;
+  void complete(task& which, detail::outcome&& result) noexcept;
   /// Completes an operation that belongs to no task.
   void push(detail::operation& op) noexcept { completed_.push(op); }
   /// Adds a notice, or drops it if memory has run out.

@@ -99,8 +99,6 @@ class worker_life {
   bool is_unfit() const noexcept { return unfit_; }
   /// True if a server has yet to be told of it.
   bool is_untold() const noexcept { return process_ == process::untold; }
-  /// True if it has a process, dead or alive, that the parent has learnt of.
-  bool has_process() const noexcept { return process_ == process::there || (process_ == process::ended && seen_); }
   /// True if the parent has to wait for the end of its process.
   bool awaits_end() const noexcept { return process_ == process::there; }
   /// True if it can be accounted for: the server has reported its wait status, or it has ended and no report is
@@ -118,7 +116,6 @@ class worker_life {
   pid_t pid() const noexcept { return pid_; }
   std::uint64_t results() const noexcept { return results_; }
   std::chrono::microseconds cpu_time() const noexcept { return cpu_time_; }
-  std::optional<int> wait_status() const noexcept { return wait_status_; }
   const char* killed_because() const noexcept { return killed_because_; }
   worker_exit::reason exit_reason() const noexcept { return exit_reason_; }
   /// Why its stream was given up; empty if it was not.

@@ -20,12 +20,8 @@
 
 /// The member may be used only with the mutex held.
 #define SHMPOOL_GUARDED_BY(...) SHMPOOL_THREAD_ATTRIBUTE(guarded_by(__VA_ARGS__))
-/// The same for the object that the member points to.
-#define SHMPOOL_PT_GUARDED_BY(...) SHMPOOL_THREAD_ATTRIBUTE(pt_guarded_by(__VA_ARGS__))
 /// The function may be called only with the mutex held.
 #define SHMPOOL_REQUIRES(...) SHMPOOL_THREAD_ATTRIBUTE(requires_capability(__VA_ARGS__))
-/// The function must not be called with the mutex held.
-#define SHMPOOL_EXCLUDES(...) SHMPOOL_THREAD_ATTRIBUTE(locks_excluded(__VA_ARGS__))
 /// The analysis cannot follow the function; a comment says why it is right.
 #define SHMPOOL_NO_THREAD_SAFETY_ANALYSIS SHMPOOL_THREAD_ATTRIBUTE(no_thread_safety_analysis)
 

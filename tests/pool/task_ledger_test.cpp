@@ -221,7 +221,7 @@ TEST(task_ledger, completes_an_operation_with_the_result_that_it_is_given) {
   task_ledger ledger;
   fake_operation op;
   op.result.bytes.resize(1);
-  ledger.succeed(ledger.open(op), with_bytes(3));
+  ledger.complete(ledger.open(op), with_bytes(3));
   EXPECT_EQ(op.result.bytes.size(), 3u);
   EXPECT_THAT(taken(ledger), ElementsAre(&op));
 }
@@ -272,9 +272,9 @@ TEST(task_ledger, counts_as_completed_what_has_a_result) {
   detail::outcome thrown, without_memory;
   thrown.threw = true;
   without_memory.error = ledger.no_memory();
-  ledger.succeed(ledger.open(well), with_bytes(1));
-  ledger.succeed(ledger.open(threw), std::move(thrown));
-  ledger.succeed(ledger.open(unable), std::move(without_memory));
+  ledger.complete(ledger.open(well), with_bytes(1));
+  ledger.complete(ledger.open(threw), std::move(thrown));
+  ledger.complete(ledger.open(unable), std::move(without_memory));
   ledger.complete(ledger.open(failed));
   EXPECT_EQ(taken(ledger).size(), 4u);
   pool_stats stats;

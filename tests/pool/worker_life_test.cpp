@@ -162,7 +162,6 @@ TEST(worker_life, that_a_dead_server_was_asked_for_is_over) {
   worker_life life = told();
   EXPECT_EQ(life.server_lost(), orphaned::over);
   EXPECT_TRUE(life.end_is_known());
-  EXPECT_FALSE(life.has_process());
 }
 
 TEST(worker_life, ends_for_the_reason_that_it_was_given) {
