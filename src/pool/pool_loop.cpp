@@ -2,7 +2,6 @@
 
 #include <sys/timerfd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -17,25 +16,17 @@ pool_loop::pool_loop(backend which)
 }
 
 void pool_loop::submit() {
-  if (lost_) return;
+  if (is_lost()) return;
   refusal_ = queue_->submit();
-  if (!refusal_) refused_since_.reset();
-  else if (!refused_since_) refused_since_ = monotonic_clock::now();
-}
-
-std::chrono::milliseconds pool_loop::retry_after(time_point now) const noexcept {
-  using std::chrono::milliseconds;
-  if (!refused_since_) return {};
-  const auto waited = std::chrono::duration_cast<milliseconds>(now - *refused_since_);
-  return std::clamp<milliseconds>(waited / 4, milliseconds(1), milliseconds(50));
+  if (refusal_) refusals_.refused(monotonic_clock::now());
+  else refusals_.accepted();
 }
 
 std::optional<std::string> pool_loop::given_up(time_point now) {
-  if (!refused_since_ || now - *refused_since_ < patience) return std::nullopt;
+  if (!refusals_.is_over(now)) return std::nullopt;
   std::string why =
-      std::string("the system does not take what is to be waited for (") + queue_->name() + "): " + refusal_.message();
-  refused_since_.reset();
-  lost_ = true;
+      std::string("the kernel refuses requests to wait for events (") + queue_->name() + "): " + refusal_.message();
+  refusals_.give_up();
   return why;
 }
 

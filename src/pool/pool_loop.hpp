@@ -1,10 +1,11 @@
 // The part of a pool that waits: its completion queue, one timer for all its deadlines, and the operations that the
-// kernel refuses for the moment.
+// kernel refuses for the moment; a kernel_patience decides when to try these again, and when to give up.
 //
 // Thread safety: none; the engine's lock guards it.
 #pragma once
 
 #include "loop/completion_queue.hpp"
+#include "pool/kernel_patience.hpp"
 #include "process/clock.hpp"
 #include "process/unique_fd.hpp"
 
@@ -25,7 +26,7 @@ class pool_loop {
   using time_point = monotonic_clock::time_point;
 
   /// How long the kernel may go on refusing operations that should work before the pool is given up.
-  static constexpr std::chrono::seconds patience{2};
+  static constexpr std::chrono::seconds patience = kernel_patience::limit;
 
   /// Throws std::system_error that names the call.
   explicit pool_loop(backend which);
@@ -37,12 +38,12 @@ class pool_loop {
   void submit();
   /// How long the caller should wait before the next call, even if the descriptor is not readable; zero if the kernel
   /// has refused nothing.
-  std::chrono::milliseconds retry_after(time_point now) const noexcept;
+  std::chrono::milliseconds retry_after(time_point now) const noexcept { return refusals_.pause(now); }
   /// The error, once the kernel has refused for longer than `patience`; from then on the pool cannot wait for events.
   std::optional<std::string> given_up(time_point now);
-  bool is_lost() const noexcept { return lost_; }
+  bool is_lost() const noexcept { return refusals_.is_given_up(); }
   /// True if the kernel has refused operations; it may still write into the buffers of pending ones.
-  bool is_refused() const noexcept { return lost_ || refused_since_.has_value(); }
+  bool is_refused() const noexcept { return refusals_.is_refused(); }
 
   /// Keeps buffers that the kernel may write to until the queue is closed.
   void outlive(std::shared_ptr<void> buffers) { kept_.push_back(std::move(buffers)); }
@@ -66,9 +67,8 @@ class pool_loop {
   loop::operation watch_;
   time_point due_ = time_point::max();
   bool wanted_ = false;
-  std::optional<time_point> refused_since_;  // set while the kernel refuses operations
-  std::error_code refusal_;
-  bool lost_ = false;  // the kernel has refused for longer than `patience`
+  kernel_patience refusals_;  // of operations that were submitted
+  std::error_code refusal_;   // the last answer to submit()
 };
 
 }  // namespace shmpool::pool

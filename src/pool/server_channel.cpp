@@ -18,8 +18,6 @@ namespace shmpool::pool {
 
 namespace {
 
-using namespace std::chrono_literals;
-
 const char* name_of(std::uint32_t call) noexcept {
   switch (static_cast<wire::failed_call>(call)) {
     case wire::failed_call::fork: return "fork";
@@ -100,8 +98,13 @@ void server_channel::flush(time_point now) {
       queue_.start(send_);
     }
     if (sent == -EAGAIN || dead) return;
-    if (sent < 0 && !spawns) return retry_sending(worker, static_cast<int>(-sent), now);
-    sending_fails_since_.reset();
+    if (sent < 0 && !spawns) {  // keep it: a worker that is not killed would keep its task for ever
+      if (retries_.send_refused(now)) {
+        add(report::kind::stuck, worker, describe("sendmsg to the fork server", static_cast<int>(-sent)));
+      }
+      return;
+    }
+    retries_.sent();
     outbox_.pop_front();
     if (spawns && sent < 0) {  // e.g. ETOOMANYREFS: descriptors in flight count against the limit
       reports_.back().what = report::kind::spawn_failed;
@@ -112,21 +115,15 @@ void server_channel::flush(time_point now) {
   }
 }
 
-/// A worker that is not killed would keep its task for ever.
-void server_channel::retry_sending(std::uint32_t worker, int error, time_point now) {
-  resend_due_ = now + 2ms;
-  if (!sending_fails_since_) sending_fails_since_ = now;
-  if (now - *sending_fails_since_ < patience) return;
-  sending_fails_since_ = now;
-  add(report::kind::stuck, worker, describe("sendmsg to the fork server", error));
-}
-
 void server_channel::reaped(const loop::operation& op, time_point now) {
   if (&op == &send_) return flush(now);
-  if (!watched_ || !socket_) return;
+  if (watched_ && socket_) receive(now);
+}
+
+void server_channel::receive(time_point now) {
   while (receive_one(now)) {
   }
-  if (socket_) watch();
+  if (socket_ && !retries_.is_receiving_refused()) watch();
 }
 
 bool server_channel::receive_one(time_point now) {
@@ -137,14 +134,11 @@ bool server_channel::receive_one(time_point now) {
       wire::receive_with_fds(socket_.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
   if (received == -EAGAIN) return false;
   if (received == -ECONNRESET) return true;  // reported once if it died with unread input; its messages are still there
-  if (received == -ENOMEM || received == -ENOBUFS) {
-    if (!receiving_fails_since_) receiving_fails_since_ = now;
-    if (now - *receiving_fails_since_ < patience) return false;
-  }
-  receiving_fails_since_.reset();
+  if ((received == -ENOMEM || received == -ENOBUFS) && !retries_.receive_refused(now)) return false;
+  retries_.received();
   const bool no_descriptor = received == -EMFILE;
   if (received != sizeof message && !no_descriptor) return lost(), false;
-  if (!no_descriptor) attempts_ = 0;
+  if (!no_descriptor) retries_.server_spoke();
   heard.worker = message.worker;
   switch (message.type) {
     case wire::server_message_type::spawned:
@@ -166,6 +160,7 @@ bool server_channel::receive_one(time_point now) {
 void server_channel::lost() {
   queue_.cancel(send_);
   socket_.reset();
+  retries_.server_lost();
   // Drop kills: those workers die with the server, or are never started.
   std::erase_if(outbox_,
                 [](const outgoing& each) { return each.message.head.type != wire::server_message_type::spawn; });
@@ -174,38 +169,28 @@ void server_channel::lost() {
 
 void server_channel::reconnect(time_point now, bool wanted) {
   std::string why;
-  reconnect_due_.reset();
-  if (wanted) {
-    // Descriptors or memory may be short only for now, so a later server may not die at once.
-    if (++attempts_ <= most_attempts) {
-      try {
-        socket_ = servers_->connect(true);
-        watch();
-        return flush(now);
-      } catch (const std::exception& error) {
-        why = error.what();
-      }
-      if (attempts_ != most_attempts && servers_->may_try_again()) {
-        reconnect_due_ = now + 5ms * (1U << attempts_);
-        return;
-      }
+  bool connected = false;
+  // Descriptors or memory may be short only for now, so a later server may not die at once.
+  if (retries_.begin_attempt(wanted)) {
+    try {
+      socket_ = servers_->connect(true);
+      watch();
+      connected = true;
+    } catch (const std::exception& error) {
+      why = error.what();
     }
-    if (why.empty()) why = servers_->how_it_ended();
+    if (connected) return flush(now);
+    if (retries_.attempts_left() && servers_->may_try_again()) return retries_.attempt_failed(now);
   }
+  if (wanted && why.empty()) why = servers_->how_it_ended();
   outbox_.clear();
   add(report::kind::gone, 0, std::move(why));
 }
 
-server_channel::time_point server_channel::due() const noexcept {
-  return std::min(reconnect_due_.value_or(time_point::max()), resend_due_.value_or(time_point::max()));
-}
-
 void server_channel::tick(time_point now, bool wanted) {
-  if (reconnect_due_ && now >= *reconnect_due_) reconnect(now, wanted);
-  if (resend_due_ && now >= *resend_due_) {
-    resend_due_.reset();
-    flush(now);
-  }
+  if (retries_.reconnect_is_due(now)) reconnect(now, wanted);
+  if (retries_.resend_is_due(now)) flush(now);
+  if (retries_.receive_is_due(now) && watched_ && socket_) receive(now);
 }
 
 std::optional<server_channel::report> server_channel::next_report() {
@@ -235,7 +220,7 @@ bool server_channel::wait(time_point deadline) {
     if (polled <= 0) return false;
     while (receive_one(now)) {
     }
-    return is_open() && !receiving_fails_since_;
+    return is_open() && !retries_.is_receiving_refused();
   }
 }
 

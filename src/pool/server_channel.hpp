@@ -1,10 +1,12 @@
 // A pool's socket to its fork server: asks to start and to kill workers, keeps messages that the socket does not take
-// yet, reads the server's messages, and connects to a new server when the old one has died.
+// yet, reads the server's messages, and connects to a new server when the old one has died. A server_retries decides
+// when it tries again, and when it gives up.
 //
 // Thread safety: none; the engine's lock guards it.
 #pragma once
 
 #include "loop/completion_queue.hpp"
+#include "pool/server_retries.hpp"
 #include "process/clock.hpp"
 #include "process/unique_fd.hpp"
 #include "wire/server_protocol.hpp"
@@ -56,9 +58,8 @@ class server_channel {
     std::string why = {};
   };
 
-  /// How long the kernel may refuse to transfer messages, and how many attempts to connect may fail in a row.
-  static constexpr std::chrono::seconds patience{2};
-  static constexpr unsigned most_attempts = 8;
+  /// How many attempts to connect may fail in a row.
+  static constexpr unsigned most_attempts = server_retries::most_attempts;
 
   /// Connects. Throws what source::connect() does.
   server_channel(loop::completion_queue& queue, std::unique_ptr<source> servers);
@@ -75,7 +76,7 @@ class server_channel {
   void reaped(const loop::operation& op, time_point now);
   bool owns(const loop::operation& op) const noexcept { return &op == &watch_ || &op == &send_; }
   /// When tick() has something to do.
-  time_point due() const noexcept;
+  time_point due() const noexcept { return retries_.due(); }
   /// Retries what has failed. `wanted`: false if no worker is to be started any more, so that no server is needed.
   void tick(time_point now, bool wanted);
   /// Connects to another server after one was lost; as tick() otherwise.
@@ -104,7 +105,8 @@ class server_channel {
 
   void watch();
   void flush(time_point now);
-  void retry_sending(std::uint32_t worker, int error, time_point now);
+  /// Reads what there is, and waits for more.
+  void receive(time_point now);
   /// False if there is nothing to read for now.
   bool receive_one(time_point now);
   void lost();
@@ -117,10 +119,7 @@ class server_channel {
   bool watched_ = true;
   std::deque<outgoing> outbox_;
   std::deque<report> reports_;
-  unsigned attempts_ = 0;                    // to connect, since the last message of a server
-  std::optional<time_point> reconnect_due_;  // when to try again to connect
-  std::optional<time_point> resend_due_;     // when to try again to send
-  std::optional<time_point> sending_fails_since_, receiving_fails_since_;
+  server_retries retries_;
 };
 
 }  // namespace shmpool::pool
