@@ -1,12 +1,16 @@
-// The rows of the parameter table that read, move and copy arrays: what the worker sees of them, how much of it is the
-// caller's own memory, and what it cannot do to it. Each on both sides of the inline threshold.
+// The parameter table, but for the rows that write in place: arrays that are read, moved and copied, by themselves and
+// inside of other values, what the worker sees of them, how much of it is the caller's own memory, and what it cannot
+// do to it; and values. Each on both sides of the inline threshold.
 #include "payload.hpp"
 
+#include <chrono>
 #include <csignal>
+#include <limits>
+#include <map>
 #include <memory>
-#include <numeric>
+#include <optional>
 #include <tuple>
-#include <type_traits>
+#include <variant>
 
 namespace {
 
@@ -40,7 +44,7 @@ awaitable<void> expect_read(process_pool& pool, Argument& x, std::uint64_t expec
   EXPECT_EQ(co_await pool.submit(read_own_vector, x), expected);
 }
 
-TEST(arguments, every_reading_parameter_sees_the_elements_of_an_array) {
+TEST(arguments, every_reading_parameter_sees_the_elements_of_an_array_and_of_a_vector) {
   with_pool([](process_pool& pool) -> awaitable<void> {
     for (const std::size_t n : lengths) {
       auto x = make_pattern<double>(pool, 1, n);
@@ -48,54 +52,12 @@ TEST(arguments, every_reading_parameter_sees_the_elements_of_an_array) {
       co_await expect_read(pool, x, expected);
       array<const double> constant = x;
       co_await expect_read(pool, constant, expected);
+      auto unshared = x.clone();
+      co_await expect_read(pool, unshared, expected);
+      std::vector<double> vector(x.begin(), x.end());
+      co_await expect_read(pool, vector, expected);
       EXPECT_EQ(digest(x), expected);
       EXPECT_EQ(x.handle().use_count(), 2);
-    }
-  });
-}
-
-/// A contiguous range of a user's own, as a matrix library has.
-struct column {
-  std::vector<double> storage;
-  const double* begin() const { return storage.data(); }
-  const double* end() const { return storage.data() + storage.size(); }
-};
-
-TEST(arguments, every_reading_parameter_takes_a_foreign_contiguous_range) {
-  with_pool([](process_pool& pool) -> awaitable<void> {
-    for (const std::size_t n : lengths) {
-      std::vector<double> vector(n);
-      fill_pattern(vector, 2);
-      const std::uint64_t expected = digest(vector);
-      co_await expect_read(pool, vector, expected);
-      const std::vector<double>& constant = vector;
-      co_await expect_read(pool, constant, expected);
-      std::span<const double> span(vector);
-      co_await expect_read(pool, span, expected);
-      column foreign{vector};
-      co_await expect_read(pool, foreign, expected);
-      // An rvalue is moved into the operation and read there.
-      std::vector<double> moved = vector;
-      EXPECT_EQ(co_await pool.submit(read_span, std::move(moved)), expected);
-      EXPECT_TRUE(moved.empty());
-    }
-    std::array<double, few> fixed;
-    fill_pattern(fixed, 2);
-    co_await expect_read(pool, fixed, digest(fixed));
-    double plain[few];
-    fill_pattern(plain, 2);
-    co_await expect_read(pool, plain, digest(fixed));
-    EXPECT_EQ(co_await pool.submit([](std::span<const double, few> x) { return digest(x); }, fixed), digest(fixed));
-  });
-}
-
-TEST(arguments, an_array_without_a_pool_is_copied_into_shared_memory) {
-  with_pool([](process_pool& pool) -> awaitable<void> {
-    for (const std::size_t n : lengths) {
-      auto x = shmpool::make_array<double>(n);
-      fill_pattern(x, 3);
-      EXPECT_FALSE(x.handle().is_shared());
-      co_await expect_read(pool, x, digest(x));
     }
   });
 }
@@ -185,24 +147,6 @@ TEST(arguments, the_same_array_may_be_lent_for_reading_twice_in_one_call) {
   });
 }
 
-TEST(arguments, slices_arrive_as_what_they_show) {
-  with_pool([](process_pool& pool) -> awaitable<void> {
-    for (const std::size_t n : lengths) {
-      auto bytes = make_pattern<std::uint8_t>(pool, 7, 4 * n);
-      const auto read_bytes = [](array<const std::uint8_t> x) { return digest(x); };
-      for (const auto& [first, last] : {std::pair{std::size_t{1}, 4 * n}, {7, 4 * n - 13}, {n + 3, n + 4}, {5, 5}}) {
-        auto slice = bytes.rows(first, last);
-        EXPECT_EQ(co_await pool.submit(read_bytes, slice), digest(slice)) << first << " to " << last;
-      }
-      auto table = make_pattern<float>(pool, 8, n / 5, 5, 3);
-      auto middle = table[n / 10 + 1];  // rank 2, at an offset that is no multiple of anything
-      const auto read_row = [](array<const float, 2> x) { return std::tuple(x.extents(), digest(x)); };
-      EXPECT_EQ(co_await pool.submit(read_row, middle), (std::tuple(std::array<std::size_t, 2>{5, 3}, digest(middle))));
-      EXPECT_EQ(co_await pool.submit([](std::span<const float> x) { return digest(x); }, middle[3]), digest(middle[3]));
-    }
-  });
-}
-
 // ---- Moved and copied.
 
 std::tuple<std::uint64_t, array<double>> own(array<double> x) {
@@ -276,36 +220,214 @@ TEST(arguments, an_array_lvalue_taken_by_value_is_copied_once_and_the_callers_is
   });
 }
 
-TEST(arguments, a_slice_that_is_the_only_name_of_its_memory_is_moved_at_its_offset) {
+template <class T>
+T echo(T value) {
+  return value;
+}
+
+TEST(arguments, the_inline_limit_itself_rides_in_the_message_and_one_byte_more_does_not) {
+  for (const std::size_t limit : {std::size_t{0}, std::size_t{1}, std::size_t{5000}}) {
+    auto how = one_worker();
+    how.inline_bytes = limit;
+    with_pool(how, [limit](process_pool& pool) -> awaitable<void> {
+      for (const std::size_t size : {limit, limit + 1}) {
+        if (size == 0) continue;
+        auto x = make_pattern<char>(pool, 13, size);
+        const array<char> copy = co_await pool.submit(echo<array<char>>, x);
+        EXPECT_EQ(digest(copy), digest(x));
+        EXPECT_EQ(copy.handle().is_shared(), size > limit);
+      }
+    });
+  }
+}
+
+struct alignas(4096) page {
+  std::uint64_t number;
+};
+
+TEST(arguments, over_aligned_elements_are_aligned_in_the_worker_and_where_they_come_back) {
   with_pool([](process_pool& pool) -> awaitable<void> {
-    auto part = make_pattern<double>(pool, 12, many).rows(3, many - 5);
-    const std::uint64_t expected = digest(part);
-    const auto id = part.handle().get()->id();
-    auto [seen, back] = co_await pool.submit(own, std::move(part));
-    EXPECT_EQ(seen, expected);
-    EXPECT_EQ(back.handle().get()->id(), id);
-    EXPECT_EQ(back.byte_offset(), 3 * sizeof(double));
-    EXPECT_EQ(back.size(), many - 8);
+    const auto misaligned = [](array<const page> x) { return reinterpret_cast<std::uintptr_t>(x.data()) % 4096; };
+    for (const std::size_t n : {std::size_t{1}, std::size_t{200}}) {
+      auto x = make_pattern<page>(pool, 14, n);
+      EXPECT_EQ(co_await pool.submit(misaligned, x), 0u);
+      const array<page> copy = co_await pool.submit(echo<array<page>>, x);
+      EXPECT_EQ(misaligned(copy), 0u);
+      EXPECT_EQ(digest(copy), digest(x));
+    }
   });
 }
 
-double sum_of(array<const double, 1> x) {
-  return std::accumulate(x.begin(), x.end(), 0.0);
+// ---- Arrays inside of other values: const ones are lent, others are given.
+
+using dictionary = std::map<std::string, array<double>>;
+using const_dictionary = std::map<std::string, array<const double>>;
+
+const_dictionary kept;
+void keep(const_dictionary all) {
+  kept = std::move(all);
 }
-array<double> doubled(array<const double> x) {
-  auto y = shmpool::make_array_like(x);
-  for (std::size_t i = 0; i != x.size(); ++i) y[i] = 2 * x[i];
-  return y;
+double kept_first(const std::string& name) {
+  return kept.at(name)[0];
+}
+void drop_kept() {
+  kept.clear();
 }
 
-TEST(arguments, a_function_of_arrays_can_be_called_without_a_pool) {
-  for (const std::size_t n : lengths) {
-    auto x = shmpool::make_array<double>(n, 1.5);
-    EXPECT_EQ(sum_of(doubled(x)), 3.0 * static_cast<double>(n));
-    auto [seen, back] = own(x.clone());
-    EXPECT_EQ(seen, digest(x));
-    EXPECT_EQ(back[n - 1], 2.5);
+TEST(arguments, a_nested_array_that_is_lent_is_the_callers_own_memory) {
+  with_pool(one_worker(), [](process_pool& pool) -> awaitable<void> {
+    auto x = make_pattern<double>(pool, 41, many);
+    const_dictionary all;
+    all["x"] = x;
+    co_await pool.submit(keep, all);
+    x[0] = 42;
+    EXPECT_EQ(co_await pool.submit(kept_first, "x"), 42);
+    EXPECT_EQ(pool.stats().live_segments, 1u);
+    co_await pool.submit(drop_kept);
+  });
+}
+
+dictionary square(dictionary all) {
+  for (auto& [name, values] : all) {
+    for (double& each : values) each *= each;
   }
+  all["new"] = shmpool::make_array<double>(std::size_t{50'000}, 7.0);
+  all["none"] = {};
+  return all;
+}
+
+TEST(arguments, a_dictionary_of_arrays_is_moved_there_and_back) {
+  with_pool([](process_pool& pool) -> awaitable<void> {
+    for (const std::size_t n : lengths) {
+      pool.clear_shm();
+      dictionary all;
+      all["a"] = pool.make_array<double>(n, 3.0);
+      all["b"] = pool.make_array<double>(n + 1, 4.0);
+      const auto id = all["a"].handle().get()->id();
+      dictionary back = co_await pool.submit(square, std::move(all));
+      EXPECT_EQ(back.size(), 4u);
+      EXPECT_EQ(back["a"][n - 1], 9);
+      EXPECT_EQ(back["b"][n], 16);
+      EXPECT_EQ(back["new"].size(), 50'000u);
+      EXPECT_EQ(back["new"][49'999], 7);
+      EXPECT_TRUE(back["none"].empty());
+      if (n == many) {
+        EXPECT_EQ(back["a"].handle().get()->id(), id);
+        EXPECT_EQ(pool.stats().live_segments, 3u);
+        EXPECT_EQ(pool.stats().cached_segments, 0u) << "an array was copied";
+      }
+    }
+  });
+}
+
+TEST(arguments, there_may_be_more_nested_arrays_in_one_call_than_a_small_list_holds) {
+  with_pool([](process_pool& pool) -> awaitable<void> {
+    std::vector<array<const double>> all;
+    std::uint64_t expected = 0;
+    for (std::size_t i = 0; i != 200; ++i) {
+      all.push_back(make_pattern<double>(pool, 50 + i, 3000));
+      expected = std::rotl(expected, 1) ^ digest(all.back());
+    }
+    const auto fold = [](const std::vector<array<const double>>& each) {
+      std::uint64_t hash = 0;
+      for (const auto& x : each) hash = std::rotl(hash, 1) ^ digest(x);
+      return std::pair(hash, each);
+    };
+    const auto [hash, back] = co_await pool.submit(fold, all);
+    EXPECT_EQ(hash, expected);
+    for (std::size_t i = 0; i != 200; ++i) EXPECT_EQ(back[i].handle(), all[i].handle());
+    EXPECT_EQ(pool.stats().live_segments, 200u);
+  });
+}
+
+// ---- Values of all other kinds. How each of them travels is told by the tests in tests/codec.
+
+enum class colour : std::uint8_t { red = 3, green = 200 };
+
+/// Has padding, which is nobody's business.
+struct sample {
+  char tag;
+  double value;
+  bool valid;
+  friend bool operator==(const sample&, const sample&) = default;
+};
+
+struct named {
+  std::string name;
+  std::vector<sample> samples;
+  std::map<int, std::string> notes;
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(name, samples, notes);
+  }
+  friend bool operator==(const named&, const named&) = default;
+};
+
+/// Larger than the inline limit, and trivially copyable.
+using bulky = std::array<std::uint64_t, 40'000>;
+
+template <class T>
+awaitable<void> expect_echo(process_pool& pool, T value) {
+  EXPECT_EQ(co_await pool.submit(echo<T>, value), value);
+}
+
+TEST(arguments, a_value_of_each_kind_goes_there_and_back) {
+  with_pool([](process_pool& pool) -> awaitable<void> {
+    const sample one{'a', 2.5, true};
+    co_await expect_echo(pool, true);
+    co_await expect_echo(pool, std::numeric_limits<std::uint64_t>::max());
+    co_await expect_echo(pool, std::numeric_limits<double>::denorm_min());
+    co_await expect_echo(pool, colour::green);
+    co_await expect_echo(pool, std::chrono::system_clock::now());
+    co_await expect_echo(pool, one);
+    co_await expect_echo(pool, std::tuple<bool, sample, std::string>(true, one, "x"));
+    co_await expect_echo(pool, std::optional<std::string>());
+    co_await expect_echo(pool, std::variant<int, std::string, sample>(one));
+    co_await expect_echo(pool, std::vector<bool>(1001, true));
+    auto number = std::make_unique<int>(4);
+    number = co_await pool.submit(echo<std::unique_ptr<int>>, std::move(number));
+    EXPECT_EQ(*number, 4);
+    for (const std::size_t n : lengths) {
+      const std::string text(n, 't');
+      co_await expect_echo(pool, text);
+      co_await expect_echo(pool, std::vector<std::string>(3, text));
+      named mine{text, std::vector<sample>(n / 10, one), {}};
+      mine.notes[1] = "one";
+      co_await expect_echo(pool, mine);
+    }
+    auto value = std::make_unique<bulky>();
+    fill_pattern(*value, 31);
+    co_await expect_echo(pool, *value);
+    EXPECT_EQ(pool.stats().live_segments, 0u) << "large values go through shared memory and leave it";
+    EXPECT_GE(pool.stats().cached_segments, 1u);
+  });
+}
+
+std::string all_kinds(bool a, const char b, double c, colour d, std::string_view e, std::vector<std::string> f,
+                      std::span<const float> g, array<const double, 2> h, array<std::int32_t>& i,
+                      std::optional<sample> j) {
+  std::string seen;
+  seen += std::to_string(a) + b + std::to_string(static_cast<int>(c)) + std::to_string(static_cast<int>(d));
+  seen.append(e).append(f.at(1)) += std::to_string(static_cast<int>(g[2])) + std::to_string(h.extent(1));
+  seen += std::to_string(i[1]) + (j ? j->tag : '-');
+  i[1] = 99;
+  return seen;
+}
+
+TEST(arguments, ten_arguments_of_mixed_kinds) {
+  with_pool([](process_pool& pool) -> awaitable<void> {
+    for (const std::size_t n : lengths) {
+      const std::vector<std::string> f(2, "f");
+      std::vector<float> g(n, 6.0f);
+      auto h = pool.make_array<double>(n / 5, 5);
+      auto i = pool.make_array<std::int32_t>(n, shmpool::fill(8));
+      const sample j{'j', 0, false};
+      EXPECT_EQ(co_await pool.submit(all_kinds, true, 'b', 3.5, colour::red, "e", f, g, h, i, j), "1b33ef658j");
+      EXPECT_EQ(i[1], 99);
+      EXPECT_EQ(co_await pool.submit(all_kinds, false, 'b', 3.5, colour::red, "e", f, g, h, i, std::nullopt),
+                "0b33ef6599-");
+    }
+  });
 }
 
 }  // namespace

@@ -228,6 +228,8 @@ TEST(arrays_in_place, two_tasks_in_flight_cannot_race_on_an_array) {
       EXPECT_EQ(co_await code_of([&] { return pool.submit(edit_span, x); }), busy);
       EXPECT_EQ(co_await code_of([&] { return pool.submit(read, x); }), busy);
       EXPECT_EQ(co_await code_of([&] { return pool.submit(read, x.rows(n - 1, n)); }), busy);
+      auto across = x.rows(n / 4, n / 2);
+      EXPECT_EQ(co_await code_of([&] { return pool.submit(edit, across); }), busy);
       const auto by_value = [](array<double> y) { return y.size(); };
       EXPECT_EQ(co_await code_of([&] { return pool.submit(by_value, x); }), busy);
       const auto of_vector = [](const std::vector<double>& y) { return y.size(); };

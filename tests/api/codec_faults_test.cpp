@@ -117,15 +117,28 @@ class codec_faults : public ::testing::Test {
   pid_t worker = 0;
 };
 
+bool is_remote(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const shmpool::remote_error&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
 TEST_F(codec_faults, an_argument_whose_encoding_throws_fails_its_submit_and_holds_nothing) {
   for (const fault how : {fault::throws, fault::throws_no_exception}) {
     auto lent = pool.make_array<double>(100'000, 1.0);
+    const auto submitted = pool.stats().submitted;
     pending_result<std::size_t> failed, next;
     pool.submit(take_fragile_and_array, lent, make_fragile(how, fault::none), failed.handler());
     EXPECT_FALSE(failed.done()) << "called from inside submit()";
     pool.submit(take_fragile_and_array, lent, fragile{}, next.handler());  // the array is not busy
     finish();
     EXPECT_EQ(text_of(failed.error()), how == fault::throws ? "of no use" : "something else");
+    EXPECT_FALSE(is_remote(failed.error()));
+    EXPECT_EQ(pool.stats().submitted, submitted + 1) << "only the next one was";
     ASSERT_TRUE(next.succeeded()) << text_of(next.error());
     EXPECT_EQ(next.value(), 200'000u);
   }

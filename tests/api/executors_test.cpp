@@ -17,12 +17,6 @@ int add(int a, int b) {
   return a + b;
 }
 
-array<double> add_one(array<const double> x) {
-  auto out = make_array<double>(x.size());
-  for (std::size_t i = 0; i != x.size(); ++i) out[i] = x[i] + 1;
-  return out;
-}
-
 class executors : public ::testing::Test {
  protected:
   watchdog guard;
@@ -233,29 +227,6 @@ TEST_F(executors, a_coroutine_awaits_pools_of_other_contexts) {
     EXPECT_EQ(co_await a.submit(add, 3, 4), 7);
   }(here, there));
   threads.join();
-}
-
-TEST_F(executors, arrays_of_one_pool_are_used_by_another) {
-  process_pool first(io, options()), second(io, options());
-  run(io, [](process_pool& a, process_pool& b) -> asio::awaitable<void> {
-    auto x = a.make_array<double>(100'000, 1.0);
-    auto y = co_await b.submit(add_one, x);
-    auto z = co_await a.submit(add_one, y);
-    auto w = co_await b.submit(add_one, z);
-    EXPECT_EQ(w[0], 4.0);
-    EXPECT_EQ(w[99'999], 4.0);
-  }(first, second));
-}
-
-TEST_F(executors, an_array_outlives_its_pool_and_is_used_by_another) {
-  std::optional<process_pool> first;
-  first.emplace(io, options());
-  process_pool second(io, options());
-  auto x = first->make_array<double>(100'000, 1.0);
-  first.reset();
-  std::future<array<double>> y = second.submit(add_one, x, asio::use_future);
-  io.run();
-  EXPECT_EQ(y.get()[99'999], 2.0);
 }
 
 }  // namespace

@@ -1,10 +1,10 @@
 // Who may go first: pools, contexts, coroutines and tasks in flight; shutdown and stop; moved pools.
 #include "api/gate.hpp"
 #include "api/pool_fixture.hpp"
+#include "support/processes.hpp"
 
 #include <gmock/gmock.h>
 
-#include <atomic>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -53,21 +53,6 @@ class lifetime : public ::testing::Test {
   }
 };
 
-TEST_F(lifetime, tasks_in_flight_are_aborted_when_the_pool_is_destroyed) {
-  int calls = 0;
-  {
-    process_pool pool(*io, one_worker());
-    gate held(pool);
-    occupy(pool, held, [&](std::exception_ptr error, auto&&...) {
-      EXPECT_TRUE(is(error, aborted));
-      ++calls;
-    });
-  }
-  EXPECT_EQ(calls, 0);  // posted, not called by the destructor
-  io->run();
-  EXPECT_EQ(calls, occupied);
-}
-
 TEST_F(lifetime, tasks_in_flight_are_aborted_by_stop) {
   int calls = 0;
   process_pool pool(*io, one_worker());
@@ -76,6 +61,7 @@ TEST_F(lifetime, tasks_in_flight_are_aborted_by_stop) {
     EXPECT_TRUE(is(error, aborted));
     ++calls;
   });
+  const pid_t worker = held.argument()[0];
   pool.stop();
   EXPECT_EQ(calls, 0);
   io->run();
@@ -88,6 +74,7 @@ TEST_F(lifetime, tasks_in_flight_are_aborted_by_stop) {
   EXPECT_THROW(late.get(), std::system_error);
   end.get();
   EXPECT_EQ(pool.stats().workers, 0U);
+  EXPECT_TRUE(is_gone(worker));
 }
 
 TEST_F(lifetime, handlers_are_destroyed_and_not_called_when_the_context_goes_first) {
@@ -99,6 +86,7 @@ TEST_F(lifetime, handlers_are_destroyed_and_not_called_when_the_context_goes_fir
   EXPECT_GT(witness.use_count(), occupied);
   io.reset();
   EXPECT_EQ(witness.use_count(), 1);
+  EXPECT_TRUE(happens([] { return workers_of(::getpid()).empty(); })) << "its workers went with the context";
 }
 
 TEST_F(lifetime, handlers_that_wait_to_be_called_are_destroyed_with_the_context) {
@@ -229,8 +217,9 @@ TEST_F(lifetime, assigning_to_a_pool_ends_what_it_had) {
   EXPECT_EQ(sum.get(), 3);
 }
 
-TEST_F(lifetime, shutdown_waits_for_all_tasks) {
+TEST_F(lifetime, shutdown_waits_for_all_tasks_and_leaves_no_worker_and_no_warm_memory) {
   process_pool pool(*io, one_worker());
+  pool.make_array<double>(1'000'000, 1.0);  // goes to the cache at once
   gate held(pool);
   std::vector<int> order;
   pool.submit(stubborn, held.argument(), 1, [&](std::exception_ptr error, int) { order.push_back(error ? -1 : 1); });
@@ -245,44 +234,14 @@ TEST_F(lifetime, shutdown_waits_for_all_tasks) {
   EXPECT_THAT(order, ::testing::ElementsAre(0, 1, 2, 3, 4));
   EXPECT_EQ(pool.stats().workers, 0U);
   EXPECT_EQ(pool.stats().cached_segments, 0U);
-}
-
-TEST_F(lifetime, shutdown_of_a_pool_that_was_never_used_completes) {
-  process_pool pool(*io, options());
-  std::future<void> end = pool.shutdown(asio::use_future);
-  io->run();
-  end.get();
-}
-
-TEST_F(lifetime, shutdown_may_be_called_on_two_threads_at_once) {
-  process_pool pool(*io, options());
-  for (int i = 0; i != 50; ++i) pool.submit(add, i, 1, asio::detached);
-  std::future<void> one, two;
-  std::thread other([&] {
-    one = pool.shutdown(asio::use_future);
-    io->run();
-  });
-  two = pool.shutdown(asio::use_future);
-  io->run();
-  other.join();
+  EXPECT_TRUE(workers_of(::getpid()).empty()) << "not even a zombie";
+  bool refused = false;
+  pool.submit(add, 1, 1, [&](std::exception_ptr error, int) { refused = is(error, errc::pool_closed); });
+  std::future<void> again = pool.shutdown(asio::use_future);  // and again, at once
   io->restart();
   io->run();
-  one.get();
-  two.get();
-  EXPECT_EQ(pool.stats().completed, 50U);
-}
-
-TEST_F(lifetime, stop_ends_a_shutdown_that_waits) {
-  process_pool pool(*io, one_worker());
-  gate held(pool);
-  bool was_aborted = false;
-  pool.submit(stubborn, held.argument(), 1, [&](std::exception_ptr error, int) { was_aborted = is(error, aborted); });
-  run_until(*io, [&] { return held.entered(); });
-  std::future<void> end = pool.shutdown(asio::use_future);
-  pool.stop();
-  io->run();
-  end.get();
-  EXPECT_TRUE(was_aborted);
+  EXPECT_TRUE(refused);
+  again.get();
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 // What a pool does when something runs out or is out of place: a clear error for the task that was concerned, and a
 // pool that goes on.
-#include "gate.hpp"
 #include "pool_fixture.hpp"
 
 #include "loop/system_call_filter.hpp"
@@ -26,9 +25,9 @@ using namespace std::chrono_literals;
 using shmpool::array;
 using shmpool::errc;
 
-using shmpool::shm::test::MiB;
-using shmpool::shm::test::not_permitted;
-using shmpool::shm::test::run_in_private_shm;
+using shmpool::shm::MiB;
+using shmpool::shm::not_permitted;
+using shmpool::shm::run_in_private_shm;
 
 int add(int a, int b) {
   return a + b;
@@ -46,10 +45,6 @@ array<double> make(std::size_t size) {
   auto result = shmpool::make_array<double>(size);
   result[size - 1] = 1;
   return result;
-}
-
-void hold(array<int>& flags) {
-  gate::pass(flags, false);
 }
 
 /// What one submit ends with.
@@ -262,25 +257,6 @@ TEST(limits, messages_may_be_larger_than_what_is_sent_at_once) {
   }());
 }
 
-TEST(bad_input, an_array_that_is_being_written_is_busy) {
-  run([]() -> asio::awaitable<void> {
-    shmpool::process_pool pool(co_await asio::this_coro::executor, options());
-    auto values = pool.make_array<int>(20'000, shmpool::fill(0));
-    auto head = values.rows(0, 10'000), tail = values.rows(10'000, 20'000), across = values.rows(5'000, 15'000);
-    pending_result<void> writing;
-    pool.submit(hold, head, writing.handler());
-    for (auto* overlapping : {&values, &head, &across}) {
-      EXPECT_EQ(code_of(co_await error_of<void>(pool, hold, *overlapping)), errc::array_busy);
-    }
-    EXPECT_FALSE(writing.done());
-    tail[1] = 1;  // lets the task through
-    EXPECT_FALSE(co_await error_of<void>(pool, hold, tail)) << "disjoint rows are not";
-    std::atomic_ref(values[1]).store(1);
-    co_await writing.ended();
-    EXPECT_FALSE(co_await error_of<void>(pool, hold, values)) << "nor is it afterwards";
-  }());
-}
-
 TEST(bad_input, a_function_of_no_module_is_refused) {
   run([]() -> asio::awaitable<void> {
     shmpool::process_pool pool(co_await asio::this_coro::executor, options());
@@ -295,19 +271,6 @@ TEST(bad_input, a_function_of_no_module_is_refused) {
     EXPECT_EQ(co_await pool.submit(add, 40, 2), 42);
     ::munmap(code, 4096);
   }());
-}
-
-TEST(bad_input, a_pool_whose_context_is_gone_accepts_nothing) {
-  const watchdog guard;
-  std::optional<asio::io_context> io(std::in_place);
-  shmpool::process_pool pool(*io, options());
-  pool.submit(add, 1, 1, asio::detached);
-  io->run();
-  io.reset();
-  EXPECT_EQ(code_of(thrown_by([&] { pool.submit(add, 40, 2, asio::detached); })), errc::pool_closed);
-  EXPECT_EQ(code_of(thrown_by([&] { pool.shutdown(asio::detached); })), errc::pool_closed);
-  pool.stop();
-  EXPECT_TRUE(happens([] { return workers_of(::getpid()).empty(); })) << "its workers went with the context";
 }
 
 }  // namespace

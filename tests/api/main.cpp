@@ -6,6 +6,6 @@
 
 int main(int argc, char** argv) {
   shmpool::init(argc, argv);
-  testing::InitGoogleMock(&argc, argv);
+  ::testing::InitGoogleMock(&argc, argv);
   return RUN_ALL_TESTS();
 }

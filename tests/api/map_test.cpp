@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <list>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -62,6 +63,8 @@ TEST(map, runs_over_views_and_temporaries_and_ranges_that_are_read_once) {
     EXPECT_EQ(co_await pool.map(shifted, std::move(even)), numbers(25));
     EXPECT_EQ(co_await pool.map(square, in | std::views::transform([](int x) { return x; })), squares(50));
     EXPECT_EQ(co_await pool.map(square, numbers(20)), squares(20));  // the range moves into the operation
+    std::list<int> list(3, 2);
+    EXPECT_EQ(co_await pool.map(square, std::move(list)), std::vector<int>(3, 4));
     std::istringstream text("0 1 2 3 4");
     EXPECT_EQ(co_await pool.map(square, std::views::istream<int>(text)), squares(5));
     const std::vector<bool> bits(10, true);

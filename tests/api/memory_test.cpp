@@ -22,7 +22,7 @@ std::size_t bytes_in_use() {
   return heap.uordblks + heap.hblkhd;
 }
 
-class memory : public testing::Test {
+class memory : public ::testing::Test {
  protected:
   void SetUp() override {
     if (bytes_in_use() == 0) GTEST_SKIP() << "the allocator does not say what is in use";

@@ -173,6 +173,8 @@ TEST(overload, shutdown_lets_waiting_submits_run_and_stop_does_not) {
       }
       co_await gone.ended();
       EXPECT_TRUE(gone.succeeded());
+      co_await first.ended();
+      EXPECT_EQ(first.succeeded(), wait);
     }());
   }
 }

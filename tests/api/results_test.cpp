@@ -1,12 +1,9 @@
-// What comes back: arrays without a copy, wherever the task has them from, and values of every kind.
+// What comes back: arrays without a copy, wherever the task has them from, and values. Those inside of others are in
+// arguments_test.cpp.
 #include "payload.hpp"
 
-#include <complex>
-#include <map>
-#include <memory>
-#include <optional>
-#include <tuple>
-#include <variant>
+#include <type_traits>
+#include <utility>
 
 namespace {
 
@@ -158,14 +155,6 @@ struct padded {
   friend bool operator==(const padded&, const padded&) = default;
 };
 enum class level : std::int16_t { low = -300, high = 300 };
-struct node {
-  std::string name;
-  std::unique_ptr<node> next;
-  template <class Archive>
-  void serialize(Archive& archive) {
-    archive(name, next);
-  }
-};
 
 int runs = 0;
 void count_run() {
@@ -184,106 +173,6 @@ TEST(results, void_bool_enum_and_struct) {
     EXPECT_EQ(co_await pool.submit([] { return true; }), true);
     EXPECT_EQ(co_await pool.submit([] { return level::low; }), level::low);
     EXPECT_EQ(co_await pool.submit([] { return padded{'p', 0.5}; }), (padded{'p', 0.5}));
-  });
-}
-
-TEST(results, containers_below_and_above_the_inline_limit) {
-  with_pool([](process_pool& pool) -> awaitable<void> {
-    for (const std::size_t n : lengths) {
-      const auto vector = [](std::size_t size) {
-        std::vector<double> x(size);
-        fill_pattern(x, 64);
-        return x;
-      };
-      EXPECT_EQ(digest(co_await pool.submit(vector, n)), expected(n, 64));
-      const auto structs = [](std::size_t size) { return std::vector<padded>(size, {'v', 1.5}); };
-      EXPECT_EQ(co_await pool.submit(structs, n), structs(n));
-      const auto text = [](std::size_t size) { return std::string(10 * size, 't'); };
-      EXPECT_EQ(co_await pool.submit(text, n), text(n));
-      const auto bits = [](std::size_t size) {
-        std::vector<bool> x(size);
-        x[size - 1] = true;
-        return x;
-      };
-      EXPECT_EQ(co_await pool.submit(bits, n), bits(n));
-      const auto strings = [](std::size_t size) { return std::vector<std::string>(size / 10, "string"); };
-      EXPECT_EQ(co_await pool.submit(strings, n), strings(n));
-      const auto map = [](std::size_t size) {
-        std::map<std::string, array<double>> x;
-        x["a"] = make(size, 65);
-        x["b"] = make(size + 1, 66);
-        x["none"];
-        return x;
-      };
-      auto arrays = co_await pool.submit(map, n);
-      EXPECT_EQ(arrays.size(), 3u);
-      EXPECT_EQ(digest(arrays["a"]), expected(n, 65));
-      EXPECT_EQ(digest(arrays["b"]), expected(n + 1, 66));
-      EXPECT_TRUE(arrays["none"].empty());
-      EXPECT_EQ(pool.stats().live_segments, n == many ? 2u : 0u);
-    }
-  });
-}
-
-TEST(results, optional_variant_and_tuple) {
-  with_pool([](process_pool& pool) -> awaitable<void> {
-    for (const std::size_t n : lengths) {
-      const auto maybe = [](std::size_t size, bool there) -> std::optional<array<double>> {
-        if (!there) return std::nullopt;
-        return make(size, 67);
-      };
-      EXPECT_EQ(digest((co_await pool.submit(maybe, n, true)).value()), expected(n, 67));
-      EXPECT_FALSE((co_await pool.submit(maybe, n, false)).has_value());
-      using either = std::variant<std::string, array<double>, int>;
-      const auto choose = [](std::size_t size, int which) -> either {
-        if (which == 0) return "text";
-        if (which == 1) return make(size, 68);
-        return which;
-      };
-      EXPECT_EQ(std::get<std::string>(co_await pool.submit(choose, n, 0)), "text");
-      EXPECT_EQ(digest(std::get<array<double>>(co_await pool.submit(choose, n, 1))), expected(n, 68));
-      EXPECT_EQ(std::get<int>(co_await pool.submit(choose, n, 2)), 2);
-      const auto several = [](std::size_t size) {
-        return std::tuple(make(size, 69), true, std::string("x"), array<const double>(make(size, 70)));
-      };
-      const auto [a, b, c, d] = co_await pool.submit(several, n);
-      EXPECT_EQ(digest(a), expected(n, 69));
-      EXPECT_EQ(digest(d), expected(n, 70));
-      EXPECT_TRUE(b);
-      EXPECT_EQ(c, "x");
-    }
-  });
-}
-
-TEST(results, types_that_can_only_be_moved) {
-  with_pool([](process_pool& pool) -> awaitable<void> {
-    const auto chain = [](int length) {
-      std::unique_ptr<node> first;
-      for (int i = 0; i != length; ++i) {
-        auto made = std::make_unique<node>();
-        made->name = std::to_string(i);
-        made->next = std::move(first);
-        first = std::move(made);
-      }
-      return first;
-    };
-    const std::unique_ptr<node> first = co_await pool.submit(chain, 100);
-    int length = 0;
-    for (const node* each = first.get(); each != nullptr; each = each->next.get()) {
-      EXPECT_EQ(each->name, std::to_string(99 - length));
-      ++length;
-    }
-    EXPECT_EQ(length, 100);
-    EXPECT_EQ(co_await pool.submit(chain, 0), nullptr);
-    const auto vector = [] {
-      std::vector<std::unique_ptr<int>> x;
-      x.push_back(nullptr);
-      x.push_back(std::make_unique<int>(5));
-      return x;
-    };
-    const auto pointers = co_await pool.submit(vector);
-    EXPECT_EQ(pointers.at(0), nullptr);
-    EXPECT_EQ(*pointers.at(1), 5);
   });
 }
 

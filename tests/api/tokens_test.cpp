@@ -9,9 +9,7 @@
 
 #include <gmock/gmock.h>
 
-#include <list>
 #include <memory>
-#include <numeric>
 #include <ranges>
 #include <stdexcept>
 #include <vector>
@@ -23,7 +21,6 @@ using asio::experimental::as_tuple;
 using asio::experimental::deferred;
 using namespace std::chrono_literals;
 using ::testing::ElementsAre;
-using ::testing::SizeIs;
 
 int add(int a, int b) {
   return a + b;
@@ -45,11 +42,6 @@ void set_first(array<int>& x, int value) {
 
 int refuse(int) {
   throw std::invalid_argument("no");
-}
-
-int refuse_three(int x) {
-  if (x == 3) throw std::out_of_range("three");
-  return x;
 }
 
 class tokens : public ::testing::Test {
@@ -76,19 +68,6 @@ TEST_F(tokens, use_awaitable_is_awaited) {
     auto x = p.make_array<int>(10'000, fill(0));
     co_await p.submit(set_first, x, 7, asio::use_awaitable);
     EXPECT_EQ(x[0], 7);
-  }(pool));
-}
-
-TEST_F(tokens, an_awaited_failure_is_thrown) {
-  run(io, [](process_pool& p) -> asio::awaitable<void> {
-    bool caught = false;
-    try {
-      co_await p.submit(refuse, 1);
-    } catch (const std::invalid_argument& error) {
-      caught = true;
-      EXPECT_STREQ(error.what(), "no");
-    }
-    EXPECT_TRUE(caught);
   }(pool));
 }
 
@@ -280,19 +259,6 @@ TEST_F(tokens, a_default_token_of_the_executor_is_used) {
   }(without_throwing));
 }
 
-TEST_F(tokens, map_keeps_the_order_of_the_range) {
-  run(io, [](process_pool& p) -> asio::awaitable<void> {
-    std::vector<int> in(1000);
-    std::iota(in.begin(), in.end(), 0);
-    const auto out = co_await p.map(twice, in);
-    EXPECT_THAT(out, SizeIs(1000));
-    for (std::size_t i = 0; i != out.size(); ++i) EXPECT_EQ(out[i], 2 * in[i]);
-    std::list<int> list{3, 1, 2};
-    EXPECT_THAT(co_await p.map(twice, std::move(list)), ElementsAre(6, 2, 4));
-    EXPECT_THAT(co_await p.map(twice, std::views::iota(0, 3)), ElementsAre(0, 2, 4));
-  }(pool));
-}
-
 TEST_F(tokens, map_takes_every_token) {
   int calls = 0;
   pool.map(twice, std::vector<int>{1, 2, 3}, [&](std::exception_ptr error, std::vector<int> out) {
@@ -324,31 +290,6 @@ TEST_F(tokens, map_over_nothing_completes_but_not_at_once) {
   io.run();
   EXPECT_TRUE(called);
   EXPECT_EQ(pool.stats().submitted, 0U);
-}
-
-TEST_F(tokens, map_ends_with_the_exception_of_an_element) {
-  run(io, [](process_pool& p) -> asio::awaitable<void> {
-    bool caught = false;
-    try {
-      co_await p.map(refuse_three, std::views::iota(1, 6));
-    } catch (const std::out_of_range& error) {
-      caught = true;
-      EXPECT_STREQ(error.what(), "three");
-      const auto* remote = dynamic_cast<const remote_error*>(&error);
-      EXPECT_TRUE(remote && remote->element() == std::size_t{2});
-    }
-    EXPECT_TRUE(caught);
-  }(pool));
-}
-
-TEST_F(tokens, a_range_that_throws_ends_the_map) {
-  auto range = std::views::iota(0, 100) | std::views::transform([](int i) {
-                 if (i == 50) throw std::runtime_error("the range");
-                 return i;
-               });
-  auto out = pool.map(twice, range, asio::use_future);
-  io.run();
-  EXPECT_THROW(out.get(), std::runtime_error);
 }
 
 TEST_F(tokens, shutdown_takes_every_token) {

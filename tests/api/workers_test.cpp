@@ -8,10 +8,10 @@
 #include <poll.h>
 
 #include <algorithm>
-#include <array>
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 namespace {
 
@@ -164,30 +164,6 @@ TEST(workers, one_that_was_killed_while_idle_is_replaced_without_anybody_noticin
   }());
 }
 
-TEST(workers, shutdown_lets_tasks_finish_and_leaves_no_worker_and_no_warm_memory) {
-  run([]() -> asio::awaitable<void> {
-    shmpool::process_pool pool(co_await asio::this_coro::executor, options());
-    pool.make_array<double>(1'000'000, 1.0);  // goes to the cache at once
-    std::array<pending_result<pid_t>, 10> results;
-    for (auto& each : results) pool.submit(own_pid, each.handler());
-    pending_result<void> first, second;
-    pool.shutdown(first.handler());
-    pool.shutdown(second.handler());
-    co_await first.ended();
-    co_await second.ended();
-    EXPECT_TRUE(first.succeeded() && second.succeeded());
-    for (auto& each : results) EXPECT_TRUE(each.succeeded()) << text_of(each.error());
-    EXPECT_EQ(pool.stats().workers, 0u);
-    EXPECT_EQ(pool.stats().cached_segments, 0u);
-    EXPECT_TRUE(workers_of(::getpid()).empty()) << "not even a zombie";
-    pending_result<pid_t> late;
-    pool.submit(own_pid, late.handler());
-    co_await late.ended();
-    EXPECT_EQ(code_of(late.error()), shmpool::errc::pool_closed);
-    co_await pool.shutdown();  // and again, at once
-  }());
-}
-
 TEST(workers, shutdown_clears_what_a_worker_had_kept_beyond_its_task) {
   run([]() -> asio::awaitable<void> {
     auto chosen = options();
@@ -205,7 +181,7 @@ TEST(workers, a_pool_that_is_destroyed_aborts_its_tasks_and_leaves_no_process_an
   asio::io_context io;
   const watchdog guard;
   pending_result<void> running, waiting;
-  pending_result<void> also_running;
+  pending_result<void> also_running, mapped;
   std::string names;
   { const shmpool::process_pool first_one(io, options()); }  // starts the fork server, whose socket stays
   const auto before = open_descriptors();
@@ -222,6 +198,7 @@ TEST(workers, a_pool_that_is_destroyed_aborts_its_tasks_and_leaves_no_process_an
     pool.submit(hold_for_ever, first.memory, running.handler());
     pool.submit(hold_for_ever, second.memory, also_running.handler());
     pool.submit(hold_for_ever, third.memory, waiting.handler());
+    pool.map([](int) {}, std::vector<int>(100, 1), mapped.handler());
     run_until(io, [&] { return first.read() != 0 && second.read() != 0; });
     const auto start = std::chrono::steady_clock::now();
     { const shmpool::process_pool destroyed(std::move(pool)); }
@@ -233,7 +210,7 @@ TEST(workers, a_pool_that_is_destroyed_aborts_its_tasks_and_leaves_no_process_an
   EXPECT_EQ(names_with(names), std::vector<std::string>());
   EXPECT_TRUE(happens([] { return workers_of(::getpid()).empty(); })) << "the fork server reaps them";
   io.run();
-  for (auto* each : {&running, &also_running, &waiting}) {
+  for (auto* each : {&running, &also_running, &waiting, &mapped}) {
     EXPECT_TRUE(each->done());
     EXPECT_EQ(code_of(each->error()), make_error_code(asio::error::operation_aborted));
   }
@@ -255,22 +232,6 @@ TEST(workers, a_pool_that_is_destroyed_while_workers_are_being_started_leaves_no
     for (const pid_t each : workers_of(::getpid())) EXPECT_TRUE(is_dead(each)) << "after " << i;
   }
   EXPECT_TRUE(happens([] { return workers_of(::getpid()).empty(); }));
-}
-
-TEST(workers, stop_kills_them_and_does_not_wait) {
-  run([]() -> asio::awaitable<void> {
-    shmpool::process_pool pool(co_await asio::this_coro::executor, options());
-    signal_flag flag(pool);
-    pending_result<void> running;
-    pool.submit(hold_for_ever, flag.memory, running.handler());
-    EXPECT_TRUE(co_await until([&] { return flag.read() != 0; }));
-    pool.stop();
-    co_await running.ended();
-    EXPECT_EQ(code_of(running.error()), make_error_code(asio::error::operation_aborted));
-    co_await pool.shutdown();
-    EXPECT_EQ(pool.stats().workers, 0u);
-    EXPECT_TRUE(is_gone(flag.read()));
-  }());
 }
 
 TEST(workers, one_that_is_suspended_holds_neither_the_destructor_nor_a_terminal_cancellation_up) {

@@ -72,10 +72,10 @@ bool is_loaded(const std::string& path) {
 
 /// A directory of its own for each test, with copies of plugins. Unloads at its end what resolve() left loaded, because
 /// the next test would find it by its identity.
-class code_ref_plugins : public testing::Test {
+class code_ref_plugins : public ::testing::Test {
  protected:
   code_ref_plugins() {
-    std::string name = testing::TempDir() + "/code_ref.XXXXXX";
+    std::string name = ::testing::TempDir() + "/code_ref.XXXXXX";
     if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
     directory_ = fs::canonical(name);
   }

@@ -183,7 +183,7 @@ TEST(arrays, over_aligned_elements_are_aligned) {
 }
 
 TEST(arrays, over_a_handle_is_checked_against_the_segment) {
-  auto memory = shmpool::test::memory_segment::make(64, 64);
+  auto memory = shmpool::testing::memory_segment::make(64, 64);
   EXPECT_EQ((array<int, 2>(memory, 16, {3, 4}).size()), 12u);
   EXPECT_THROW((array<int, 2>(memory, 20, {3, 4})), std::out_of_range);
   EXPECT_THROW((array<int>(memory, 2, {1})), std::out_of_range);
@@ -192,7 +192,7 @@ TEST(arrays, over_a_handle_is_checked_against_the_segment) {
 }
 
 TEST(arrays, local_allocator_serves_what_is_above_its_limit) {
-  shmpool::test::memory_source source;
+  shmpool::testing::memory_source source;
   shmpool::detail::set_local_allocator(&source, 100);
   auto small = make_array<std::uint8_t>(100);
   auto large = make_array<std::uint8_t>(101);
@@ -205,9 +205,15 @@ TEST(arrays, local_allocator_serves_what_is_above_its_limit) {
 double mean(array<const double> samples) {
   return std::accumulate(samples.begin(), samples.end(), 0.0) / static_cast<double>(samples.size());
 }
+array<double> doubled(array<double> samples) {
+  auto result = shmpool::make_array_like(samples);
+  for (std::size_t i = 0; i != samples.size(); ++i) result[i] = 2 * samples[i];
+  return result;
+}
 
 TEST(arrays, task_functions_can_be_called_directly) {
   EXPECT_EQ(mean(make_array<double>(10, 4.0)), 4.0);
+  EXPECT_EQ(mean(doubled(make_array<double>(10, 4.0).clone())), 8.0);
 }
 
 }  // namespace

@@ -1,11 +1,15 @@
 // What can be submitted, and how the pool tells a last argument from a completion token.
 #include "support/round_trip.hpp"
 
+#include <shmpool/error.hpp>
+
 #include <gtest/gtest.h>
 
+#include <array>
 #include <functional>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <variant>
 #include <vector>
 
@@ -14,7 +18,7 @@ namespace {
 using shmpool::array;
 using shmpool::detail::callable_with;
 using shmpool::detail::task_for;
-using shmpool::test::round_trip;
+using shmpool::testing::round_trip;
 
 int nothing() {
   return 7;
@@ -26,11 +30,27 @@ int ten(int a, int b, int c, int d, int e, int f, int g, int h, int i, const std
   return a + b + c + d + e + f + g + h + i + static_cast<int>(j.size());
 }
 
+template <class... T>
+long sum(T... x) {
+  return (0L + ... + x);
+}
+
 TEST(callables, functions_of_any_arity) {
   round_trip submit;
   EXPECT_EQ(submit(nothing), 7);
   EXPECT_EQ(submit(&quiet, 1), 2);
   EXPECT_EQ(submit(ten, 1, 2, 3, 4, 5, 6, 7, 8, 9, "five!"), 50);
+  EXPECT_EQ(submit(sum<int, short, long>, 1, short{2}, 3L), 6);
+  EXPECT_EQ(submit(sum<int, short, long, char>, 1, short{2}, 3L, char{4}), 10);
+  EXPECT_EQ(submit(sum<int, int, int, int, int>, 1, 2, 3, 4, 5), 15);
+  EXPECT_EQ(submit(sum<int, short, long, char, int, unsigned char>, 1, short{2}, 3L, char{4}, 5, 'f'), 117);
+}
+
+TEST(callables, arguments_are_converted_as_in_a_call) {
+  round_trip submit;
+  EXPECT_EQ(submit([](double x) { return x; }, 7), 7.0);
+  EXPECT_EQ(submit([](long x) { return x; }, std::size_t{10}), 10);
+  EXPECT_EQ(submit([](const std::string& x) { return x + "!"; }, "literal"), "literal!");
 }
 
 TEST(callables, functions_of_one_signature_share_a_trampoline) {
@@ -38,6 +58,8 @@ TEST(callables, functions_of_one_signature_share_a_trampoline) {
   auto other = +[](int x) noexcept { return x; };
   EXPECT_EQ(task::ref(&quiet).entry, task::ref(other).entry);
   EXPECT_NE(task::ref(&quiet).target, task::ref(other).target);
+  round_trip submit;
+  EXPECT_EQ(submit(other, 1), 1);  // and still each is itself
 }
 
 TEST(callables, stateless_lambdas_have_a_trampoline_of_their_own) {
@@ -47,6 +69,11 @@ TEST(callables, stateless_lambdas_have_a_trampoline_of_their_own) {
   auto b = task_for<decltype(g)&, int>::ref(g);
   EXPECT_NE(a, b);
   EXPECT_EQ(a.target, nullptr);
+  // Of one type each, from one line of a template.
+  const auto maker = []<int N>(std::integral_constant<int, N>) { return [](int x) { return x * N; }; };
+  round_trip submit;
+  EXPECT_EQ(submit(maker(std::integral_constant<int, 3>()), 4), 12);
+  EXPECT_EQ(submit(maker(std::integral_constant<int, 4>()), 4), 16);
 }
 
 struct adder {
@@ -101,6 +128,10 @@ TEST(callables, by_value_sends_the_closure) {
   EXPECT_EQ(submit(shmpool::by_value([scale, shift](double x) { return scale * x + shift; }), 2), 7.0);
   EXPECT_EQ(submit(shmpool::by_value([scale](auto x) { return scale * x; }), 2), 6.0);
   EXPECT_EQ(submit(shmpool::by_value([] { return 1; })), 1);
+  std::array<int, 5000> large;
+  large.fill(9);
+  EXPECT_EQ(submit(shmpool::by_value([large] { return large; })), large);
+  EXPECT_GE(submit.arguments.bytes.size(), sizeof large) << "in the message, whatever its size";
 }
 
 TEST(callables, void_result_is_no_bytes) {

@@ -5,6 +5,7 @@
 
 #include <complex>
 #include <list>
+#include <memory>
 #include <numeric>
 #include <span>
 #include <string>
@@ -17,9 +18,9 @@ using shmpool::array;
 using shmpool::make_array;
 using shmpool::detail::access;
 using shmpool::detail::callable_with;
-using shmpool::test::inline_limit;
-using shmpool::test::memory_segment;
-using shmpool::test::round_trip;
+using shmpool::testing::inline_limit;
+using shmpool::testing::memory_segment;
+using shmpool::testing::round_trip;
 
 template <class T, class... Extents>
 auto shared_array(Extents... extents) {
@@ -44,6 +45,9 @@ double sum_span(std::span<const double> x) {
 double sum_vector(const std::vector<double>& x) {
   return sum_span(x);
 }
+double sum_own_vector(std::vector<double> x) {
+  return sum_span(x);
+}
 
 constexpr std::size_t many = 100;  // elements; above the limit for doubles
 const double sum_of_many = 5050;
@@ -60,6 +64,7 @@ TEST(codec, array_is_lent_for_reading_without_a_copy) {
   EXPECT_EQ(submit(sum_by_reference, array<const double>(a)), sum_of_many);
   EXPECT_EQ(submit(sum_span, a), sum_of_many);
   EXPECT_EQ(submit(sum_vector, a), sum_of_many);
+  EXPECT_EQ(submit(sum_own_vector, a), sum_of_many);
   EXPECT_EQ(submit(sum, shared_array<double>(many, 1.0)), 100.0);
   EXPECT_EQ(submit.source.allocations, 0);
 }
@@ -89,6 +94,13 @@ TEST(codec, slice_carries_its_offset) {
   EXPECT_EQ(attached.handle, a.handle());
 }
 
+/// A contiguous range of a user's own, as a matrix library has.
+struct column {
+  std::vector<double> storage;
+  const double* begin() const { return storage.data(); }
+  const double* end() const { return storage.data() + storage.size(); }
+};
+
 TEST(codec, contiguous_ranges_of_the_same_type_are_readable) {
   round_trip submit;
   std::vector<double> vector(many);
@@ -102,7 +114,16 @@ TEST(codec, contiguous_ranges_of_the_same_type_are_readable) {
   EXPECT_EQ(submit(sum, plain), 7.0);
   EXPECT_EQ(submit(sum_span, std::span<double>(vector).first(3)), 6.0);
   EXPECT_EQ(submit(sum_span, std::as_const(vector)), sum_of_many);
+  const column foreign{vector};
+  EXPECT_EQ(submit(sum, foreign), sum_of_many);
+  EXPECT_EQ(submit(sum_by_reference, foreign), sum_of_many);
+  EXPECT_EQ(submit(sum_span, foreign), sum_of_many);
+  EXPECT_EQ(submit(sum_vector, foreign), sum_of_many);
+  EXPECT_EQ(submit(sum_own_vector, foreign), sum_of_many);
+  EXPECT_EQ(submit(sum_by_reference, small), 6.0);
+  EXPECT_EQ(submit(sum_vector, small), 6.0);
   EXPECT_EQ(submit(sum_vector, std::move(vector)), sum_of_many);
+  EXPECT_TRUE(vector.empty());  // NOLINT(bugprone-use-after-move): it was moved into the operation
   EXPECT_EQ(submit(sum_vector, plain), 7.0);
   EXPECT_EQ(submit(sum, std::vector<double>{}), 0.0);
   using row = double[2];
@@ -189,6 +210,17 @@ TEST(codec, rvalue_array_is_moved) {
   EXPECT_EQ(submit(first_of_moved, counting(shared_array<double>(many))), 1.0);
 }
 
+TEST(codec, rvalue_slice_that_is_the_only_name_of_its_memory_is_moved_at_its_offset) {
+  round_trip submit;
+  auto part = counting(shared_array<double>(many)).rows(3, many - 5);
+  const double* where = part.data();
+  auto result = submit(owned, std::move(part));
+  EXPECT_EQ(result.data(), where);
+  EXPECT_EQ(result.byte_offset(), 3 * sizeof(double));
+  EXPECT_EQ(result.size(), many - 8);
+  EXPECT_EQ(submit.source.allocations, 0);
+}
+
 TEST(codec, lvalue_array_by_value_is_copied_once) {
   round_trip submit;
   auto a = counting(shared_array<double>(many));
@@ -204,6 +236,10 @@ TEST(codec, rvalue_array_with_another_owner_is_copied) {
   auto result = submit(owned, a[1]);
   EXPECT_EQ(a(1, 0), 101.0);
   EXPECT_EQ(result[0], -1.0);
+  auto second_name = a[0];
+  auto third_name = second_name;
+  submit(owned, std::move(third_name));
+  EXPECT_EQ(second_name[0], 1.0);
 }
 
 TEST(codec, ranks_and_extents_survive) {
@@ -269,6 +305,12 @@ TEST(codec, string_view_travels_as_a_string) {
   EXPECT_EQ(submit(length, std::move(text)), 500u);
   EXPECT_EQ(submit(length, std::string_view("ab")), 2u);
   EXPECT_EQ(submit(length, ""), 0u);
+  auto copy = [](std::string_view view) { return std::string(view); };
+  const char* pointer = "pointer";
+  EXPECT_EQ(submit(copy, pointer), "pointer");
+  const std::string zeros(500, '\0');
+  EXPECT_EQ(submit(copy, zeros), zeros);
+  EXPECT_EQ(submit(copy, std::string_view("a part of it").substr(2)), "part of it");
 }
 
 TEST(codec, values_are_converted_to_the_parameter_type) {
@@ -308,6 +350,17 @@ TEST(codec, move_only_arguments_and_results) {
   auto result = submit(next, std::make_unique<int>(41));
   ASSERT_TRUE(result);
   EXPECT_EQ(*result, 42);
+  EXPECT_TRUE(submit([](std::unique_ptr<int> none) { return none == nullptr; }, nullptr));
+  EXPECT_EQ(submit([] { return std::unique_ptr<int>(); }), nullptr);
+  auto swap = [](std::vector<std::unique_ptr<std::string>> x) {
+    std::swap(x.at(0), x.at(1));
+    return x;
+  };
+  std::vector<std::unique_ptr<std::string>> strings(2);
+  strings[1] = std::make_unique<std::string>("b");
+  const auto swapped = submit(swap, std::move(strings));
+  EXPECT_EQ(*swapped.at(0), "b");
+  EXPECT_EQ(swapped.at(1), nullptr);
 }
 
 TEST(codec, result_array_of_another_owner_is_shared) {

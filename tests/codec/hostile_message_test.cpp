@@ -2,6 +2,8 @@
 // no crash, no giant allocation, no memory that was not attached. Meant to be run under the sanitizers too.
 #include "support/round_trip.hpp"
 
+#include <shmpool/error.hpp>
+
 #include <gtest/gtest.h>
 
 #include <cstdint>
@@ -26,12 +28,12 @@ using shmpool::detail::attachment;
 using shmpool::detail::direction;
 using shmpool::detail::packer;
 using shmpool::detail::unpacker;
-using shmpool::test::inline_limit;
-using shmpool::test::memory_source;
-using shmpool::test::message;
-using shmpool::test::pack_value;
-using shmpool::test::unpack_value;
-using shmpool::test::value_or_violation;
+using shmpool::testing::inline_limit;
+using shmpool::testing::memory_source;
+using shmpool::testing::message;
+using shmpool::testing::pack_value;
+using shmpool::testing::unpack_value;
+using shmpool::testing::value_or_violation;
 
 struct point {
   double x, y;
@@ -211,7 +213,7 @@ by_hand in_segment(u64 extent, u32 index, u64 offset) {
 }
 
 TEST(hostile_messages, segment_references_that_reach_outside) {
-  auto memory = shmpool::test::memory_segment::make(256, 64);
+  auto memory = shmpool::testing::memory_segment::make(256, 64);
   EXPECT_FALSE(refused<int>(in_segment(10, 0, 24).attach(memory, 64, 64, access::own)));
   EXPECT_TRUE(refused<int>(in_segment(11, 0, 24).attach(memory, 64, 64, access::own)));
   EXPECT_TRUE(refused<int>(in_segment(10, 1, 0).attach(memory, 64, 64, access::own)));
@@ -224,7 +226,7 @@ TEST(hostile_messages, segment_references_that_reach_outside) {
 }
 
 TEST(hostile_messages, memory_lent_for_reading_is_not_mutable) {
-  auto memory = shmpool::test::memory_segment::make(256, 64);
+  auto memory = shmpool::testing::memory_segment::make(256, 64);
   EXPECT_TRUE(refused<int>(in_segment(1, 0, 0).attach(memory, 0, 64, access::read)));
   EXPECT_FALSE(refused<const int>(in_segment(1, 0, 0).attach(memory, 0, 64, access::read)));
   EXPECT_FALSE(refused<int>(in_segment(1, 0, 0).attach(memory, 0, 64, access::write)));

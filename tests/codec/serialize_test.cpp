@@ -6,8 +6,11 @@
 #include <gtest/gtest.h>
 #include <cereal/types/polymorphic.hpp>
 
+#include <algorithm>
 #include <bitset>
 #include <chrono>
+#include <complex>
+#include <limits>
 #include <list>
 #include <map>
 #include <memory>
@@ -30,11 +33,11 @@ using shmpool::detail::access;
 using shmpool::detail::bitwise;
 using shmpool::detail::direction;
 using shmpool::detail::plain_class;
-using shmpool::test::memory_segment;
-using shmpool::test::memory_source;
-using shmpool::test::pack_value;
-using shmpool::test::round_trip;
-using shmpool::test::unpack_value;
+using shmpool::testing::memory_segment;
+using shmpool::testing::memory_source;
+using shmpool::testing::pack_value;
+using shmpool::testing::round_trip;
+using shmpool::testing::unpack_value;
 
 template <class T>
 T echo(const T& value) {
@@ -119,6 +122,15 @@ CEREAL_CLASS_VERSION(versioned, 3)
 
 namespace {
 
+TEST(serialization, scalars) {
+  const auto expect_echo_of = [](const auto& value) { EXPECT_EQ(echo(value), value); };
+  const auto expect_echo = [&](const auto&... values) { (expect_echo_of(values), ...); };
+  expect_echo(true, false, 'x', std::int8_t{-128}, std::numeric_limits<std::uint64_t>::max(), -0.1f);
+  expect_echo(std::numeric_limits<double>::denorm_min(), colour::green, std::byte{255}, std::monostate());
+  expect_echo(std::complex<float>(1, -2), std::chrono::nanoseconds(-5), std::chrono::system_clock::now());
+  expect_echo(point{1, 2}, std::array<int, 3>{1, 2, 3}, std::string("a\0b", 3), std::string());
+}
+
 TEST(serialization, standard_containers) {
   const std::map<std::string, std::vector<int>> map{{"a", {1, 2}}, {"b", {}}};
   EXPECT_EQ(echo(map), map);
@@ -128,8 +140,9 @@ TEST(serialization, standard_containers) {
   EXPECT_EQ(echo(variants), variants);
   const std::tuple<std::set<int>, std::list<std::string>, std::deque<char>> tuple{{3, 1}, {"l"}, {'d'}};
   EXPECT_EQ(echo(tuple), tuple);
-  const std::vector<bool> bits{true, false, true};
+  const std::vector<bool> bits{true, false, true}, many_bits(1001, true);
   EXPECT_EQ(echo(bits), bits);
+  EXPECT_EQ(echo(many_bits), many_bits);
   EXPECT_EQ(echo(std::bitset<70>(5)), std::bitset<70>(5));
   EXPECT_EQ(echo(std::vector<colour>{colour::green})[0], colour::green);
   EXPECT_EQ(echo(std::pair(std::chrono::seconds(3), std::complex<float>(1, 2))).second.imag(), 2.0f);
@@ -147,6 +160,11 @@ TEST(serialization, trivial_structs_in_containers) {
   const std::map<std::string, point> named{{"origin", {0, 0}}, {"one", {1, 1}}};
   EXPECT_EQ(echo(named), named);
   EXPECT_EQ(echo(std::optional<point>(point{3, 4})), (point{3, 4}));
+  EXPECT_EQ(echo(std::optional<point>()), std::nullopt);
+  const std::vector<std::variant<int, std::string, point>> variants{std::string("second"), point{1, 2}};
+  EXPECT_EQ(echo(variants), variants);
+  const std::tuple<bool, point, std::string> tuple(true, {1, 2}, "x");
+  EXPECT_EQ(echo(tuple), tuple);
   EXPECT_EQ(echo(std::tuple<point, int>({5, 6}, 7)), (std::tuple<point, int>({5, 6}, 7)));
 }
 
@@ -216,6 +234,11 @@ TEST(serialization, large_blocks_go_through_a_segment) {
   EXPECT_EQ(one.attachments.size(), 1u);
   EXPECT_LT(one.bytes.size(), 64u);
   EXPECT_EQ(unpack_value<std::string>(one), std::string(10'000, 'x'));
+  EXPECT_EQ(echo(std::u16string(10'000, u'x')), std::u16string(10'000, u'x'));
+  const std::vector<std::string> strings(3, std::string(10'000, 'x'));
+  EXPECT_EQ(echo(strings), strings);
+  const std::vector<bool> bits(10'000, true);
+  EXPECT_EQ(echo(bits), bits);
   const std::map<int, std::vector<point>> nested{{1, std::vector<point>(1000, {1, 2})}, {2, {{3, 4}}}};
   auto two = pack_value(source, nested);
   EXPECT_EQ(two.attachments.size(), 1u);
@@ -257,6 +280,25 @@ TEST(serialization, nested_arrays_travel_out_of_band) {
   EXPECT_EQ(submit.source.allocations, 0);
 }
 
+TEST(serialization, nested_arrays_that_are_const_are_lent_whatever_part_of_their_memory_they_are) {
+  round_trip submit;
+  auto x = shared_array<double>(100);
+  std::iota(x.begin(), x.end(), 1.0);
+  const std::map<std::string, array<const double>> all{{"whole", x},
+                                                       {"odd slice", x.rows(3, 98)},
+                                                       {"row", x.reshape(5, 20)[2]},
+                                                       {"private", make_array<double>(100, 1.0)},
+                                                       {"empty", {}}};
+  const auto sums = [](const std::map<std::string, array<const double>>& each) {
+    std::map<std::string, double> result;
+    for (const auto& [name, values] : each) result[name] = std::accumulate(values.begin(), values.end(), 0.0);
+    return result;
+  };
+  EXPECT_EQ(submit(sums, all), sums(all));
+  EXPECT_EQ(submit.source.allocations, 1) << "what was not in shared memory was copied there, and nothing else";
+  EXPECT_EQ(submit(sums, std::map<std::string, array<const double>>(all)), sums(all));
+}
+
 TEST(serialization, nested_array_of_an_lvalue_is_copied) {
   round_trip submit;
   job mine{"kept", {}, shared_array<double>(100, 2.0)};
@@ -269,13 +311,30 @@ TEST(serialization, nested_array_of_an_lvalue_is_copied) {
   EXPECT_EQ(mine.scratch[0], 2.0);
   EXPECT_EQ(result.scratch[0], 9.0);
   EXPECT_EQ(submit.source.allocations, 1);
+  // Kept by a second name only.
+  auto scratch = mine.scratch;
+  submit([](job j) { j.scratch[0] = 9; }, std::move(mine));
+  EXPECT_EQ(scratch[0], 2.0);
+}
+
+TEST(serialization, array_behind_a_unique_pointer_is_given_away) {
+  round_trip submit;
+  auto mine = std::make_unique<job>(job{"unique", {}, shared_array<double>(100, 2.0)});
+  const double* where = mine->scratch.data();
+  const auto back = submit([](std::unique_ptr<job> j) { return j; }, std::move(mine));
+  EXPECT_EQ(back->scratch.data(), where);
+  EXPECT_EQ(back->scratch[99], 2.0);
 }
 
 TEST(serialization, array_behind_a_shared_pointer_is_not_given_away) {
   round_trip submit;
   auto shared = std::make_shared<job>(job{"shared", {}, shared_array<double>(100, 2.0)});
   auto other_owner = shared;
-  submit([](std::shared_ptr<job> j) { j->scratch[0] = 9; }, std::move(shared));
+  const auto spoil = [](std::shared_ptr<job> j) {
+    j->scratch[0] = 9;
+    return j.use_count();
+  };
+  EXPECT_EQ(submit(spoil, std::move(shared)), 1);
   EXPECT_EQ(other_owner->scratch[0], 2.0);
 }
 
@@ -300,6 +359,71 @@ TEST(serialization, arrays_in_every_container) {
   EXPECT_EQ(sum, 50 + 2 + 25 + 1 + 1);
   EXPECT_EQ(std::get<0>(back)["row"].data(), row.data());
   EXPECT_EQ(std::get<2>(back)->data(), row.data() + 10);
+}
+
+TEST(serialization, arrays_that_a_task_has_made_come_back_in_every_container) {
+  round_trip submit;
+  using arrays = std::tuple<std::map<std::string, array<double>>, std::optional<array<double>>,
+                            std::variant<std::string, array<double>, int>, array<const double>, bool>;
+  auto make = [](std::size_t n) {
+    const auto filled = [n](double value) { return make_array<double>(n, value); };
+    return arrays({{"a", filled(1)}, {"none", {}}}, filled(2), filled(3), filled(4), true);
+  };
+  for (const std::size_t n : {std::size_t{4}, std::size_t{100}}) {
+    auto [map, optional, variant, constant, flag] = submit(make, n);
+    EXPECT_EQ(map.at("a")[n - 1], 1);
+    EXPECT_TRUE(map.at("none").empty());
+    EXPECT_EQ(optional.value()[n - 1], 2);
+    EXPECT_EQ(std::get<1>(variant)[n - 1], 3);
+    EXPECT_EQ(constant[n - 1], 4);
+    EXPECT_EQ(constant.size(), n);
+    EXPECT_TRUE(flag);
+    EXPECT_EQ(submit.result.attachments.size(), n == 100 ? 4u : 0u);
+    for (const auto& each : submit.result.attachments) EXPECT_EQ(each.mode, access::own);
+  }
+  auto choose = [](int which) -> std::variant<std::string, array<double>, int> {
+    if (which == 0) return "text";
+    return which;
+  };
+  EXPECT_EQ(std::get<std::string>(submit(choose, 0)), "text");
+  EXPECT_EQ(std::get<int>(submit(choose, 2)), 2);
+}
+
+TEST(serialization, arrays_may_be_nested_deep) {
+  round_trip submit;
+  using deep = std::tuple<std::vector<std::optional<array<const double>>>,
+                          std::unordered_map<int, std::variant<int, array<const double>, std::string>>,
+                          std::pair<std::string, std::vector<job>>>;
+  const auto turn = [](deep in) {
+    auto& [list, map, jobs] = in;
+    std::swap(list.at(0), list.at(1));
+    map[7] = std::get<1>(map.at(3)).rows(1, 4);
+    jobs.second.push_back(jobs.second.at(0));
+    return in;
+  };
+  for (const std::size_t n : {std::size_t{6}, std::size_t{100}}) {
+    auto x = shared_array<double>(n);
+    std::iota(x.begin(), x.end(), 1.0);
+    const auto samples = shared_array<double>(n, 2, 5.0);
+    const deep in({x, std::nullopt}, {{3, x}, {4, "four"}, {5, 5}},
+                  {"jobs", {job{"j", samples, shared_array<double>(n, 6.0)}}});
+    const deep out = submit(turn, in);
+    const auto& [list, map, jobs] = out;
+    EXPECT_FALSE(list.at(0));
+    EXPECT_TRUE(std::ranges::equal(list.at(1).value(), x));
+    EXPECT_TRUE(std::ranges::equal(std::get<1>(map.at(7)), x.rows(1, 4)));
+    EXPECT_EQ(std::get<std::string>(map.at(4)), "four");
+    EXPECT_EQ(std::get<int>(map.at(5)), 5);
+    EXPECT_EQ(jobs.second.size(), 2u);
+    for (const job& each : jobs.second) {
+      EXPECT_TRUE(std::ranges::equal(each.samples, samples));
+      EXPECT_EQ(each.scratch[n - 1], 6.0);
+    }
+    if (n == 100) {
+      EXPECT_EQ(list.at(1)->data(), x.data());
+      EXPECT_EQ(std::get<1>(map.at(3)).data(), x.data());
+    }
+  }
 }
 
 struct shape {

@@ -25,11 +25,11 @@ namespace {
 using shmpool::detail::bitwise;
 using shmpool::detail::plain_class;
 using shmpool::detail::verdict;
-using shmpool::test::memory_source;
-using shmpool::test::message;
-using shmpool::test::pack_value;
-using shmpool::test::round_trip;
-using shmpool::test::unpack_value;
+using shmpool::testing::memory_source;
+using shmpool::testing::message;
+using shmpool::testing::pack_value;
+using shmpool::testing::round_trip;
+using shmpool::testing::unpack_value;
 
 template <class T>
 T echo(const T& value) {

@@ -1,5 +1,5 @@
 // Promises of the error codes and of worker_lost.
-#include <shmpool/detail/message.hpp>
+#include <shmpool/detail/codec/message.hpp>
 #include <shmpool/error.hpp>
 
 #include <gtest/gtest.h>

@@ -1,6 +1,7 @@
 // Promises about exception records that a broken or hostile worker sends: refused or decoded, never a fault.
 #include <shmpool/detail/codec/exception_codec.hpp>
 #include <shmpool/error.hpp>
+#include <shmpool/register_exception.hpp>
 
 #include <gtest/gtest.h>
 

@@ -14,9 +14,9 @@
 
 namespace {
 
-using shmpool::test::allocations_left;
-using shmpool::test::memory_recovers;
-using shmpool::test::unlimited;
+using shmpool::testing::allocations_left;
+using shmpool::testing::memory_recovers;
+using shmpool::testing::unlimited;
 
 /// Without memory from the allocation after so many on.
 std::vector<std::byte> encode_with(int allocations, const std::exception_ptr& error, bool recovers = false) {

@@ -1,6 +1,8 @@
 // Promises about exceptions of every kind that travel from a worker to the parent.
 #include <shmpool/detail/codec/exception_codec.hpp>
 #include <shmpool/error.hpp>
+#include <shmpool/register_error_category.hpp>
+#include <shmpool/register_exception.hpp>
 
 #include <gtest/gtest.h>
 
@@ -17,6 +19,7 @@
 #include <string>
 #include <typeinfo>
 #include <variant>
+#include <vector>
 
 #include "errors/exception_fixture.hpp"
 
@@ -52,15 +55,15 @@ E sample() {
 }
 
 template <class E>
-class every_standard_exception : public testing::Test {};
+class every_standard_exception : public ::testing::Test {};
 
 using standard_types =
-    testing::Types<std::exception, std::logic_error, std::invalid_argument, std::domain_error, std::length_error,
-                   std::out_of_range, std::runtime_error, std::range_error, std::overflow_error, std::underflow_error,
-                   std::system_error, std::filesystem::filesystem_error, std::ios_base::failure, std::bad_alloc,
-                   std::bad_array_new_length, std::bad_cast, std::bad_typeid, std::bad_any_cast,
-                   std::bad_optional_access, std::bad_variant_access, std::bad_function_call, std::bad_weak_ptr,
-                   std::bad_exception, std::future_error>;
+    ::testing::Types<std::exception, std::logic_error, std::invalid_argument, std::domain_error, std::length_error,
+                     std::out_of_range, std::runtime_error, std::range_error, std::overflow_error, std::underflow_error,
+                     std::system_error, std::filesystem::filesystem_error, std::ios_base::failure, std::bad_alloc,
+                     std::bad_array_new_length, std::bad_cast, std::bad_typeid, std::bad_any_cast,
+                     std::bad_optional_access, std::bad_variant_access, std::bad_function_call, std::bad_weak_ptr,
+                     std::bad_exception, std::future_error>;
 TYPED_TEST_SUITE(every_standard_exception, standard_types);
 
 TYPED_TEST(every_standard_exception, arrives_as_exactly_its_type) {
@@ -99,6 +102,21 @@ TYPED_TEST(every_standard_exception, travels_a_second_time_unchanged) {
 TYPED_TEST(every_standard_exception, is_copied_without_throwing) {
   static_assert(std::is_nothrow_copy_constructible_v<TypeParam> ==
                 std::is_nothrow_copy_constructible_v<shmpool::remote_exception<TypeParam>>);
+}
+
+template <class... E>
+void expect_type_names(const std::vector<std::string>& names) {
+  std::vector<std::string> arrived;
+  (catch_as<remote_error>(travel(thrown(E("text"))), [&](const remote_error& e) { arrived.push_back(e.type_name()); }),
+   ...);
+  EXPECT_EQ(arrived, names);
+}
+
+TEST(type_name, of_a_standard_exception_is_what_one_writes) {
+  expect_type_names<std::logic_error, std::invalid_argument, std::domain_error, std::length_error, std::out_of_range>(
+      {"std::logic_error", "std::invalid_argument", "std::domain_error", "std::length_error", "std::out_of_range"});
+  expect_type_names<std::runtime_error, std::range_error, std::overflow_error, std::underflow_error>(
+      {"std::runtime_error", "std::range_error", "std::overflow_error", "std::underflow_error"});
 }
 
 // Nearest bases.
@@ -169,6 +187,7 @@ TEST(other_objects, arrive_as_runtime_error_with_their_type_as_text) {
   const auto arrived = travel(thrown(42));
   EXPECT_TRUE(is_a<shmpool::remote_exception<std::runtime_error>>(arrived));
   catch_as<std::exception>(arrived, [](const std::exception& e) { EXPECT_STREQ(e.what(), "exception of type int"); });
+  catch_as<remote_error>(arrived, [](const remote_error& e) { EXPECT_EQ(e.type_name(), "int"); });
 }
 
 TEST(other_objects, arrive_with_their_text_if_they_are_one) {

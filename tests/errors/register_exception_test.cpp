@@ -1,6 +1,7 @@
 // Promises about exception types of the application that were registered.
 #include <shmpool/detail/codec/exception_codec.hpp>
 #include <shmpool/error.hpp>
+#include <shmpool/register_exception.hpp>
 
 #include <gtest/gtest.h>
 

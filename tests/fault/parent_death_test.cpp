@@ -25,8 +25,8 @@ namespace {
 using namespace shmpool::testing;
 using namespace std::chrono_literals;
 using shmpool::array;
-using shmpool::shm::test::not_permitted;
-using shmpool::shm::test::run_in_private_shm;
+using shmpool::shm::not_permitted;
+using shmpool::shm::run_in_private_shm;
 
 /// How long the fork server has to clean up after its parent.
 constexpr auto promptly = 2s;  // it promises one; the machine may be busy

@@ -10,7 +10,7 @@
 
 #include <cstring>
 
-namespace shmpool::shm::test {
+namespace shmpool::shm {
 namespace {
 
 store_options with(backing chosen) {
@@ -228,4 +228,4 @@ TEST(exhausted, tells_address_space_from_mappings) {
 }
 
 }  // namespace
-}  // namespace shmpool::shm::test
+}  // namespace shmpool::shm

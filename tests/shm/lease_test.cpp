@@ -7,7 +7,7 @@
 
 #include <cstring>
 
-namespace shmpool::shm::test {
+namespace shmpool::shm {
 namespace {
 
 class lease_test : public shm_fixture {
@@ -196,4 +196,4 @@ TEST_F(lease_test, workers_are_remembered_and_forgotten) {
 }
 
 }  // namespace
-}  // namespace shmpool::shm::test
+}  // namespace shmpool::shm

@@ -2,7 +2,7 @@
 
 #include <limits>
 
-namespace shmpool::shm::test {
+namespace shmpool::shm {
 namespace {
 
 struct range {
@@ -81,4 +81,4 @@ TEST_F(lends, segments_do_not_share_them) {
 }
 
 }  // namespace
-}  // namespace shmpool::shm::test
+}  // namespace shmpool::shm

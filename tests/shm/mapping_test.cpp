@@ -6,7 +6,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-namespace shmpool::shm::test {
+namespace shmpool::shm {
 namespace {
 
 class mapping_test : public shm_fixture {
@@ -143,4 +143,4 @@ TEST_F(mapping_test, a_length_that_cannot_be_mapped_is_an_error) {
 }
 
 }  // namespace
-}  // namespace shmpool::shm::test
+}  // namespace shmpool::shm

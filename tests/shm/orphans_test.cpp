@@ -6,7 +6,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-namespace shmpool::shm::test {
+namespace shmpool::shm {
 namespace {
 
 class orphans_test : public shm_fixture {
@@ -339,4 +339,4 @@ TEST(orphans_alone, pools_that_start_while_others_reap_are_never_harmed) {
 }
 
 }  // namespace
-}  // namespace shmpool::shm::test
+}  // namespace shmpool::shm

@@ -8,7 +8,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 
-namespace shmpool::shm::test {
+namespace shmpool::shm {
 namespace {
 
 class pool_lock_test : public shm_fixture {
@@ -170,4 +170,4 @@ TEST_F(pool_lock_test, another_file_of_its_name_is_no_lock_file) {
 }
 
 }  // namespace
-}  // namespace shmpool::shm::test
+}  // namespace shmpool::shm

@@ -8,7 +8,7 @@
 
 #include <limits>
 
-namespace shmpool::shm::test {
+namespace shmpool::shm {
 namespace {
 
 TEST(size_class, holds_what_is_asked_and_wastes_at_most_an_eighth) {
@@ -133,4 +133,4 @@ TEST(reserve, of_more_than_the_file_system_has_is_an_error_and_not_a_signal) {
 }
 
 }  // namespace
-}  // namespace shmpool::shm::test
+}  // namespace shmpool::shm

@@ -8,7 +8,7 @@
 
 #include <cstring>
 
-namespace shmpool::shm::test {
+namespace shmpool::shm {
 namespace {
 
 class cache_test : public shm_fixture {};
@@ -163,4 +163,4 @@ TEST_F(cache_test, an_endless_idle_time_is_no_overflow) {
 }
 
 }  // namespace
-}  // namespace shmpool::shm::test
+}  // namespace shmpool::shm

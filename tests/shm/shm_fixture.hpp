@@ -27,7 +27,7 @@
 #include <utility>
 #include <vector>
 
-namespace shmpool::shm::test {
+namespace shmpool::shm {
 
 inline constexpr std::size_t KiB = 1024;
 inline constexpr std::size_t MiB = 1024 * KiB;
@@ -211,4 +211,4 @@ inline pool_segment& segment_of(const shm_handle& handle) {
   return static_cast<pool_segment&>(*handle.get());
 }
 
-}  // namespace shmpool::shm::test
+}  // namespace shmpool::shm

@@ -12,7 +12,7 @@
 #include <random>
 #include <thread>
 
-namespace shmpool::shm::test {
+namespace shmpool::shm {
 namespace {
 
 using ::testing::HasSubstr;
@@ -267,4 +267,4 @@ TEST_F(store_test, threads_may_allocate_copy_and_release_at_once) {
 }
 
 }  // namespace
-}  // namespace shmpool::shm::test
+}  // namespace shmpool::shm

@@ -37,7 +37,7 @@ class model final : public claims {
     return true;
   }
 
-  std::optional<time_point> started(worker_id worker, task_id id) noexcept override {
+  std::optional<time_point> start_time(worker_id worker, task_id id) noexcept override {
     const sim_task* task = find(id);
     if (!task || task->done || !task->at || task->at->id != worker) {
       broken_promise = "asks only about tasks that were sent to that worker";
@@ -153,7 +153,7 @@ class model final : public claims {
     sim_task* task = what.task ? find(what.task) : nullptr;
     if (what.task) {
       require(task && !task->done, "no action names a task that is forgotten");
-      require(what.context == task, "an action hands back the context of its task");
+      require(what.handle == task->spec.handle, "an action hands back the handle of its task");
     }
     sim_worker* worker = nullptr;
     if (what.worker && what.what != action::kind::complete && what.what != action::kind::start_worker) {

@@ -106,7 +106,7 @@ class world {
     if (model_.closing || sched_.broken()) return;
     sim_task& task = model_.tasks.emplace_back();
     task.order = ++orders_;
-    task.spec.context = &task;
+    task.spec.handle = task_handle(task.order);
     if (chance(75)) task.spec.expected = microseconds{below(8) * 25};
     if (chance(50)) task.spec.kind = static_cast<std::uint32_t>(1 + below(3));
     if (chance(20)) task.spec.timeout = microseconds{1 + below(20'000)};
@@ -128,7 +128,7 @@ class world {
     const bool banned = !holds_ && !full && !refused && !sched_.admits(task.spec.kind, now_);
     require(!banned || model_.settings.quarantine_after != 0, "bans no kind unless it is asked to");
     const task_id id = banned   ? 0
-                       : holds_ ? sched_.hold(&task, task.spec.deadline, now_)
+                       : holds_ ? sched_.hold(task.spec.handle, task.spec.deadline, now_)
                                 : sched_.submit(task.spec, now_);
     if (!model_.batched)
       require((id == 0) == (full || refused || banned),
@@ -344,8 +344,8 @@ class world {
     action next;
     while (sched_.next_action(next)) {
       note("  action " + std::to_string(static_cast<int>(next.what)) + " worker " + std::to_string(next.worker) +
-           " task " + (next.context ? std::to_string(static_cast<sim_task*>(next.context)->order) : "-") + " why " +
-           std::to_string(static_cast<int>(next.why)));
+           " task " + (next.handle == no_task ? "-" : std::to_string(static_cast<std::uint32_t>(next.handle))) +
+           " why " + std::to_string(static_cast<int>(next.why)));
       model_.apply(next, now_);
     }
     if (model_.broken_promise) throw violation(model_.broken_promise);
@@ -365,7 +365,7 @@ class world {
         if (sched_.refuses(now_)) now_ = sched_.count().next_start.value();
         last = &model_.tasks.emplace_back();
         last->order = ++orders_;
-        last->spec.context = last;
+        last->spec.handle = task_handle(last->order);
         enter(*last);
         settle();
       } else if (model_.pending == 0 && !model_.closing) {

@@ -8,7 +8,7 @@
 #include <limits>
 #include <new>
 
-namespace shmpool::test {
+namespace shmpool::testing {
 
 inline constexpr int unlimited = std::numeric_limits<int>::max();
 /// After so many allocations of this thread one fails.
@@ -17,11 +17,11 @@ inline thread_local int allocations_left = unlimited;
 inline thread_local bool memory_recovers = true;
 inline thread_local bool allocation_failed = false;
 
-}  // namespace shmpool::test
+}  // namespace shmpool::testing
 
 // Not inlined, because the compiler would then see free() for what it believes operator new returned, and warn.
 [[gnu::noinline]] void* operator new(std::size_t size) {
-  using namespace shmpool::test;
+  using namespace shmpool::testing;
   if (allocations_left != unlimited && allocations_left-- <= 0) {
     allocations_left = memory_recovers ? unlimited : 0;
     allocation_failed = true;

@@ -4,14 +4,14 @@
 // Thread safety: none.
 #pragma once
 
-#include <shmpool/detail/message.hpp>
+#include <shmpool/detail/segment_source.hpp>
 #include <shmpool/shm_handle.hpp>
 
 #include <cstddef>
 #include <cstring>
 #include <new>
 
-namespace shmpool::test {
+namespace shmpool::testing {
 
 class memory_segment final : public detail::segment {
  public:
@@ -43,4 +43,4 @@ class memory_source final : public detail::segment_source {
   int allocations = 0;
 };
 
-}  // namespace shmpool::test
+}  // namespace shmpool::testing

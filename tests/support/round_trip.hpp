@@ -6,13 +6,14 @@
 #include "support/memory_source.hpp"
 
 #include <shmpool/detail/codec/callable.hpp>
+#include <shmpool/error.hpp>
 
 #include <cstddef>
 #include <tuple>
 #include <utility>
 #include <vector>
 
-namespace shmpool::test {
+namespace shmpool::testing {
 
 inline constexpr std::size_t inline_limit = 64;
 
@@ -80,4 +81,4 @@ bool value_or_violation(Action&& action) {
   }
 }
 
-}  // namespace shmpool::test
+}  // namespace shmpool::testing

@@ -243,7 +243,7 @@ struct progress {
 
 void run_some(const std::vector<fault_case>& cases, progress& shared) {
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
-  const bool private_shm = shmpool::shm::test::take_private_shm("size=256m");
+  const bool private_shm = shmpool::shm::take_private_shm("size=256m");
   for (unsigned i; (i = shared.next++) < cases.size();) {
     run_end end = run_case(cases[i], false);
     if (end.failed != 0) ++shared.reached;
@@ -312,7 +312,7 @@ std::optional<fault_case> parse(const std::string& text) {
 
 int run_one(const fault_case& one) {
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
-  const bool private_shm = shmpool::shm::test::take_private_shm("size=256m");
+  const bool private_shm = shmpool::shm::take_private_shm("size=256m");
   run_end end = run_case(one, false);
   const std::string wrong = complaint(one, end, private_shm);
   std::printf("%s%s%u calls failed\n", end.said.c_str(), wrong.c_str(), end.failed);

@@ -16,9 +16,9 @@ using namespace shmpool::testing;
 using shmpool::array;
 using shmpool::errc;
 using shmpool::process_pool;
-using shmpool::test::allocation_failed;
-using shmpool::test::allocations_left;
-using shmpool::test::unlimited;
+using shmpool::testing::allocation_failed;
+using shmpool::testing::allocations_left;
+using shmpool::testing::unlimited;
 
 double sum_of(array<const double> a, const std::vector<double>& b, const std::string& c) {
   return a[0] + b[0] + static_cast<double>(c.size());
