@@ -1,10 +1,11 @@
-// Everything public.
+// All public headers.
 //
 // Thread safety: see each header.
 #pragma once
 
 #include <shmpool/array.hpp>
 #include <shmpool/asio.hpp>
+#include <shmpool/backend.hpp>
 #include <shmpool/bind.hpp>
 #include <shmpool/bound_function.hpp>
 #include <shmpool/by_value.hpp>

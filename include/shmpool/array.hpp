@@ -5,9 +5,10 @@
 // may not be changed by one thread while another uses it. Elements are plain memory.
 #pragma once
 
+#include <shmpool/detail/attachment.hpp>
 #include <shmpool/detail/codec/addresses.hpp>
 #include <shmpool/detail/codec/extents.hpp>
-#include <shmpool/detail/message.hpp>
+#include <shmpool/detail/segment_source.hpp>
 #include <shmpool/shm_handle.hpp>
 
 #include <array>
@@ -30,12 +31,12 @@ namespace detail {
 /// Marks the constructor of slices, whose place in the segment needs no check.
 struct unchecked {};
 
-/// Memory for an array that no pool is asked for: private to this process, or, in a worker and above the limit that was
-/// set, from the worker's source of shared memory. `bytes` must not be 0.
+/// Memory for an array that is made without a pool: private to this process or, in a worker and above the limit that
+/// was set, from the worker's source of shared memory. `bytes` must not be 0.
 shm_handle allocate_local(std::size_t bytes, std::size_t alignment);
 
-/// From here on allocate_local() takes what is larger than `inline_limit` from `source`, which must outlive its use and
-/// be callable from every thread that makes arrays; null goes back to private memory.
+/// From now on allocate_local() takes memory of more than `inline_limit` bytes from `source`, which must outlive its
+/// use and be callable from every thread that makes arrays; null goes back to private memory.
 void set_local_allocator(segment_source* source, std::size_t inline_limit) noexcept;
 
 }  // namespace detail
@@ -169,7 +170,7 @@ class array {
   }
 
   /// The same elements in another shape, sharing the segment; extents as for make_array(). Throws std::invalid_argument
-  /// if the number of elements is another.
+  /// if the number of elements differs.
   template <class... Extents>
     requires(detail::array_arguments<Extents...>::valid && !detail::array_arguments<Extents...>::filled)
   auto reshape(const Extents&... extents) const {
@@ -180,7 +181,7 @@ class array {
     return array<T, new_rank>(detail::unchecked{}, handle_, data_, shape);
   }
 
-  /// A deep copy in memory of its own, mutable; see make_array() for where that is.
+  /// A deep copy in memory of its own, mutable; make_array() says where that memory is.
   array<value_type, Rank> clone() const {
     if (empty()) return array<value_type, Rank>(shm_handle{}, 0, extents_);
     array<value_type, Rank> copy(detail::allocate_local(size_bytes(), alignof(T)), 0, extents_);
@@ -239,8 +240,8 @@ detail::fill_value<std::decay_t<T>> fill(T&& value) {
 }
 
 /// A new array: make_array<double>(rows, columns), make_array<double>(n, 1.0), make_array<int>(n, shmpool::fill(7)),
-/// make_array<float>(std::array{a, b, c}). Without a value to fill with, elements are what the memory holds: zero where
-/// it is fresh from the system, old values where it is recycled.
+/// make_array<float>(std::array{a, b, c}). Without a fill value, elements have the values that the memory holds: zero
+/// where it is fresh from the system, old values where it is recycled.
 ///
 /// The memory is private to this process; in a task it is shared memory for arrays that are too large to travel inside
 /// a message, so that returning one copies nothing. Use pool.make_array() for arrays that are handed to tasks.

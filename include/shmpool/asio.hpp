@@ -1,5 +1,5 @@
 // The only file that includes Asio: standalone Asio from 1.22.1, or Boost.Asio from 1.81 where SHMPOOL_USE_BOOST_ASIO
-// is defined. Everything else says shmpool::net. What differs between versions is bridged here.
+// is defined. All other code says shmpool::net. This file bridges the differences between versions.
 //
 // Thread safety: types and functions without state.
 #pragma once
@@ -57,7 +57,7 @@ using net_error_code = boost::system::error_code;
 using net_system_error = boost::system::system_error;
 }  // namespace shmpool
 
-// Programs may hold code for both Asios; what is compiled against one must not be taken for the other.
+// A program may hold code for both Asios; code compiled against one must not be taken for that of the other.
 #define SHMPOOL_ASIO_ABI boost_asio
 
 #else
@@ -107,8 +107,8 @@ using net_system_error = asio::system_error;
 namespace shmpool::detail {
 inline namespace SHMPOOL_ASIO_ABI {
 
-/// Asio's errors are what its users compare codes with, so they keep their categories when they come from a task.
-/// OpenSSL's is not among them, because naming it would need that library.
+/// Users of Asio compare codes with its errors, so these keep their categories when they come from a task. OpenSSL's
+/// category is not among them, because naming it would need that library.
 struct asio_categories {
   category_registration system{net::error::get_system_category()};
   category_registration netdb{net::error::get_netdb_category()};
@@ -127,13 +127,13 @@ struct asio_categories {
 };
 
 // Every program that has a pool includes this file somewhere, so the categories are there before main, in the
-// application and in its workers. One per module, and hidden: each module has its own Asio, or shares it with others,
-// and takes its registrations along when it is unloaded.
+// application and in its workers. One object per module, and hidden: each module has its own Asio, or shares it with
+// others, and its registrations go when it is unloaded.
 [[gnu::visibility("hidden")]] inline const asio_categories known_to_asio;
 
 }  // namespace SHMPOOL_ASIO_ABI
 
-/// The token that stands where none is named: the executor's own, and use_awaitable where it has none (any_io_executor
+/// The completion token where none is given: the executor's default, or use_awaitable if it has none (any_io_executor
 /// has none before Asio 1.31), so that `co_await pool.submit(...)` works with every version.
 template <class Executor>
 using default_token =

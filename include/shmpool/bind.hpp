@@ -16,7 +16,7 @@ namespace shmpool {
 
 namespace detail {
 
-/// Everything that is bound travels in the message.
+/// Provides no shared memory: all bound arguments travel in the message.
 class no_shared_memory final : public segment_source {
  public:
   shm_handle allocate(std::size_t bytes, std::size_t alignment) override {
@@ -25,7 +25,7 @@ class no_shared_memory final : public segment_source {
   bool can_lend(const shm_handle&) const noexcept override { return false; }
 };
 
-/// Parameters that are there to share memory.
+/// Parameters whose purpose is to share memory.
 template <class P>
 inline constexpr bool shares_memory = is_array<P>;
 template <class T, std::size_t Extent>
@@ -40,7 +40,7 @@ struct bound_task<Callable, type_list<P...>> {
       "shmpool: an initializer or finalizer has its arguments by value, and an array is there to be shared: take "
       "std::vector<T> or std::span<const T> instead");
 
-  /// The trampoline. What the function returns is dropped.
+  /// The trampoline. The function's result is dropped.
   static void run(invocation& call) {
     decltype(auto) function = callable_kind<Callable>::receive(call);
     received_arguments<std::index_sequence_for<P...>, P...> arguments(call.arguments);
@@ -79,14 +79,14 @@ struct binder {
 
 /// A function with arguments, to be called in each worker: `.initializer = shmpool::bind(load_model, path, 3)`.
 ///
-/// The function is what could be submitted as a task: a function pointer, a captureless lambda, a by_value() closure.
-/// So are the arguments, which are serialized here and now, but for arrays: a worker has its own copy of them, and a
-/// std::vector or a string may have any size up to 1 GiB. What the function returns is dropped. Throws what serializing
-/// the arguments throws.
+/// The function is one that can be submitted as a task: a function pointer, a captureless lambda, a by_value() closure.
+/// The arguments are those of a task, except arrays. They are serialized here and now, and each worker has its own
+/// copy; a std::vector or a string may have any size up to 1 GiB. The function's result is dropped. Throws the
+/// exceptions of serializing the arguments.
 ///
-/// (An object, so that arguments from namespace std do not bring std::bind along.)
+/// (An object, so that argument-dependent lookup does not find std::bind for arguments from namespace std.)
 ///
-/// It does not compile, and says why, if the function or an argument cannot be sent.
+/// A call does not compile, and says why, if the function or an argument cannot be sent.
 inline constexpr detail::binder bind{};
 
 }  // namespace shmpool

@@ -1,5 +1,5 @@
-// Lets a boost::system::system_error of a task arrive as one, with its code. Include it where tasks throw such; with
-// Boost.Asio, shmpool.hpp does. boost::system::error_code as an argument or a result needs no header.
+// Lets a boost::system::system_error of a task arrive as one, with its code. Include this header where tasks throw such
+// errors; with Boost.Asio, shmpool.hpp does. boost::system::error_code as an argument or a result needs no header.
 //
 // Thread safety: any thread.
 #pragma once
@@ -19,7 +19,7 @@
 
 namespace shmpool {
 
-/// Its text is the one that it had in the worker; where it was thrown (boost::source_location) stays there.
+/// The error keeps the text that it had in the worker; its boost::source_location does not travel.
 template <>
 struct exception_traits<boost::system::system_error> : detail::carried_as_text {
   static std::vector<std::byte> save(const boost::system::system_error& error) {
@@ -42,7 +42,7 @@ struct exception_traits<boost::system::system_error> : detail::carried_as_text {
 
 namespace detail {
 
-// One per module, and hidden: a module takes its own along when it is unloaded.
+// One object per module, and hidden: a module's registrations go when it is unloaded.
 struct boost_system_registrations {
   category_registration generic{boost::system::generic_category()};
   category_registration system{boost::system::system_category()};

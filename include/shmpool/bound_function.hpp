@@ -1,8 +1,8 @@
-// bound_function: what pool_options::initializer and finalizer are, a function and the arguments that it is to be
-// called with in each worker. bind() makes one.
+// bound_function: the type of pool_options::initializer and finalizer, a function and the arguments that each worker
+// calls it with. bind() makes one.
 #pragma once
 
-#include <shmpool/detail/message.hpp>
+#include <shmpool/detail/callable_ref.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -31,8 +31,8 @@ concept called_without_bind = !std::is_convertible_v<F, void (*)()> &&
 /// Copies share one encoding of the arguments. Thread safety: as a pointer's.
 class bound_function {
   // g++ 12 copies temporaries within a co_await expression byte by byte and destroys both the original and the copy. So
-  // an object here is only the key of what it holds: to destroy a key twice does no harm. There is no move, as what was
-  // moved from may be there once more.
+  // an object here holds only a key: destroying a key twice does no harm. There is no move, because a second copy of a
+  // moved-from object may exist.
  public:
   bound_function() noexcept = default;
   bound_function(std::nullptr_t) noexcept {}

@@ -26,7 +26,7 @@ struct by_value_callable {
 /// `pool.submit(shmpool::by_value([scale](double x) { return scale * x; }), 2.0)`.
 ///
 /// A captured reference or pointer would point into the caller's memory, which the worker does not have, and the
-/// compiler cannot tell (only of aggregates it can): capture values only.
+/// compiler detects that in aggregates only: capture values only.
 template <class F>
 by_value_callable<std::decay_t<F>> by_value(F&& function) {
   return {std::forward<F>(function)};

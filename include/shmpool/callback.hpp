@@ -1,5 +1,5 @@
-// callback: a function of the user's that a pool may call, as a member of options that are written where they are used.
-// Why it is not std::function: docs/adr/0012-option-types.md.
+// callback: a function of the user's that a pool may call, as a member of the options of a pool or a task.
+// docs/adr/0012-option-types.md says why it is not std::function.
 //
 // Thread safety: distinct objects: safe, also those that share a function.
 #pragma once
@@ -14,8 +14,8 @@
 #include <type_traits>
 #include <utility>
 
-// g++ before 13 makes what an aggregate is initialised with twice where the expression contains a co_await: the bytes
-// of a temporary become the member, and both are destroyed. The captures of a lambda are such members, too.
+// Where an expression contains a co_await, g++ before 13 initialises members of an aggregate twice: the bytes of a
+// temporary become the member, and both are destroyed. The captures of a lambda are such members, too.
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
 #define SHMPOOL_MEMBERS_MAY_BE_BYTES 1
 #else
@@ -41,11 +41,11 @@ consteval bool is_closure() {
 }
 #endif
 
-/// A function with a count of those that share it; the last one to release it destroys it.
+/// A function with a count of its owners; the last owner to release the function destroys it.
 template <class... Args>
 class shared_function {
  public:
-  /// `first`: the callback that it is made for.
+  /// `first`: the callback that this function is made for.
   explicit shared_function(const void* first) noexcept : first_(first) {}
   shared_function(const shared_function&) = delete;
   shared_function& operator=(const shared_function&) = delete;
@@ -58,7 +58,8 @@ class shared_function {
     if (shares_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
   }
 
-  /// A share was taken from bytes that are those of `owner`, which lives: the expression that made both goes on.
+  /// Call when a share was taken from a copy of the bytes of `owner`, which lives: the expression that made both goes
+  /// on.
   void taken_from_bytes_of(const void* owner) noexcept {
     if (first_.load(std::memory_order_relaxed) != owner) return;
     first_.store(nullptr, std::memory_order_relaxed);
@@ -67,7 +68,7 @@ class shared_function {
 
  protected:
   virtual ~shared_function() = default;
-  /// Sees to it that the lambda that this is a copy of can be destroyed, where its captures are bytes of temporaries.
+  /// Makes the lambda that this was copied from safe to destroy, where its captures are bytes of temporaries.
   virtual void mend_origin() noexcept {}
 
  private:
@@ -90,15 +91,15 @@ class function_holder final : public shared_function<Args...> {
 
 #if SHMPOOL_MEMBERS_MAY_BE_BYTES
   void mend_origin() noexcept override {
-    // Its captures belong to temporaries, which destroy them: so they are not destroyed here, but forgotten, and what
-    // is destroyed in their place is a copy.
+    // The lambda's captures belong to temporaries, which destroy them. So a copy is constructed over the lambda without
+    // destroying it, and the copy is destroyed in its place.
     if (origin_) ::new (static_cast<void*>(origin_)) F(std::as_const(function_));
   }
 #endif
 
  private:
-  /// Bytes can be copied from as long as the temporary lives that they are of. To move from them would be to take what
-  /// the temporary destroys.
+  /// The bytes of a temporary can be copied from as long as the temporary lives. Moving from them would take resources
+  /// that the temporary destroys.
   template <class From>
   static decltype(auto) readable(std::remove_reference_t<From>& from) noexcept {
 #if SHMPOOL_MEMBERS_MAY_BE_BYTES
@@ -130,11 +131,11 @@ bool is_null(const std::function<Signature>& function) noexcept {
 template <class Signature>
 class callback;
 
-/// Owns a function object, or none. Copies share it, so that to copy a callback runs no code of yours, takes no memory
-/// and does not throw; the function object is destroyed with the last of them. Made from whatever
+/// Owns a function object, or none. Copies share the function object, so copying a callback runs no user code, takes no
+/// memory and does not throw; the last copy destroys the function object. Made from anything that
 /// std::function<void(Args...)> can be made from.
 ///
-/// It knows its own address, so that the bytes of one that lie elsewhere (see above) are told from an owner.
+/// A callback stores its own address, so that a bytewise copy at another address (see above) is told from an owner.
 template <class... Args>
 class callback<void(Args...)> {
  public:
@@ -169,7 +170,7 @@ class callback<void(Args...)> {
   ~callback() { reset(); }
 
   explicit operator bool() const noexcept { return function_ != nullptr; }
-  /// Calls the function, which there must be.
+  /// Calls the function; there must be one.
   void operator()(Args... args) const { function_->call(std::forward<Args>(args)...); }
 
  private:

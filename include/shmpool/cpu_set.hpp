@@ -1,4 +1,4 @@
-// cpu_set: which CPUs, as a member of options that are written where they are used. Bits, so that its bytes are its
+// cpu_set: a set of CPUs, as a member of the options of a pool. It is an array of bits, so that its bytes are its
 // value: see docs/adr/0012-option-types.md.
 //
 // Thread safety: distinct objects: safe.
@@ -20,7 +20,7 @@ namespace shmpool {
 /// A set of CPUs: written {0, 2, 3}, or made from a range of integers. Iterates over the numbers, in order.
 class cpu_set {
  public:
-  /// Numbers are below this. Any other is kept as invalid().
+  /// Numbers in the set are below this. Any other number is kept as invalid().
   static constexpr int capacity = 1024;
 
   cpu_set() noexcept = default;
@@ -47,7 +47,7 @@ class cpu_set {
       invalid_ = fits ? static_cast<int>(cpu) : std::numeric_limits<int>::max();
     }
   }
-  /// The same, as where the CPUs are a vector.
+  /// The same as insert(), under the name that a std::vector of CPUs has for it.
   template <std::integral Number>
   void push_back(Number cpu) noexcept {
     insert(cpu);
@@ -57,14 +57,14 @@ class cpu_set {
   bool contains(int cpu) const noexcept {
     return cpu >= 0 && cpu < capacity && (words_[static_cast<std::size_t>(cpu) / 64] >> (cpu % 64) & 1) != 0;
   }
-  /// CPUs that are in, an invalid one not counted.
+  /// Number of CPUs in the set, an invalid one not counted.
   std::size_t size() const noexcept {
     std::size_t result = 0;
     for (const std::uint64_t word : words_) result += static_cast<std::size_t>(std::popcount(word));
     return result;
   }
   bool empty() const noexcept { return size() == 0 && !has_invalid_; }
-  /// The last number that cannot be that of a CPU, if there was one.
+  /// The last number given that cannot be that of a CPU, if any.
   std::optional<int> invalid() const noexcept { return has_invalid_ ? std::optional(invalid_) : std::nullopt; }
 
   class iterator {

@@ -1,9 +1,8 @@
-// The closed set of what can go wrong with a task, as error codes and as exceptions.
+// The closed set of errors of a task, as error codes and as exceptions.
 //
 // Thread safety: categories may be used by any thread; exceptions are immutable after construction.
 #pragma once
 
-#include <shmpool/register_exception.hpp>
 #include <shmpool/remote_error.hpp>
 
 #include <sys/types.h>
@@ -17,8 +16,8 @@
 
 namespace shmpool {
 
-/// Error codes of shmpool_category(). Every failed submit carries one of these, operation_aborted (Asio's own code), or
-/// the exception that the task threw.
+/// Error codes of shmpool_category(). Every failed submit carries one of these, operation_aborted (Asio's own code),
+/// the exception that the task threw, or, for arguments that cannot be sent, std::invalid_argument or std::bad_alloc.
 enum class errc {
   worker_lost = 1,      ///< the worker died while it ran the task; thrown as worker_lost
   deadline_exceeded,    ///< the task ran longer than task_options::timeout, or was not done by its deadline
@@ -26,8 +25,8 @@ enum class errc {
   array_busy,           ///< an array overlaps another of the call or of a task in flight, and one of the two is written
   shm_exhausted,        ///< an array cannot be had: no room, a limit of a process, a removed name; the text says which
   pool_closed,          ///< shutdown() or stop() was called, or the executor's context is gone
-  pool_broken,          ///< workers cannot be kept alive; the text says why, and when that is tried again
-  protocol_violation,   ///< a worker sent something that makes no sense and was killed
+  pool_broken,          ///< workers cannot be kept alive; the text says why, and when the pool tries again
+  protocol_violation,   ///< a worker sent a malformed message and was killed
   function_not_found,   ///< the worker cannot find the function; the text says which module it looked for
   worker_start_failed,  ///< no worker could be started; the text names the system call and its error
   message_too_large,  ///< arguments or a result (without arrays) are larger than 1 GiB, or have more than 8,192 arrays
@@ -47,7 +46,7 @@ class worker_lost : public std::system_error {
     int exit_code = 0;                ///< its exit code, if signal is 0
     bool status_known = false;        ///< false if nobody could learn how it ended
     std::uint64_t max_rss_bytes = 0;  ///< its peak resident memory, 0 if unknown
-    /// Whether the task had begun to run; false: it was given up as workers died when they were to begin it.
+    /// Whether the task had begun to run; false: the pool gave it up because workers died before they began it.
     bool started = true;
     const char* killed_because = nullptr;  ///< why the pool killed it, a literal; null if it did not
     std::chrono::milliseconds cpu_time{};  ///< the CPU time that it had used, 0 if unknown
@@ -71,7 +70,7 @@ class worker_lost : public std::system_error {
   bool killed_by_pool() const noexcept { return details_.killed_because != nullptr; }
 
  private:
-  // system_error would append the category's message. A runtime_error because copying it cannot throw.
+  // system_error would append the category's message. text_ is a runtime_error because copying one cannot throw.
   std::runtime_error text_;
   details details_;
 };

@@ -27,8 +27,8 @@ inline namespace SHMPOOL_ASIO_ABI {
 ///
 /// Thread safety: distinct and shared objects: safe, but for construction, move and destruction.
 ///
-/// Destroying it kills the workers, waits until they are gone, and posts what was in flight as operation_aborted. Use
-/// shutdown() first to let tasks finish.
+/// The destructor kills the workers, waits until they are gone, and posts the handlers of operations in flight with
+/// operation_aborted. Use shutdown() first to let tasks finish.
 template <class Executor>
 class basic_process_pool {
  public:
@@ -41,11 +41,11 @@ class basic_process_pool {
   };
 
   /// Makes the pool; no worker is started yet. Throws std::invalid_argument for options that make no sense, and
-  /// std::system_error where something is missing: errc::fork_server if the process has several threads and did not
-  /// call init(), or what the failed system call says.
+  /// std::system_error if a resource is missing: errc::fork_server if the process has several threads and did not call
+  /// init(), or the error of the system call that failed.
   ///
-  /// A program that gives up privileges does so before it makes its first pool: workers have those of that time.
-  /// Standard streams that are closed are opened on /dev/null, so that no descriptor of the pool is taken for one.
+  /// A program must give up privileges before it makes its first pool: workers keep those that it had then. Closed
+  /// standard streams are opened on /dev/null, so that no descriptor of the pool is mistaken for one.
   explicit basic_process_pool(const executor_type& executor, const pool_options& options = {})
       : executor_(executor), driver_(detail::pool_driver::make(executor, detail::make_engine(options))) {}
 
@@ -77,17 +77,18 @@ class basic_process_pool {
   ///
   /// `fn`: a function, function pointer, lambda without captures, stateless function object, or by_value(closure). Its
   /// signature decides how each argument travels: see docs/arguments.md. Contiguous ranges that are lvalues and not
-  /// arrays of shmpool are read when the operation is initiated and must live until then; where submits wait for room
-  /// (pool_options::max_pending), until it completes.
+  /// arrays of shmpool are read when the operation is initiated and must live until then, or until it completes where
+  /// submits wait for room (pool_options::max_pending).
   ///
   /// Completion signature: void(std::exception_ptr, R), or void(std::exception_ptr) where fn returns void; R is fn's
   /// result type. The handler is never called from inside submit().
   ///
-  /// Errors: what fn threw (also as remote_error); worker_lost; std::system_error with a code of errc;
-  /// operation_aborted.
+  /// Errors: the exception that fn threw (also caught as remote_error); worker_lost; std::system_error with a code of
+  /// errc; operation_aborted; std::invalid_argument or std::bad_alloc where an argument cannot be sent.
   ///
-  /// Cancellation: total, partial and terminal. A task that was not started ends with operation_aborted; one that runs
-  /// ignores total, sees this_task::stop_requested() on partial, and on terminal is killed after its cancel_grace, too.
+  /// Cancellation: total, partial and terminal. A task that was not started ends with operation_aborted. A running task
+  /// ignores total, sees this_task::stop_requested() on partial and terminal, and on terminal is killed after its
+  /// cancel_grace.
   template <class Function, class... Args>
   auto submit(Function&& fn, Args&&... args) {
     if constexpr (std::same_as<std::remove_cvref_t<Function>, task_options>) {
@@ -103,13 +104,14 @@ class basic_process_pool {
   /// element as submit() would.
   ///
   /// Completion signature: void(std::exception_ptr, std::vector<R>), results in the order of the range; no vector where
-  /// fn returns void. The first exception ends it; if a task threw it, remote_error::element() says at which element.
+  /// fn returns void. An exception ends the map; of several the one of the first element is reported. If a task threw
+  /// it, remote_error::element() says at which element.
   ///
   /// Of the task_options, `deadline` counts from here for all of the range; `timeout` and `attempts` are those of one
   /// task, which may have several elements.
   ///
-  /// Cancellation: partial and terminal, as submit() for each element that was not finished; total is ignored. It
-  /// completes with operation_aborted unless all results have arrived nonetheless.
+  /// Cancellation: partial and terminal, as submit() for each element that was not finished; total is ignored. A
+  /// cancelled map completes with operation_aborted unless all results have arrived nonetheless.
   template <class Function, class... Args>
   auto map(Function&& fn, Args&&... args) {
     if constexpr (std::same_as<std::remove_cvref_t<Function>, task_options>) {
@@ -119,8 +121,8 @@ class basic_process_pool {
     }
   }
 
-  /// A new array in the pool's shared memory: make_array<T>(extents..., [fill value]), as shmpool::make_array. Elements
-  /// that are not filled are what the memory holds. Throws std::system_error(errc::shm_exhausted).
+  /// A new array in the pool's shared memory: make_array<T>(extents..., [fill value]), as shmpool::make_array. Without
+  /// a fill value, elements have the values that the memory holds. Throws std::system_error(errc::shm_exhausted).
   template <class T, class... Args>
   auto make_array(Args&&... args) {
     return detail::make_array_with<T>(
@@ -148,7 +150,7 @@ class basic_process_pool {
 
   /// What the pool is doing. May be called every second, or every millisecond.
   pool_stats stats() const {
-    const auto driver = driver_;  // it calls handlers' executors, and whatever they call may be the end of the pool
+    const auto driver = driver_;  // the calls below run executors of handlers, whose code may destroy the pool
     return driver->stats();
   }
 

@@ -1,6 +1,6 @@
-// Where a program makes its error categories known. An error code is a number and the address of its category, and
-// addresses mean nothing in another process: the category travels as its name(), and the process that gets the code
-// looks that up. The standard categories, shmpool's own and Asio's are known.
+// Registers the error categories of a program. An error code is a number and the address of its category, and addresses
+// mean nothing in another process: the category travels as its name(), and the process that gets the code looks up the
+// name. The standard categories, shmpool's own and Asio's are known.
 //
 // Thread safety: any thread may register, unregister and look up.
 #pragma once
@@ -13,7 +13,7 @@
 #include <typeinfo>
 #include <utility>
 
-// Boost's error codes are known by name, so that nothing of Boost is included here.
+// Boost's classes are only declared, so that nothing of Boost is included here.
 namespace boost::system {
 class error_category;
 class error_code;
@@ -23,22 +23,23 @@ class error_condition;
 namespace shmpool {
 
 /// Lets codes of `category` arrive with their category, in exceptions, arguments and results. The category has to live
-/// as long as the process does, as error categories should. Registering another one of the same name replaces it. What
-/// main registers behind init() is registered in the application alone and serves what comes from workers;
-/// SHMPOOL_REGISTER_ERROR_CATEGORY at namespace scope serves both ways.
+/// as long as the process does, as error categories should. Registering another category of the same name replaces it.
+/// A category that main registers after init() is registered in the application alone, for codes that come from
+/// workers; SHMPOOL_REGISTER_ERROR_CATEGORY at namespace scope serves both directions.
 void register_error_category(const std::error_category& category);
 
 namespace detail {
 
-/// Who wins where two categories of a kind have the same name.
+/// Decides which of two categories of one kind and name is found.
 enum class category_rank : unsigned char {
   chosen,  ///< by register_error_category
   own,     ///< a category as it is
   view,    ///< a category of one kind that was made from one of another kind
 };
 
-/// Keeps a category registered while it lives: a library that registers one takes it along when it is unloaded. Among
-/// those of one rank the first that was registered wins, so that loading a plugin does not change what others have.
+/// Keeps a category registered while it lives: the registration of a library goes when the library is unloaded. Among
+/// categories of one rank the first that was registered wins, so that loading a plugin does not change what others
+/// have.
 class category_registration {
  public:
   explicit category_registration(const std::error_category& category, category_rank rank = category_rank::own) noexcept
@@ -67,7 +68,7 @@ class category_registration {
   category_registration* next_ = nullptr;
 };
 
-/// What stands for a category that this process does not know. It keeps the value and nothing else.
+/// Stands for a category that this process does not know. A code of it keeps its value and nothing else.
 template <class Category>
 class foreign_category final : public Category {
  public:
@@ -103,7 +104,7 @@ const category_of<Code>& category_named(std::string_view name) noexcept {
   if constexpr (std::same_as<category, std::error_category>) {
     return error_category_named(name);
   } else {
-    // A library's own categories are those of its codes that say nothing.
+    // A library's own categories are those of a default-constructed code and of its condition.
     const Code blank;
     if (blank.category().name() == name) return blank.category();
     if constexpr (requires { blank.default_error_condition().category(); }) {
@@ -123,7 +124,7 @@ const category_of<Code>& category_named(std::string_view name) noexcept {
 
 /// SHMPOOL_REGISTER_ERROR_CATEGORY(my::category()); at namespace scope: codes of that category keep it, in whatever
 /// direction they travel. Takes std::error_category and boost::system::error_category by reference. Registering a
-/// category more than once is harmless. Asio's category for OpenSSL is one to register, in programs that use that:
+/// category more than once is harmless. Programs that use Asio's category for OpenSSL register it:
 /// SHMPOOL_REGISTER_ERROR_CATEGORY(asio::error::get_ssl_category());
 #define SHMPOOL_REGISTER_ERROR_CATEGORY(...)                                                  \
   [[maybe_unused]] static const ::shmpool::detail::category_registration SHMPOOL_DETAIL_JOIN( \

@@ -1,5 +1,5 @@
-// Where an application makes its own exception types known, so that they arrive from a worker as what they are. Without
-// that an exception arrives as its nearest standard base, with its text and type name.
+// Registers exception types of an application, so that they arrive from a worker with their own type. Any other
+// exception arrives as its nearest standard or registered base, with its text and type name.
 //
 // Thread safety: any thread may register, unregister and look up.
 #pragma once
@@ -23,7 +23,7 @@ namespace shmpool {
 
 namespace detail {
 
-/// How one registered type is taken apart and put together again.
+/// The functions that save and revive exceptions of one registered type.
 struct exception_carrier {
   const std::type_info* type;
 
@@ -35,7 +35,7 @@ struct exception_carrier {
   std::exception_ptr (*revive)(std::span<const std::byte> state, const remote_error& origin);
 };
 
-/// Keeps a type registered while it lives: a library that registers types takes them with it when it is unloaded.
+/// Keeps a type registered while it lives: the registrations of a library go when the library is unloaded.
 class exception_registration {
  public:
   explicit exception_registration(const exception_carrier& carrier) noexcept;
@@ -43,8 +43,8 @@ class exception_registration {
   exception_registration(const exception_registration&) = delete;
   exception_registration& operator=(const exception_registration&) = delete;
 
-  /// The carrier of the type with that typeid name. Nothing if two different types have it, as types of anonymous
-  /// namespaces may: a wrong guess would rebuild the wrong one.
+  /// The carrier of the type with that typeid name. Nothing if two different types have that name, as types of
+  /// anonymous namespaces may: a wrong guess would rebuild the wrong type.
   static std::optional<exception_carrier> find(std::string_view type_key);
 
  private:

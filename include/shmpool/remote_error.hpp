@@ -1,4 +1,4 @@
-// What the parent catches when a task threw in a worker: the same type, with the story of where it came from attached.
+// remote_error: the parent catches an exception of a task with the type that was thrown, and with its origin attached.
 //
 // Thread safety: as a value's: copies are independent and share only text that never changes, so each thread may use
 // its own. Only set_element changes an object, and map() calls it before anybody else sees the exception.
@@ -22,7 +22,7 @@
 namespace shmpool {
 
 /// The part that every exception from a worker has in common. It is deliberately no std::exception: the exception that
-/// carries it already is one, and a second one would make `catch (const std::exception&)` ambiguous.
+/// carries it already is one, and a second base would make `catch (const std::exception&)` ambiguous.
 class remote_error {
  public:
   /// One link of a chain of nested exceptions (std::throw_with_nested).
@@ -41,7 +41,7 @@ class remote_error {
   };
   explicit remote_error(details origin);
 
-  // No move operations: a copy cannot throw, and leaves no hollow object behind that the accessors would have to fear.
+  // No move operations: a copy cannot throw, and there is no moved-from object without an origin for the accessors.
   remote_error(const remote_error&) noexcept = default;
   remote_error& operator=(const remote_error&) noexcept = default;
   virtual ~remote_error();
@@ -68,8 +68,8 @@ class remote_error {
 
 namespace detail {
 
-// A type that was rebuilt from its text may have decorated it a second time, and most standard types cannot hold one.
-// A type with traits of its own was rebuilt from its state and knows its text.
+// A type that was rebuilt from its text may have decorated the text a second time, and most standard types hold none. A
+// type with traits of its own was rebuilt from its state and knows its text.
 template <class E>
 inline constexpr bool shows_worker_text =
     (std::derived_from<E, std::exception>)&&(std::is_base_of_v<carried_as_text, exception_traits<E>>);
@@ -82,7 +82,7 @@ class remote_exception : public E, public remote_error {
  public:
   remote_exception(E thrown, const remote_error& origin) : E(std::move(thrown)), remote_error(origin) {}
 
-  // Where E has members of these names too, both say the same, and the call should not be ambiguous.
+  // E may have members of these names, too, which say the same; a call must not be ambiguous.
   using remote_error::causes;
   using remote_error::code;
   using remote_error::element;

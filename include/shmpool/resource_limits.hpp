@@ -1,5 +1,5 @@
-// resource_limits: limits for setrlimit(), as a member of options that are written where they are used. A short array,
-// so that its bytes are its value: see docs/adr/0012-option-types.md.
+// resource_limits: limits for setrlimit(), as a member of the options of a pool. It is a short array, so that its bytes
+// are its value: see docs/adr/0012-option-types.md.
 //
 // Thread safety: distinct objects: safe.
 #pragma once
@@ -21,7 +21,7 @@ namespace shmpool {
 class resource_limits {
  public:
   using value_type = std::pair<int, std::uint64_t>;
-  /// As many as there are resources. What is more is counted and not kept.
+  /// As many as there are resources. Further limits are counted and not kept.
   static constexpr std::size_t capacity = 16;
 
   resource_limits() noexcept = default;
@@ -52,7 +52,7 @@ class resource_limits {
   }
   void clear() noexcept { size_ = 0; }
 
-  /// How many were given, also beyond the capacity.
+  /// Number of limits that were given, also beyond the capacity.
   std::size_t size() const noexcept { return size_; }
   bool empty() const noexcept { return size_ == 0; }
   const value_type* begin() const noexcept { return limits_.data(); }

@@ -1,7 +1,7 @@
-// What user code needs to make its types travel: cereal archives, and cereal's support for the standard library.
+// Lets the types of user code travel: cereal archives, and cereal's support for the standard library.
 //
-// A type of yours needs nothing here if it is trivially copyable. Any other type needs what cereal asks for, in any of
-// its forms, for instance
+// A type of yours needs nothing here if it is trivially copyable. Any other type needs serialization functions as
+// cereal asks for them, in any of their forms, for instance
 //
 //   struct job {
 //     std::string name;
@@ -72,8 +72,8 @@ void load(input_archive& archive, array<E, Rank>& value) {
   archive.load_array(value);
 }
 
-// ---- Standard classes that refer to something of this process. These functions say so, where cereal would say that it
-// has not found any.
+// ---- Standard classes that refer to something of this process. These functions report that; cereal would report that
+// it has found no function.
 
 template <class Archive, class T>
   requires(std::same_as<Archive, output_archive> && detail::untaught_address_class<T>)
@@ -107,8 +107,8 @@ void load(Archive& archive, T& value) {
   }
 }
 
-// ---- Contiguous containers of bytes: one block. Better matches than cereal's own functions, and they check the block
-// before they allocate.
+// ---- Contiguous containers of bytes: one block. These functions are better matches than cereal's own, and check the
+// block before they allocate.
 
 namespace detail {
 

@@ -1,4 +1,4 @@
-// pool_stats: what process_pool::stats() tells.
+// pool_stats: the result of process_pool::stats().
 //
 // Thread safety: values.
 #pragma once
@@ -11,7 +11,7 @@
 
 namespace shmpool {
 
-/// Tasks that ended with an error, by what it was.
+/// Numbers of tasks that ended with an error, by kind of error.
 struct failure_counts {
   std::uint64_t threw = 0;    ///< the task's own exception
   std::uint64_t aborted = 0;  ///< operation_aborted: cancelled, or the pool was stopped
@@ -25,11 +25,11 @@ struct failure_counts {
   std::uint64_t quarantined = 0;
 };
 
-/// Whether the pool can keep workers alive. Tasks that crash do not come into it.
+/// Whether the pool can keep workers alive. Tasks that crash do not count.
 enum class pool_health : std::uint8_t {
   healthy,  ///< as far as is known
   failing,  ///< workers cannot be started, or end before they have a task: the next one is started after a pause
-  broken,   ///< and no other is left: submits fail with errc::pool_broken; the first after pool_stats::next_start tries
+  broken,   ///< failing, and no worker is left: submits fail with errc::pool_broken; the first after next_start tries
             ///< again
   lost,     ///< broken for good: without its fork server, its loop or its memory the pool cannot go on
 };
@@ -37,19 +37,19 @@ enum class pool_health : std::uint8_t {
 /// A snapshot, consistent in itself. Taking it costs microseconds.
 struct pool_stats {
   std::string_view backend;  ///< "io_uring" or "epoll"
-  std::string_view backing;  ///< "posix", or "memfd" once at least one segment had to be one
+  std::string_view backing;  ///< "posix", or "memfd" once at least one segment had to be a memfd
 
   unsigned workers = 0;           ///< processes that run or are being started
   unsigned starting_workers = 0;  ///< of these, not known to exist yet
   unsigned idle_workers = 0;      ///< of these, without a task
   unsigned leaving_workers = 0;   ///< of these, on their way out
   std::uint64_t workers_started = 0;
-  std::uint64_t workers_retired = 0;  ///< ended as they were asked to, or for being idle
+  std::uint64_t workers_retired = 0;  ///< ended because the pool asked them to, or as idle
   std::uint64_t workers_killed = 0;   ///< by the pool
   std::uint64_t worker_deaths = 0;    ///< ended without being asked to
 
   pool_health health = pool_health::healthy;
-  /// While the pool is failing or broken: no worker is started before.
+  /// While the pool is failing or broken: no worker is started before this time.
   std::optional<std::chrono::steady_clock::time_point> next_start;
   std::size_t quarantined_functions = 0;  ///< see pool_options::quarantine_function_after
 
@@ -67,7 +67,7 @@ struct pool_stats {
   std::size_t cached_segments = 0;  ///< free and warm
   std::uint64_t live_bytes = 0;
   std::uint64_t cached_bytes = 0;
-  std::uint64_t peak_bytes = 0;  ///< most of both so far
+  std::uint64_t peak_bytes = 0;  ///< most live and cached bytes so far
 };
 
 }  // namespace shmpool

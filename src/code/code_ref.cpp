@@ -8,6 +8,7 @@
 #include "process/no_destructor.hpp"
 
 #include <shmpool/detail/codec/little_endian.hpp>
+#include <shmpool/error.hpp>
 
 #include <dlfcn.h>
 #include <limits.h>

@@ -5,7 +5,7 @@
 // the address in question loaded during the call.
 #pragma once
 
-#include <shmpool/detail/message.hpp>
+#include <shmpool/detail/codec/message.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -99,9 +99,9 @@ std::string find_program_file() {
   const unique_fd other(path.empty() ? -1 : ::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (is_program(other)) return path;
   if (!file && !other) throw_not_found(running + " cannot be opened: " + std::system_category().message(error));
-  throw_not_found(
-      "neither " + running + " nor " + (path.empty() ? "the file that is mapped" : path) +
-      " is what it was started from (the build id is another): start it directly, and leave its file where it is");
+  throw_not_found("neither " + running + " nor " + (path.empty() ? "the file that is mapped" : path) +
+                  " is the file that it was started from (the build ids differ): start it directly, and leave its file "
+                  "where it is");
 }
 
 bool gives_privileges(const std::string& path) noexcept {

@@ -98,7 +98,7 @@ const attachment& checked_attachment(unpacker& from, const segment_reference& re
   const attachment& attached = from.attached(reference.index);
   if (reference.reserved != 0) throw_protocol_violation("segment reference with reserved bits set");
   if (attached.mode != access::read && attached.mode != access::write && attached.mode != access::own) {
-    throw_protocol_violation("array in a segment that is not there to be used");
+    throw_protocol_violation("array in a segment that was attached for another use");
   }
   if (!attached.handle.data()) throw_protocol_violation("array in a segment that is not mapped");
   if (attached.offset > attached.handle.size() || attached.length > attached.handle.size() - attached.offset) {

@@ -1,6 +1,7 @@
 // The table of the calls that bound functions hold, by key. Thread safety: one mutex, a leaf but for the allocator; no
 // foreign code runs under it.
 #include <shmpool/bound_function.hpp>
+#include <shmpool/detail/codec/message.hpp>
 
 #include "process/mutex.hpp"
 #include "process/no_destructor.hpp"

@@ -1,5 +1,5 @@
 // Texts of the error codes, and of the death of a worker. Thread safety: stateless.
-#include <shmpool/detail/message.hpp>
+#include <shmpool/detail/codec/message.hpp>
 #include <shmpool/error.hpp>
 
 #include <csignal>
@@ -18,18 +18,19 @@ class category final : public std::error_category {
     switch (static_cast<errc>(value)) {
       case errc::worker_lost: return "the worker process died while it had the task";
       case errc::deadline_exceeded: return "the task ran longer than its timeout, or was not done by its deadline";
-      case errc::queue_full: return "as much is pending as the pool's bounds allow; wait for some of it to complete";
+      case errc::queue_full:
+        return "the pool has as many pending tasks or bytes as its bounds allow; wait for tasks to complete";
       case errc::array_busy: return "an overlapping part of the array is in use, and one of the two uses writes to it";
       case errc::shm_exhausted: return "an array cannot be made, taken in or handed on";
       case errc::pool_closed: return "the pool was shut down or stopped";
       case errc::pool_broken: return "the pool has failed and accepts no tasks";
-      case errc::protocol_violation: return "a worker sent what makes no sense; a task probably overwrote its memory";
+      case errc::protocol_violation: return "a worker sent a malformed message; a task probably overwrote its memory";
       case errc::function_not_found:
         return "the worker cannot find the function; its module must be the same file for the parent and the worker";
       case errc::worker_start_failed:
         return "no worker process could be started; check the limits on processes, memory and descriptors";
       case errc::message_too_large:
-        return "more than one message takes: 1 GiB, for which arrays of the pool do not count, and 8,192 such arrays";
+        return "more than a message can hold: 1 GiB, arrays of the pool not counted, and 8,192 such arrays";
       case errc::fork_server:
         return "the fork server could not be started; call shmpool::init(argc, argv) on the first line of main";
       case errc::quarantined:
@@ -125,7 +126,7 @@ void throw_protocol_violation(const char* what) {
 void throw_array_busy(bool same_call) {
   const char* const in_the_way =
       same_call ? "two arguments of this call share a part of an array; give disjoint parts, or a clone()"
-                : "a task in flight has it; await that task first";
+                : "a task in flight has the array; await that task first";
   throw std::system_error(errc::array_busy, in_the_way);
 }
 

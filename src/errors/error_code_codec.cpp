@@ -23,7 +23,7 @@ named_error_code load_error_code(input_archive& from) {
   from.load_bytes(&code.value, sizeof code.value);
   from.load_bytes(&wrapped, sizeof wrapped);
   from.load_bytes(&size, sizeof size);
-  if (wrapped > 1 || size > max_exception_text) throw_protocol_violation("error code that is none");
+  if (wrapped > 1 || size > max_exception_text) throw_protocol_violation("malformed error code");
   code.wrapped = wrapped != 0;
   code.category.resize(size);
   from.load_bytes(code.category.data(), size);

@@ -4,7 +4,7 @@
 // Thread safety: none; the engine's lock serialises all calls. They may come from different threads.
 #pragma once
 
-#include <shmpool/options.hpp>
+#include <shmpool/backend.hpp>
 
 #include <cstddef>
 #include <cstdint>

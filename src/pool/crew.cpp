@@ -34,8 +34,8 @@ crew::crew(orders what, std::unique_ptr<server_channel::source> servers, pool_lo
       scheduler_(scheduler),
       ledger_(ledger),
       replies_(replies),
-      killers_(killers),
       problems_(problems),
+      accounts_(ledger, killers, problems, orders_.on_worker_exit, orders_.cpu_limit),
       server_(loop.queue(), std::move(servers)) {
 }
 
@@ -88,40 +88,41 @@ void crew::start(sched::worker_id id, bool lasting, time_point now) {
   take_reports(now);
 }
 
-void crew::retire(worker_channel& which) {
+void crew::retire(worker_channel& worker) {
   wire::frame_header header;
   header.type = wire::frame_type::leave;
-  which.queue_frame(header, {}, {});
-  which.life.may_leave(worker_exit::reason::retired);
+  worker.queue_frame(header, {}, {});
+  worker.life.may_leave(worker_exit::reason::retired);
 }
 
-void crew::kill(worker_channel& which, worker_life::killer how, time_point now) {
-  if (how == worker_life::killer::signal && !send_kill(which.process)) how = which.life.signal_refused();
+void crew::kill(worker_channel& worker, worker_life::killer how, time_point now) {
+  if (how == worker_life::killer::signal && !send_kill(worker.process)) how = worker.life.signal_refused();
   if (how != worker_life::killer::server) return;
-  server_.kill(which.id, now);
+  server_.kill(worker.id, now);
   take_reports(now);
 }
 
-void crew::kill_for_task(worker_channel& which, time_point now) {
-  kill(which,
-       which.life.kill_for_task("a task was to end that did not heed it, or the worker was to leave and did not"), now);
+void crew::kill_for_task(worker_channel& worker, time_point now) {
+  kill(worker,
+       worker.life.kill_for_task("a cancelled or overdue task did not stop, or the worker did not leave when asked to"),
+       now);
 }
 
-void crew::execute_sentence(worker_channel& which, time_point now) {
-  if (!which.condemned) return;
-  kill(which, *std::exchange(which.condemned, std::nullopt), now);
-  if (!which.life.violation().empty()) loop_.queue().cancel(which.receive);
+void crew::execute_sentence(worker_channel& worker, time_point now) {
+  if (!worker.condemned) return;
+  kill(worker, *std::exchange(worker.condemned, std::nullopt), now);
+  if (!worker.life.violation().empty()) loop_.queue().cancel(worker.receive);
 }
 
-std::vector<sched::task_id> crew::reclaim_tasks(worker_channel& which) {
+std::vector<sched::task_id> crew::reclaim_tasks(worker_channel& worker) {
   std::vector<sched::task_id> started;
   for (std::uint16_t slot = 0; slot != wire::slot_count; ++slot) {
-    const auto id = which.task_in(slot);
-    auto* const each = id == 0 ? nullptr : static_cast<task*>(scheduler_.assigned_context(which.id, id));
-    if (!each) continue;
+    const auto id = worker.task_in(slot);
+    task_entry* const task = id == 0 ? nullptr : ledger_.find(scheduler_.assigned_handle(worker.id, id));
+    if (!task) continue;
     // By compare-and-swap, as the worker may still be alive.
-    if (!wire::take_back(which.slot(slot), which.handover_in(slot))) started.push_back(id);
-    each->unassign();
+    if (!wire::take_back(worker.slot(slot), worker.handover_in(slot))) started.push_back(id);
+    task->unassign();
   }
   return started;
 }
@@ -135,19 +136,20 @@ bool crew::server_reaped(const loop::operation& op, time_point now) {
   return true;
 }
 
-void crew::reaped(worker_channel& which, const loop::operation& op, time_point now) {
-  if (&op == &which.receive) return received(which, now);
-  if (which.life.is_ended()) return;
-  if (&op == &which.exit_watch) return process_watched(which, now);
+void crew::reaped(worker_channel& worker, const loop::operation& op, time_point now) {
+  if (&op == &worker.receive) return received(worker, now);
+  if (worker.life.is_ended()) return;
+  if (&op == &worker.exit_watch) return process_watched(worker, now);
   // If the stream cannot be written, the worker has died; its other operations report that.
-  which.sent(loop_.queue());
-  which.found_busy(now);
+  worker.sent(loop_.queue());
+  worker.found_busy(now);
 }
 
-void crew::process_watched(worker_channel& of, time_point now) {
-  if (of.exit_watch.result == -ECANCELED) return;
-  if (of.exit_watch.result < 0) return of.failed("waiting for the end of its process", -of.exit_watch.result);
-  of.life.process_ended(now);
+void crew::process_watched(worker_channel& worker, time_point now) {
+  if (worker.exit_watch.result == -ECANCELED) return;
+  if (worker.exit_watch.result < 0)
+    return worker.failed("waiting for the end of its process", -worker.exit_watch.result);
+  worker.life.process_ended(now);
   check_exits(now);
 }
 
@@ -208,10 +210,10 @@ void crew::send(bool polled, std::chrono::nanoseconds spin) {
   }
 }
 
-void crew::now_busy(worker_channel& which, time_point now) {
-  which.found_busy(now);
+void crew::now_busy(worker_channel& worker, time_point now) {
+  worker.found_busy(now);
   due_ = std::min(due_, now + worker_channel::patience);
-  if (which.life.is_ready() && !which.receive.pending) which.start_receiving(loop_.queue());
+  if (worker.life.is_ready() && !worker.receive.pending) worker.start_receiving(loop_.queue());
 }
 
 // ---- The fork server.
@@ -224,67 +226,68 @@ void crew::take_report(server_channel::report& heard, time_point now) {
   using kind = server_channel::report::kind;
   switch (heard.what) {
     case kind::lost: return server_lost(now);
-    case kind::stuck: return break_pool({"a worker cannot be talked to: " + heard.why}, now);
+    case kind::stuck: return break_pool({"a worker cannot be reached: " + heard.why}, now);
     case kind::gone:
       if (!heard.why.empty()) break_pool({"the fork server died and cannot be started again: " + heard.why}, now);
-      each([](worker_channel& of) { of.life.no_server(); });
+      each([](worker_channel& worker) { worker.life.no_server(); });
       return check_exits(now);
     default: break;
   }
-  worker_channel* const about = find(heard.worker);
-  if (heard.what == kind::told) ++started_;  // count now: the worker's first reply may overtake the server's report
-  if (!about || about->life.is_ended()) return;
+  worker_channel* const worker = find(heard.worker);
+  if (heard.what == kind::told)
+    accounts_.started();  // count now: the worker's first reply may overtake the server's report
+  if (!worker || worker->life.is_ended()) return;
   switch (heard.what) {
-    case kind::told: about->life.told_to_server(); break;
+    case kind::told: worker->life.told_to_server(); break;
     case kind::spawned:
       if (!heard.process) {  // without a pidfd it cannot be controlled, so kill it
-        kill(*about, about->life.kill("this process had no descriptor left for it"), now);
-        return start_failed(*about, "recvmsg of a worker's pidfd: " + std::system_category().message(EMFILE), now);
+        kill(*worker, worker->life.kill("this process had no descriptor left for it"), now);
+        return start_failed(*worker, "recvmsg of a worker's pidfd: " + std::system_category().message(EMFILE), now);
       }
-      about->life.spawned(heard.message.pid);
-      about->process = std::move(heard.process);
-      about->exit_watch.fd = about->process.get();
-      loop_.queue().start(about->exit_watch);
-      scheduler_.worker_started(about->id, now);
+      worker->life.spawned(heard.message.pid);
+      worker->process = std::move(heard.process);
+      worker->exit_watch.fd = worker->process.get();
+      loop_.queue().start(worker->exit_watch);
+      scheduler_.worker_started(worker->id, now);
       break;
     case kind::spawn_failed:
-      if (!about->life.is_untold()) --started_;
-      start_failed(*about, std::move(heard.why), now);
+      if (!worker->life.is_untold()) accounts_.not_started();
+      start_failed(*worker, std::move(heard.why), now);
       break;
     case kind::exited:
-      about->life.exit_status(heard.message.status, heard.message.max_rss_bytes,
-                              std::chrono::microseconds(heard.message.cpu_us));
+      worker->life.exit_status(heard.message.status, heard.message.max_rss_bytes,
+                               std::chrono::microseconds(heard.message.cpu_us));
       check_exits(now);
       break;
     default: break;
   }
 }
 
-void crew::start_failed(worker_channel& which, std::string why, time_point now) {
+void crew::start_failed(worker_channel& worker, std::string why, time_point now) {
   problems_.cannot_start(std::move(why));
-  const auto started = reclaim_tasks(which);
-  server_.forget(which.id);
-  for (loop::operation* op : {&which.receive, &which.send, &which.exit_watch}) loop_.queue().cancel(*op);
-  which.life.spawn_failed();
+  const auto started = reclaim_tasks(worker);
+  server_.forget(worker.id);
+  for (loop::operation* op : {&worker.receive, &worker.send, &worker.exit_watch}) loop_.queue().cancel(*op);
+  worker.life.spawn_failed();
   // The process may have existed and have begun a task, although the parent has no pidfd for it.
-  if (started.empty()) scheduler_.worker_start_failed(which.id, now);
-  else scheduler_.worker_exited(which.id, started, now);
+  if (started.empty()) scheduler_.worker_start_failed(worker.id, now);
+  else scheduler_.worker_exited(worker.id, started, now);
 }
 
 /// The fork server is dead, and with it all workers (they die with their parent). A program that called init gets a new
 /// server.
 void crew::server_lost(time_point now) {
-  each([&](worker_channel& of) {
+  each([&](worker_channel& worker) {
     // The server would have killed the processes that the worker's tasks started. Since Linux 6.9 a pidfd can name the
     // process group safely.
     constexpr unsigned process_group = 4;  // PIDFD_SIGNAL_PROCESS_GROUP
-    if (of.process && !orders_.leave_descendants) send_kill(of.process, process_group);
-    switch (of.life.server_lost()) {
+    if (worker.process && !orders_.leave_descendants) send_kill(worker.process, process_group);
+    switch (worker.life.server_lost()) {
       case worker_life::orphaned::wanted: break;
       case worker_life::orphaned::killed:
-        kill(of, of.life.kill("the fork server that had started it died"), now);
+        kill(worker, worker.life.kill("the fork server that had started it died"), now);
         break;
-      case worker_life::orphaned::over: server_.forget(of.id); break;
+      case worker_life::orphaned::over: server_.forget(worker.id); break;
     }
   });
   server_.reconnect(now, server_wanted());
@@ -307,13 +310,13 @@ void crew::tick(time_point now) {
 
 void crew::check_exits(time_point now) {
   std::vector<worker_channel*> dead;
-  each([&](worker_channel& of) {
-    of.life.status_overdue(now);
-    if (of.life.end_is_known()) dead.push_back(&of);
+  each([&](worker_channel& worker) {
+    worker.life.status_overdue(now);
+    if (worker.life.end_is_known()) dead.push_back(&worker);
   });
-  for (worker_channel* of : dead) {
-    if (of->receive.pending) loop_.queue().cancel(of->receive);  // received() buries it
-    else bury(*of, now);
+  for (worker_channel* worker : dead) {
+    if (worker->receive.pending) loop_.queue().cancel(worker->receive);  // received() buries it
+    else bury(*worker, now);
   }
 }
 
@@ -323,17 +326,18 @@ void crew::check_exits(time_point now) {
 /// tasks have lost nothing but time. It must be found quiet twice, so that a halted machine (or process group) does not
 /// look like this. First look at the ring of a worker that still believes it is polled and sends nothing.
 void crew::check_unstarted(time_point now) {
-  each([&](worker_channel& of) {
-    if (now < of.look_due()) return;
-    if (of.life.violation().empty() && replies_.read_ring(of, now)) {
-      execute_sentence(of, now);
-      return of.repeat_polled();
+  each([&](worker_channel& worker) {
+    if (now < worker.look_due()) return;
+    if (worker.life.violation().empty() && replies_.read_ring(worker, now)) {
+      execute_sentence(worker, now);
+      return worker.repeat_polled();
     }
-    const unsigned found_quiet = of.times_found_quiet + 1;
-    of.found_busy(now);
-    if (!of.all_sent() || of.started_tasks() != 0) return;
-    of.times_found_quiet = found_quiet;
-    if (found_quiet == 2) kill(of, of.life.kill_as_useless("it had begun none of its tasks for two seconds"), now);
+    const unsigned found_quiet = worker.times_found_quiet + 1;
+    worker.found_busy(now);
+    if (!worker.all_sent() || worker.started_tasks() != 0) return;
+    worker.times_found_quiet = found_quiet;
+    if (found_quiet == 2)
+      kill(worker, worker.life.kill_as_useless("it had begun none of its tasks for two seconds"), now);
   });
 }
 
@@ -341,91 +345,51 @@ void crew::check_unstarted(time_point now) {
 void crew::retry_transfers(time_point now) {
   std::string why;
   for (const auto& [id, channel] : channels_) {
-    worker_channel& of = *channel;
-    if (!of.retry_due || now < *of.retry_due) continue;
-    of.retry_due.reset();
-    if (of.life.is_ended()) continue;
-    if (now - of.failing_since >= pool_loop::patience) why = of.failure;
-    if (!of.receive.pending && of.life.violation().empty()) of.start_receiving(loop_.queue());
-    if (of.life.awaits_end() && !of.exit_watch.pending) loop_.queue().start(of.exit_watch);
+    worker_channel& worker = *channel;
+    if (!worker.retry_due || now < *worker.retry_due) continue;
+    worker.retry_due.reset();
+    if (worker.life.is_ended()) continue;
+    if (now - worker.failing_since >= pool_loop::patience) why = worker.failure;
+    if (!worker.receive.pending && worker.life.violation().empty()) worker.start_receiving(loop_.queue());
+    if (worker.life.awaits_end() && !worker.exit_watch.pending) loop_.queue().start(worker.exit_watch);
   }
-  if (!why.empty()) break_pool({"a worker cannot be talked to: " + why}, now);
+  if (!why.empty()) break_pool({"a worker cannot be reached: " + why}, now);
   server_.tick(now, server_wanted());
   take_reports(now);
 }
 
 void crew::sweep() {
   std::erase_if(channels_, [](const auto& each) {
-    const worker_channel& of = *each.second;
-    return of.life.is_ended() && !of.receive.pending && !of.send.pending && !of.exit_watch.pending;
+    const worker_channel& worker = *each.second;
+    return worker.life.is_ended() && !worker.receive.pending && !worker.send.pending && !worker.exit_watch.pending;
   });
 }
 
 // ---- The dead.
 
-void crew::bury(worker_channel& which, time_point now) {
-  SHMPOOL_ASSERT(!which.life.is_ended());
-  replies_.read_last_words(which, now);
-  which.condemned.reset();  // it is dead
-  const auto started = reclaim_tasks(which);
-  note_death(which, started, now);
-  SHMPOOL_ASSERT(!which.has_tasks());  // reclaim_tasks() has taken them all
-  which.life.accounted();
-  account(which);
+void crew::bury(worker_channel& worker, time_point now) {
+  SHMPOOL_ASSERT(!worker.life.is_ended());
+  replies_.read_last_words(worker, now);
+  worker.condemned.reset();  // it is dead
+  const auto started = reclaim_tasks(worker);
+  SHMPOOL_ASSERT(!worker.has_tasks());  // reclaim_tasks() has taken them all
+  const bool is_one = started.size() == 1;
+  accounts_.blame(worker.life, started.size(),
+                  is_one ? ledger_.find(scheduler_.assigned_handle(worker.id, started.front())) : nullptr, now);
+  accounts_.close(worker.life);
+  worker.life.accounted();
   // Before worker_exited(): the end of the last worker may drain the pool, which then clears all segments without a
   // handle.
-  which.kept.clear();
-  which.initializer_leases.clear();
-  which.abandoned.clear();
-  scheduler_.worker_exited(which.id, started, now, which.life.died_by_pool());
-  loop_.queue().cancel(which.exit_watch);
-  loop_.queue().cancel(which.send);
-}
-
-void crew::note_death(const worker_channel& which, const std::vector<sched::task_id>& started,
-                      time_point now) noexcept {
-  const worker_life& life = which.life;
-  const bool by_itself = life.exit_reason() == worker_exit::reason::died;
-  if (started.size() == 1 && by_itself && !life.died_by_pool()) {
-    // If several tasks were started, the culprit is not certain.
-    const auto* culprit = static_cast<const task*>(scheduler_.assigned_context(which.id, started.front()));
-    if (culprit && culprit->arrays.empty()) killers_.killed(culprit->function, culprit->arguments, now);
-  }
-  if (!by_itself && life.violation().empty()) return;  // it was told to leave, or was killed on purpose
-  if (started.empty() && life.results() == 0 && !life.is_unfit()) problems_.died_idle(life);
-}
-
-void crew::account(const worker_channel& which) noexcept {
-  worker_exit how;
-  how.why = which.life.exit_reason();
-  how.tasks = which.life.results();
-  which.life.describe_end(how);
-  switch (how.why) {
-    case worker_exit::reason::died: ++deaths_; break;
-    case worker_exit::reason::killed: ++killed_; break;
-    case worker_exit::reason::retired:
-    case worker_exit::reason::idle: ++retired_; break;
-  }
-  if (orders_.on_worker_exit) ledger_.notify(orders_.on_worker_exit, how);
-}
-
-worker_lost::details crew::end_of(const worker_channel& which) const noexcept {
-  worker_lost::details details;
-  which.life.describe_end(details);
-  details.killed_because = which.life.killed_because();
-  const auto used = which.life.cpu_time();
-  details.cpu_time = std::chrono::duration_cast<std::chrono::milliseconds>(used);
-  if (!orders_.cpu_limit || (details.signal != SIGXCPU && details.signal != SIGKILL)) return details;
-  // The kernel counts ticks for the limit, and nanoseconds for the CPU time; hence the tolerance.
-  if (used * 11 >= *orders_.cpu_limit * 10) details.cpu_limit = *orders_.cpu_limit;
-  return details;
+  worker.kept.clear();
+  worker.initializer_leases.clear();
+  worker.abandoned.clear();
+  scheduler_.worker_exited(worker.id, started, now, worker.life.died_by_pool());
+  loop_.queue().cancel(worker.exit_watch);
+  loop_.queue().cancel(worker.send);
 }
 
 void crew::count(pool_stats& stats) const noexcept {
-  stats.workers_started = started_;
-  stats.workers_retired = retired_;
-  stats.workers_killed = killed_;
-  stats.worker_deaths = deaths_;
+  accounts_.count(stats);
   stats.running = running_tasks();
 }
 
@@ -446,10 +410,10 @@ void crew::meet_last_workers(time_point deadline) {
   while (more && std::any_of(channels_.begin(), channels_.end(), is_unanswered)) {
     more = server_.wait(deadline);
     while (auto heard = server_.next_report()) {
-      worker_channel* const about = find(heard->worker);
-      if (!about || heard->what != server_channel::report::kind::spawned || !heard->process) continue;
-      about->life.spawned(heard->message.pid);
-      about->process = std::move(heard->process);
+      worker_channel* const worker = find(heard->worker);
+      if (!worker || heard->what != server_channel::report::kind::spawned || !heard->process) continue;
+      worker->life.spawned(heard->message.pid);
+      worker->process = std::move(heard->process);
     }
   }
 }
@@ -457,8 +421,8 @@ void crew::meet_last_workers(time_point deadline) {
 void crew::end_all(const char* why, time_point deadline) noexcept {
   try {
     meet_last_workers(deadline);
-    each([&](worker_channel& of) {
-      if (of.process) kill(of, of.life.kill(why), monotonic_clock::now());
+    each([&](worker_channel& worker) {
+      if (worker.process) kill(worker, worker.life.kill(why), monotonic_clock::now());
     });
   } catch (const std::bad_alloc&) {
     // The server kills the remaining workers when its socket is closed.

@@ -1,16 +1,16 @@
-// The workers of a pool: starts and kills them, learns of their ends from the fork server and from the kernel, and
-// accounts for the dead. Calls reply_handler to read their replies.
+// The workers of a pool: starts and kills them, learns of their ends from the fork server and from the kernel.
+// Calls reply_handler to read their replies, and worker_accounts for the dead.
 //
 // Thread safety: none; the engine's lock guards it. No function runs the scheduler's actions: the caller does so
 // afterwards.
 #pragma once
 
 #include "pool/diagnosis.hpp"
-#include "pool/killer_table.hpp"
 #include "pool/pool_loop.hpp"
 #include "pool/reply_handler.hpp"
 #include "pool/server_channel.hpp"
 #include "pool/task_ledger.hpp"
+#include "pool/worker_accounts.hpp"
 #include "pool/worker_channel.hpp"
 #include "process/clock.hpp"
 #include "sched/scheduler.hpp"
@@ -62,19 +62,19 @@ class crew {
   // ---- Actions of the scheduler.
 
   void start(sched::worker_id id, bool lasting, time_point now);
-  void retire(worker_channel& which);
+  void retire(worker_channel& worker);
   /// Kills the worker because of its current task, or because it was told to leave and did not.
-  void kill_for_task(worker_channel& which, time_point now);
+  void kill_for_task(worker_channel& worker, time_point now);
   /// Takes all tasks from a worker that is dead or given up, and returns those that it had started. The worker never
   /// starts the others.
-  std::vector<sched::task_id> reclaim_tasks(worker_channel& which);
+  std::vector<sched::task_id> reclaim_tasks(worker_channel& worker);
 
   // ---- Incoming events.
 
   /// True if the operation belongs to the fork server's socket; then processes its completion.
   bool server_reaped(const loop::operation& op, time_point now);
   /// Processes the completion of a worker's operation.
-  void reaped(worker_channel& which, const loop::operation& op, time_point now);
+  void reaped(worker_channel& worker, const loop::operation& op, time_point now);
   /// Reads the rings of all polled workers. True if there were replies.
   bool look(time_point now);
   /// Tells the workers to send their replies from now on, then reads the rings once more. True if there were replies.
@@ -83,7 +83,7 @@ class crew {
   /// poll for frames.
   void send(bool polled, std::chrono::nanoseconds spin);
   /// An idle worker has been given a task.
-  void now_busy(worker_channel& which, time_point now);
+  void now_busy(worker_channel& worker, time_point now);
 
   // ---- Time.
 
@@ -113,29 +113,27 @@ class crew {
   void forget_all();
 
   /// How a worker ended, as far as known.
-  worker_lost::details end_of(const worker_channel& which) const noexcept;
+  worker_lost::details end_of(const worker_channel& worker) const noexcept { return accounts_.details_of(worker.life); }
   /// Fills in how many workers were started and how they ended.
   void count(pool_stats& stats) const noexcept;
 
  private:
   std::uint32_t free_place() const;
-  void kill(worker_channel& which, worker_life::killer how, time_point now);
+  void kill(worker_channel& worker, worker_life::killer how, time_point now);
   /// Kills the worker if reply_handler has condemned it.
-  void execute_sentence(worker_channel& which, time_point now);
+  void execute_sentence(worker_channel& worker, time_point now);
   void received(worker_channel& from, time_point now);
-  void process_watched(worker_channel& of, time_point now);
+  void process_watched(worker_channel& worker, time_point now);
   void take_reports(time_point now);
   void take_report(server_channel::report& heard, time_point now);
-  void start_failed(worker_channel& which, std::string why, time_point now);
+  void start_failed(worker_channel& worker, std::string why, time_point now);
   void server_lost(time_point now);
   /// Accounts for dead workers: at once if the fork server has reported the wait status, else when its time for that is
   /// over.
   void check_exits(time_point now);
   void check_unstarted(time_point now);
   void retry_transfers(time_point now);
-  void bury(worker_channel& which, time_point now);
-  void note_death(const worker_channel& which, const std::vector<sched::task_id>& started, time_point now) noexcept;
-  void account(const worker_channel& which) noexcept;
+  void bury(worker_channel& worker, time_point now);
   void meet_last_workers(time_point deadline);
   bool server_wanted() const noexcept { return !scheduler_.broken() && !is_drained_; }
 
@@ -144,13 +142,12 @@ class crew {
   sched::scheduler& scheduler_;
   task_ledger& ledger_;
   reply_handler& replies_;
-  killer_table& killers_;
   diagnosis& problems_;
+  worker_accounts accounts_;
   server_channel server_;
   std::unordered_map<sched::worker_id, std::unique_ptr<worker_channel>> channels_;
   time_point due_ = time_point::max();
   bool is_drained_ = false;
-  std::uint64_t started_ = 0, retired_ = 0, killed_ = 0, deaths_ = 0;
 };
 
 }  // namespace shmpool::pool

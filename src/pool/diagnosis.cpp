@@ -38,7 +38,7 @@ std::shared_ptr<const detail::breakage> diagnosis::why_broken(
   if (result->why.empty()) result->why = "workers die before they have run a task; the last one: " + last_death_;
   if (next_start) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(*next_start - monotonic_clock::now()).count();
-    result->outlook = "; it is tried again with the first submit";
+    result->outlook = "; the pool tries again with the first submit";
     if (left > 0) result->outlook += " after " + std::to_string(left) + " ms";
   }
   return result;

@@ -90,8 +90,8 @@ class fork_server {
     const mutex_lock lock(mutex_);
     if (!privileges::now().within(with.made_with())) {
       throw std::system_error(errc::fork_server,
-                              "the process has privileges now that it did not have when the pool was made, and "
-                              "that workers of the pool must not get");
+                              "the process has gained privileges since the pool was made, which "
+                              "workers of the pool must not get");
     }
     auto [ours, theirs] = seqpacket_pair(SOCK_NONBLOCK);
     leave_to_former_pools();
@@ -211,8 +211,7 @@ class fork_server {
       switch (WEXITSTATUS(*last_status_)) {
         case pool_before_init: return server + "made a pool before it called shmpool::init; " + advice;
         case refused_privileges:
-          return server +
-                 "would have gained privileges by that (it is set-user-ID, or has capabilities), which were refused";
+          return server + "would have gained privileges (it is set-user-ID, or has capabilities), which were refused";
         case threads_from_the_start:
           return server +
                  "has several threads before its own constructors run, as a library that it is linked with starts one; "
@@ -220,7 +219,7 @@ class fork_server {
         default: break;
       }
     }
-    std::string end = "is dead";
+    std::string end = "died";
     if (last_status_ && WIFEXITED(*last_status_))
       end = "left with exit code " + std::to_string(WEXITSTATUS(*last_status_));
     else if (last_status_) end = "was killed by signal " + std::to_string(WTERMSIG(*last_status_));

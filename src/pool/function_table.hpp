@@ -4,7 +4,7 @@
 // Thread safety: none; the engine's lock guards it.
 #pragma once
 
-#include <shmpool/detail/message.hpp>
+#include <shmpool/detail/callable_ref.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -20,23 +20,22 @@ void introduce_function(worker_channel& to, std::uint32_t function, const std::v
 
 }  // namespace
 
-void hand_over(worker_channel& to, task& which, function_table& functions, segment_courier& courier,
+void hand_over(worker_channel& to, task_entry& task, function_table& functions, segment_courier& courier,
                monotonic_clock::time_point now) {
-  const function_record& function = functions[which.function];
-  introduce_function(to, which.function, function.definition);
+  const function_record& function = functions[task.function];
+  introduce_function(to, task.function, function.definition);
   std::vector<wire::segment_ref> segments;
-  if (!which.arrays.empty() || !function.result_sizes.empty())
-    segments = courier.pack(to, which, function.result_sizes);
-  which.on = &to;
-  which.slot = to.take_slot(which.id).value();  // the scheduler's window is at most the number of slots
-  which.assigned = now;
-  which.seen_started = monotonic_clock::time_point::max();
+  if (!task.arrays.empty() || !function.result_sizes.empty()) segments = courier.pack(to, task, function.result_sizes);
+  task.on = &to;
+  task.slot = to.take_slot(task.id).value();  // the scheduler's window is at most the number of slots
+  task.assigned = now;
+  task.seen_started = monotonic_clock::time_point::max();
   wire::frame_header header;
   header.type = wire::frame_type::task;
-  header.slot = which.slot;
-  header.task = to.handover_in(which.slot);
-  header.value = which.function;
-  to.queue_frame(header, segments, which.arguments);
+  header.slot = task.slot;
+  header.task = to.handover_in(task.slot);
+  header.value = task.function;
+  to.queue_frame(header, segments, task.arguments);
 }
 
 }  // namespace shmpool::pool

@@ -4,7 +4,7 @@
 // Thread safety: none; a value.
 #pragma once
 
-#include <shmpool/detail/message.hpp>
+#include <shmpool/detail/attachment.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -86,6 +86,7 @@ pool_engine::pool_engine(const pool_options& options)
       problems_(static_cast<bool>(options.initializer)),
       killers_(options.quarantine_call_after),
       courier_(with_server(store_options_of(options))),
+      claims_(ledger_),
       scheduler_(scheduler_options_of(options), claims_),
       replies_(scheduler_, ledger_, courier_, functions_, killers_, problems_),
       crew_(orders_of(options), servers_for(courier_.store().pool_id()), loop_, scheduler_, ledger_, replies_, killers_,

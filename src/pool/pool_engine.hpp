@@ -49,12 +49,12 @@ class pool_engine final : public detail::engine {
   detail::segment_source& memory() noexcept override { return courier_.store(); }
   std::size_t inline_limit() const noexcept override { return options_.inline_bytes; }
 
-  bool holds() const noexcept override;
-  flush_hint hold(operation& op, std::uint64_t& place) override;
-  flush_hint withdraw(std::uint64_t place, std::uint64_t cancel_key) noexcept override;
+  bool has_admission_limit() const noexcept override;
+  flush_hint acquire(operation& op, std::uint64_t& permit) override;
+  flush_hint release(std::uint64_t permit, std::uint64_t cancel_key) noexcept override;
   flush_hint submit(operation& op, const detail::callable_ref& fn, std::vector<std::byte> arguments,
                     std::vector<detail::attachment> attachments, const task_options& options,
-                    std::uint64_t place) override;
+                    std::uint64_t permit) override;
   flush_hint cancel(std::uint64_t cancel_key, detail::cancel_kind kind) override;
   flush_hint shutdown(operation& op) override;
   void stop() noexcept override;
@@ -83,7 +83,7 @@ class pool_engine final : public detail::engine {
   /// Runs `event`, which makes `made` known to the scheduler. False if the scheduler refuses the task. Gives `made`
   /// back if the task is refused, or if `event` throws before the scheduler has it.
   template <class Event>
-  bool enter(task& made, std::uint64_t place, Event event) SHMPOOL_REQUIRES(mutex_);
+  bool enter(task_entry& task, std::uint64_t permit, Event event) SHMPOOL_REQUIRES(mutex_);
   /// Throws errc::quarantined for a function, or a call, that has killed too often.
   void check_quarantine(std::uint32_t function, std::span<const std::byte> arguments, bool with_arrays,
                         clock::time_point now) const SHMPOOL_REQUIRES(mutex_);
@@ -91,9 +91,9 @@ class pool_engine final : public detail::engine {
   /// Carries out the actions that a call from above has caused.
   flush_hint react() SHMPOOL_REQUIRES(mutex_);
   void run_actions(clock::time_point now) SHMPOOL_REQUIRES(mutex_);
-  void admit(task& held, sched::task_id id) SHMPOOL_REQUIRES(mutex_);
-  void assign(worker_channel& to, task& which, clock::time_point now) SHMPOOL_REQUIRES(mutex_);
-  void fail(task& which, const sched::action& how) SHMPOOL_REQUIRES(mutex_);
+  void admit(task_entry& task, sched::task_id id) SHMPOOL_REQUIRES(mutex_);
+  void assign(worker_channel& to, task_entry& task, clock::time_point now) SHMPOOL_REQUIRES(mutex_);
+  void fail(task_entry& task, const sched::action& how) SHMPOOL_REQUIRES(mutex_);
   void finish_shutdown() SHMPOOL_REQUIRES(mutex_);
 
   // ---- The turn of the loop (pool_engine.cpp).
@@ -138,7 +138,7 @@ class pool_engine final : public detail::engine {
   crew crew_ SHMPOOL_GUARDED_BY(mutex_);
   ring_poller poller_;
   detail::completion_list shutdown_waiters_ SHMPOOL_GUARDED_BY(mutex_);
-  /// The operation of the current hold(): if it is admitted at once, it is not completed as well.
+  /// The operation of the current acquire(): if it is admitted at once, it is not completed as well.
   operation* held_now_ SHMPOOL_GUARDED_BY(mutex_) = nullptr;
   bool idle_output_ SHMPOOL_GUARDED_BY(mutex_) = false;  // frames for an idle worker are queued
   // One time for all submits until the pool's next turn of the loop, which sends their frames together: to read the

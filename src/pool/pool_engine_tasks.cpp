@@ -27,12 +27,12 @@ constexpr std::uint32_t kind_of(std::uint32_t function) noexcept {
 
 // ---- Tasks enter.
 
-bool pool_engine::holds() const noexcept {
+bool pool_engine::has_admission_limit() const noexcept {
   return options_.when_full == overload::wait && (options_.max_pending != 0 || options_.max_pending_bytes != 0);
 }
 
-pool_engine::flush_hint pool_engine::hold(operation& op, std::uint64_t& place) {
-  place = 0;
+pool_engine::flush_hint pool_engine::acquire(operation& op, std::uint64_t& permit) {
+  permit = 0;
   if (made_here_.inherited()) throw std::system_error(errc::pool_closed, "this is a forked copy of the pool");
   mutex_lock lock(mutex_);
   if (phase_ != phase::open) throw std::system_error(errc::pool_closed);
@@ -42,22 +42,22 @@ pool_engine::flush_hint pool_engine::hold(operation& op, std::uint64_t& place) {
     lock.unlock();  // user code may decode the exception in it
     std::rethrow_exception(error_of(*why));
   }
-  task& made = ledger_.open(op);
-  enter(made, 0, [&] {
+  task_entry& task = ledger_.open(op);
+  enter(task, 0, [&] {
     mutex_.assert_held();
-    return scheduler_.hold(&made, op.deadline, now);
+    return scheduler_.hold(task.handle, op.deadline, now);
   });
-  op.result.place = 0;
+  op.result.permit = 0;
   held_now_ = &op;
   or_break([&] {
     mutex_.assert_held();
     run_actions(now);
   });
-  if (std::exchange(held_now_, nullptr) == nullptr) place = op.result.place;
+  if (std::exchange(held_now_, nullptr) == nullptr) permit = op.result.permit;
   return react();
 }
 
-pool_engine::flush_hint pool_engine::withdraw(std::uint64_t place, std::uint64_t cancel_key) noexcept {
+pool_engine::flush_hint pool_engine::release(std::uint64_t permit, std::uint64_t cancel_key) noexcept {
   if (made_here_.inherited_for_certain()) return flush_hint::none;
   const mutex_lock lock(mutex_);
   if (phase_ == phase::closed) return flush_hint::none;
@@ -65,7 +65,7 @@ pool_engine::flush_hint pool_engine::withdraw(std::uint64_t place, std::uint64_t
   or_break([&] {
     mutex_.assert_held();
     const auto now = clock::now();
-    scheduler_.withdraw(place, now);
+    scheduler_.withdraw(permit, now);
     run_actions(now);
   });
   return react();
@@ -74,7 +74,7 @@ pool_engine::flush_hint pool_engine::withdraw(std::uint64_t place, std::uint64_t
 pool_engine::flush_hint pool_engine::submit(operation& op, const detail::callable_ref& fn,
                                             std::vector<std::byte> arguments,
                                             std::vector<detail::attachment> attachments, const task_options& options,
-                                            std::uint64_t place) {
+                                            std::uint64_t permit) {
   if (arguments.size() > wire::max_body) {
     throw std::system_error(errc::message_too_large,
                             "the arguments take " + std::to_string(arguments.size()) + " bytes");
@@ -86,7 +86,7 @@ pool_engine::flush_hint pool_engine::submit(operation& op, const detail::callabl
   check(options);
   if (made_here_.inherited()) throw std::system_error(errc::pool_closed, "this is a forked copy of the pool");
   mutex_lock lock(mutex_);
-  if (phase_ == phase::closed || (phase_ != phase::open && place == 0)) throw std::system_error(errc::pool_closed);
+  if (phase_ == phase::closed || (phase_ != phase::open && permit == 0)) throw std::system_error(errc::pool_closed);
   const auto now = submit_time_ ? *submit_time_ : clock::now();
   if (scheduler_.refuses(now)) {
     const auto why = why_broken(problems_, scheduler_);
@@ -100,23 +100,23 @@ pool_engine::flush_hint pool_engine::submit(operation& op, const detail::callabl
   sched::task_spec spec;
   spec.warm_workers = arrays.mapped_by();
   spec.bytes = arguments.size() + arrays.bytes();
-  task& made = ledger_.open(op);
-  made.function = function;
-  made.arguments = std::move(arguments);
-  made.arrays = std::move(arrays);
+  task_entry& task = ledger_.open(op);
+  task.function = function;
+  task.arguments = std::move(arguments);
+  task.arrays = std::move(arrays);
   op.on_progress = options.on_progress;
 
-  spec.context = &made;
+  spec.handle = task.handle;
   spec.kind = kind_of(function);
   spec.timeout = options.timeout;
   spec.deadline = op.deadline;
   if (options.cancel_grace) spec.cancel_grace = in_nanoseconds(*options.cancel_grace);
   spec.attempts = options.attempts;
-  const bool entered = enter(made, place, [&] {
+  const bool entered = enter(task, permit, [&] {
     mutex_.assert_held();
-    if (place == 0) return scheduler_.submit(spec, now);
-    scheduler_.submit(place, spec, now);
-    return place;
+    if (permit == 0) return scheduler_.submit(spec, now);
+    scheduler_.submit(permit, spec, now);
+    return permit;
   });
   if (!entered) throw std::system_error(errc::queue_full, bound_reached());
   ledger_.count_submit();
@@ -126,30 +126,30 @@ pool_engine::flush_hint pool_engine::submit(operation& op, const detail::callabl
     run_actions(now);
   });
   flush_hint next = react();
-  if (next == flush_hint::none && made.on) next = flush_hint::soon;
+  if (next == flush_hint::none && task.on) next = flush_hint::soon;
   if (next != flush_hint::none || poller_.polling_under_lock()) submit_time_ = now;  // the pool's next turn is near
   return next;
 }
 
 template <class Event>
-bool pool_engine::enter(task& made, std::uint64_t place, Event event) {
+bool pool_engine::enter(task_entry& task, std::uint64_t permit, Event event) {
   const std::size_t others = scheduler_.task_count();
   sched::task_id id = 0;
   try {
     id = event();
   } catch (...) {
-    if (place != 0 ? scheduler_.awaits_submit(place) : scheduler_.task_count() == others) {
-      ledger_.close(made);
+    if (permit != 0 ? scheduler_.awaits_submit(permit) : scheduler_.task_count() == others) {
+      ledger_.close(task);
       throw;
     }
     break_on_exception(std::current_exception());  // the scheduler has the task, so it ends like all others
     return true;
   }
   if (id == 0) {
-    ledger_.close(made);
+    ledger_.close(task);
     return false;
   }
-  ledger_.known_as(made, id);
+  ledger_.known_as(task, id);
   return true;
 }
 
@@ -189,63 +189,63 @@ void pool_engine::run_actions(clock::time_point now) {
   using kind = sched::action::kind;
   sched::action next;
   while (scheduler_.next_action(next)) {
-    auto* const about = static_cast<task*>(next.context);
+    task_entry* const task = ledger_.find(next.handle);
     worker_channel* const worker = crew_.find(next.worker);
     switch (next.what) {
       case kind::start_worker:
         crew_.start(next.worker, next.lasting, now);
         idle_output_ = true;
         break;
-      case kind::admit: admit(*about, next.task); break;
+      case kind::admit: admit(*task, next.task); break;
       case kind::assign:
-        if (worker) assign(*worker, *about, now);
+        if (worker) assign(*worker, *task, now);
         break;
-      case kind::request_stop: about->request_stop(); break;
+      case kind::request_stop: task->request_stop(); break;
       case kind::retire_worker:
         if (worker) crew_.retire(*worker);
         break;
       case kind::kill_worker:
         if (worker) crew_.kill_for_task(*worker, now);
         break;
-      case kind::complete: fail(*about, next); break;
+      case kind::complete: fail(*task, next); break;
       case kind::drained: finish_shutdown(); break;
     }
   }
 }
 
-/// A held submit has a place now: its caller will submit with this place, or withdraw it.
-void pool_engine::admit(task& held, sched::task_id id) {
-  operation& op = ledger_.close_held(held);
-  op.result.place = id;
+/// Admits a held submit: its caller owns a permit now, and will submit with it or release it.
+void pool_engine::admit(task_entry& task, sched::task_id id) {
+  operation& op = ledger_.close_held(task);
+  op.result.permit = id;
   if (&op == held_now_) held_now_ = nullptr;
   else ledger_.push(op);
 }
 
-void pool_engine::assign(worker_channel& to, task& which, clock::time_point now) {
+void pool_engine::assign(worker_channel& to, task_entry& task, clock::time_point now) {
   try {
     if (!to.has_tasks()) {
       idle_output_ = true;
       crew_.now_busy(to, now);
     }
-    hand_over(to, which, functions_, courier_, now);
+    hand_over(to, task, functions_, courier_, now);
   } catch (const std::bad_alloc&) {
-    if (!scheduler_.not_sent(to.id, which.id, now)) return;
+    if (!scheduler_.not_sent(to.id, task.id, now)) return;
     ++ledger_.failures().shm_exhausted;
-    which.op->result.error = ledger_.no_memory();
-    ledger_.complete(which);
+    task.op->result.error = ledger_.no_memory();
+    ledger_.complete(task);
   }
 }
 
-void pool_engine::fail(task& which, const sched::action& how) {
-  detail::outcome& result = which.op->result;
+void pool_engine::fail(task_entry& task, const sched::action& how) {
+  detail::outcome& result = task.op->result;
   try {
     note_failure(result, how, crew_, problems_, scheduler_);
   } catch (const std::bad_alloc&) {
     result.error = ledger_.no_memory();  // the scheduler has forgotten the task: it must end here
   }
   count_failure(ledger_.failures(), how, crew_);
-  which.abandon();
-  ledger_.complete(which);
+  task.abandon();
+  ledger_.complete(task);
 }
 
 void pool_engine::finish_shutdown() {

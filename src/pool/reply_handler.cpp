@@ -63,8 +63,8 @@ bool reply_handler::read_frames(worker_channel& from, time_point now) {
   }
 }
 
-task* reply_handler::find(const worker_channel& from, std::uint64_t handover) const noexcept {
-  return static_cast<task*>(scheduler_.assigned_context(from.id, from.task_of(handover)));
+task_entry* reply_handler::find(const worker_channel& from, std::uint64_t handover) const noexcept {
+  return ledger_.find(scheduler_.assigned_handle(from.id, from.task_of(handover)));
 }
 
 const char* reply_handler::take(worker_channel& from, const wire::frame& in, time_point now) {
@@ -79,12 +79,12 @@ const char* reply_handler::take(worker_channel& from, const wire::frame& in, tim
       return take_result(from, in, now);
     case wire::frame_type::need:
     case wire::frame_type::open: {
-      task* const of = in.header.task != 0 ? find(from, in.header.task) : nullptr;
+      task_entry* const task = in.header.task != 0 ? find(from, in.header.task) : nullptr;
       known.answer_waits = from.answer_waits;
-      known.has_task = of != nullptr;
+      known.has_task = task != nullptr;
       if (const char* const why = check_frame(in, known)) return why;
-      if (in.header.type == wire::frame_type::open) return courier_.answer_open(from, of, in);
-      courier_.answer_need(from, of, in);
+      if (in.header.type == wire::frame_type::open) return courier_.answer_open(from, task, in);
+      courier_.answer_need(from, task, in);
       return nullptr;
     }
     case wire::frame_type::ready:
@@ -124,19 +124,18 @@ const char* reply_handler::take_ready(worker_channel& from, const wire::frame& i
 }
 
 void reply_handler::take_progress(worker_channel& from, const wire::frame& in) {
-  const task* const which = find(from, in.header.task);
+  const task_entry* const task = find(from, in.header.task);
   const auto fraction = std::bit_cast<double>(in.header.value);
   // Ignores progress of a task that has ended meanwhile, and NaN.
-  if (which && which->op->on_progress && fraction >= 0 && fraction <= 1)
-    ledger_.notify(which->op->on_progress, fraction);
+  if (task && task->op->on_progress && fraction >= 0 && fraction <= 1) ledger_.notify(task->op->on_progress, fraction);
 }
 
 const char* reply_handler::take_result(worker_channel& from, const wire::frame& in, time_point now) {
   const sched::task_id id = from.task_in(in.header.slot);
-  auto* const which = static_cast<task*>(scheduler_.assigned_context(from.id, id));
-  if (!which) return "result of a task that has ended";
+  task_entry* const task = ledger_.find(scheduler_.assigned_handle(from.id, id));
+  if (!task) return "result of a task that has ended";
   if (in.segment_count() != 0) {
-    if (const char* const why = courier_.take_account(from, which, in)) return why;
+    if (const char* const why = courier_.take_account(from, task, in)) return why;
   }
   detail::outcome result;
   result.threw = in.header.type == wire::frame_type::error;
@@ -153,7 +152,7 @@ const char* reply_handler::take_result(worker_channel& from, const wire::frame& 
     result.error = ledger_.no_memory();
   }
   // Nothing below allocates: a task that the scheduler has forgotten must be completed.
-  const std::chrono::nanoseconds longest = now - std::min(which->assigned, now);
+  const std::chrono::nanoseconds longest = now - std::min(task->assigned, now);
   result.run = std::min(std::chrono::nanoseconds(in.header.value & 0x7fff'ffff'ffff'ffffU), longest);
   if (!scheduler_.replied(from.id, id, result.run, now)) return "result of a task that has ended";
   from.found_busy(now);
@@ -166,10 +165,10 @@ const char* reply_handler::take_result(worker_channel& from, const wire::frame& 
   } else if (result.error) {
     ++ledger_.failures().shm_exhausted;
   } else {
-    functions_[which->function].result_sizes = std::move(used);
+    functions_[task->function].result_sizes = std::move(used);
   }
-  if (which->arrays.empty()) killers_.ended(which->function, which->arguments);
-  ledger_.complete(*which, std::move(result));
+  if (task->arrays.empty()) killers_.ended(task->function, task->arguments);
+  ledger_.complete(*task, std::move(result));
   return nullptr;
 }
 

@@ -49,7 +49,7 @@ reply_reader::status reply_reader::next(wire::frame& out) {
       return status::frame;
     }
     // Skip a frame that was read from the ring already. A read position inside this frame is malformed.
-    if (socket_at_ > read_) return malformed("its socket and its reply ring do not say the same");
+    if (socket_at_ > read_) return malformed("its socket and its reply ring disagree");
   }
 }
 

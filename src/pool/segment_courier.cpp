@@ -81,24 +81,24 @@ wire::segment_ref segment_courier::reference(worker_channel& to, const shm_handl
   return ref;
 }
 
-std::vector<wire::segment_ref> segment_courier::pack(worker_channel& to, task& which,
+std::vector<wire::segment_ref> segment_courier::pack(worker_channel& to, task_entry& task,
                                                      std::span<const std::size_t> sizes) {
   std::vector<wire::segment_ref> refs;
-  for (const detail::attachment& each : which.arrays.all()) {
+  for (const detail::attachment& each : task.arrays.all()) {
     refs.push_back(reference(to, each.handle, each.offset, each.length, each.mode));
   }
   for (const std::size_t bytes : sizes) {
     shm_handle leased = store_->lease_cached(bytes, to.id);
     if (!leased) continue;
     refs.push_back(reference(to, leased, 0, bytes, detail::access::lease));
-    which.leases.push_back(std::move(leased));
+    task.leases.push_back(std::move(leased));
   }
   return refs;
 }
 
-void segment_courier::answer_need(worker_channel& to, task* of, const wire::frame& in) {
+void segment_courier::answer_need(worker_channel& to, task_entry* task, const wire::frame& in) {
   to.answer_waits = true;
-  auto& leases = of ? of->leases : to.initializer_leases;
+  auto& leases = task ? task->leases : to.initializer_leases;
   try {
     if (leases.size() >= most_leases) {
       throw std::system_error(errc::shm_exhausted,
@@ -126,15 +126,15 @@ void segment_courier::answer_need(worker_channel& to, task* of, const wire::fram
 
 /// A worker opens a segment by its name if it can. If the name was removed, or the worker cannot reach it any more (a
 /// chroot, a filter of system calls), it gets the descriptor.
-const char* segment_courier::answer_open(worker_channel& to, task* of, const wire::frame& in) {
+const char* segment_courier::answer_open(worker_channel& to, task_entry* task, const wire::frame& in) {
   shm_handle handle;
   const auto look_at = [&](const shm_handle& each) {
     if (each.get()->id() == in.header.value) handle = each;
   };
   if (const auto kept = to.kept.find(in.header.value); kept != to.kept.end()) handle = kept->second.handle;
-  for (const shm_handle& each : of ? of->leases : to.initializer_leases) look_at(each);
-  if (of) {
-    for (const detail::attachment& each : of->arrays.all()) look_at(each.handle);
+  for (const shm_handle& each : task ? task->leases : to.initializer_leases) look_at(each);
+  if (task) {
+    for (const detail::attachment& each : task->arrays.all()) look_at(each.handle);
   }
   if (!handle) return "request for a segment that it was not given";
   to.answer_waits = true;
@@ -153,7 +153,7 @@ const char* segment_courier::answer_open(worker_channel& to, task* of, const wir
   return nullptr;
 }
 
-void segment_courier::collect_holdings(const worker_channel& from, const task* of, const wire::frame& in) {
+void segment_courier::collect_holdings(const worker_channel& from, const task_entry* task, const wire::frame& in) {
   holdings_.clear();
   sources_.clear();
   const auto add = [&](const shm_handle& handle, std::uint64_t offset, std::uint64_t length, bool writable,
@@ -168,8 +168,8 @@ void segment_courier::collect_holdings(const worker_channel& from, const task* o
     holdings_.add(each);
     sources_.push_back({&handle, leased});
   };
-  if (of) {
-    for (const detail::attachment& each : of->arrays.all()) {
+  if (task) {
+    for (const detail::attachment& each : task->arrays.all()) {
       add(each.handle, each.offset, each.length, each.mode != detail::access::read, false);
     }
   }
@@ -184,15 +184,15 @@ void segment_courier::collect_holdings(const worker_channel& from, const task* o
       add(kept->second.handle, 0, segment_of(kept->second.handle).reserved(), kept->second.writable, false);
     }
   }
-  for (const shm_handle& each : of ? of->leases : from.initializer_leases) {
+  for (const shm_handle& each : task ? task->leases : from.initializer_leases) {
     add(each, 0, segment_of(each).reserved(), true, true);
   }
   holdings_.settle();
 }
 
-const char* segment_courier::take_account(worker_channel& from, task* of, const wire::frame& in) {
+const char* segment_courier::take_account(worker_channel& from, task_entry* task, const wire::frame& in) {
   if (in.segment_count() == 0) return nullptr;
-  collect_holdings(from, of, in);
+  collect_holdings(from, task, in);
   if (const char* const why = check_account(in, holdings_)) return why;
   bool kept_more = false;
   for (std::size_t i = 0; i != in.segment_count(); ++i) {
@@ -209,7 +209,7 @@ const char* segment_courier::take_account(worker_channel& from, task* of, const 
     from.kept.insert_or_assign(ref.id, worker_channel::kept_segment{shm_handle(handle), has.writable});
     kept_more = true;
   }
-  if (kept_more) collect_holdings(from, of, in);  // the result may lie in a newly kept segment
+  if (kept_more) collect_holdings(from, task, in);  // the result may lie in a newly kept segment
   return nullptr;
 }
 
@@ -228,7 +228,7 @@ const char* segment_courier::take_result(const wire::frame& in, detail::outcome&
     if (const shm::call_error failed = segment_of(*from.handle).map(end)) {
       // It is not the worker's fault if this process cannot map the result, or if the name was removed.
       if (!shm::is_shortage(failed.code) && failed.code != std::errc::no_such_file_or_directory) {
-        return "result in a file that is not as it should be";
+        return "result in a file that cannot be mapped";
       }
       to.error = std::make_exception_ptr(std::system_error(
           errc::shm_exhausted, "an array of the result cannot be taken in: " + shm::describe(failed)));

@@ -6,7 +6,7 @@
 
 #include "pool/freed_segments.hpp"
 #include "pool/reply_check.hpp"
-#include "pool/task.hpp"
+#include "pool/task_entry.hpp"
 #include "pool/worker_channel.hpp"
 #include "shm/store.hpp"
 #include "wire/frame.hpp"
@@ -30,16 +30,16 @@ class segment_courier {
 
   /// The references for a task's frame: its arrays, and segments that it is leased in advance, of the `sizes` that the
   /// last run of its function used for results. Throws std::bad_alloc.
-  std::vector<wire::segment_ref> pack(worker_channel& to, task& which, std::span<const std::size_t> sizes);
+  std::vector<wire::segment_ref> pack(worker_channel& to, task_entry& task, std::span<const std::size_t> sizes);
 
   /// Answers `need` with memory, or with the reason for a refusal. `of`: the task that asks; null: the initializer.
-  void answer_need(worker_channel& to, task* of, const wire::frame& in);
+  void answer_need(worker_channel& to, task_entry* task, const wire::frame& in);
   /// Answers `open` with the segment's descriptor, or with the reason for a refusal. Returns null, or why the worker
   /// may not ask for the segment.
-  const char* answer_open(worker_channel& to, task* of, const wire::frame& in);
+  const char* answer_open(worker_channel& to, task_entry* task, const wire::frame& in);
 
   /// Records the worker's account of its memory in a frame. Returns null, or why the account makes no sense.
-  const char* take_account(worker_channel& from, task* of, const wire::frame& in);
+  const char* take_account(worker_channel& from, task_entry* task, const wire::frame& in);
   /// Takes in the result segments of the frame that take_account() got last. Returns null, or why they make no sense.
   /// If this process cannot map one of them, `to` gets an error and no attachments. `used`: bytes of the leased
   /// segments in the result. Throws std::bad_alloc.
@@ -56,7 +56,7 @@ class segment_courier {
   wire::segment_ref reference(worker_channel& to, const shm_handle& handle, std::uint64_t offset, std::uint64_t length,
                               detail::access mode);
   /// Collects the worker's holdings of the segments that the frame names, in holdings_ and sources_.
-  void collect_holdings(const worker_channel& from, const task* of, const wire::frame& in);
+  void collect_holdings(const worker_channel& from, const task_entry* task, const wire::frame& in);
 
   std::shared_ptr<shm::store> store_;
   std::shared_ptr<freed_segments> freed_;

@@ -46,7 +46,7 @@ void note_failure(detail::outcome& of, const sched::action& how, const crew& wor
       return;
     case sched::failure::pool_broken: of.broken = why_broken(problems, scheduler); return;
     case sched::failure::quarantined:
-      of.error = error(errc::quarantined, "its function has killed nearly every worker that ran it");
+      of.error = error(errc::quarantined, "the function has killed nearly every worker that ran it");
       return;
     case sched::failure::none:
     case sched::failure::worker_lost: note_loss(of, how, workers); return;

@@ -1,7 +1,5 @@
 #include "pool/task_ledger.hpp"
 
-#include "process/assert.hpp"
-
 #include <shmpool/error.hpp>
 
 #include <string>
@@ -15,49 +13,50 @@ std::exception_ptr task_ledger::make_no_memory() {
       errc::shm_exhausted, std::string(no_memory_text) + ", to hand the task over or to take its result in"));
 }
 
-task& task_ledger::open(detail::operation& op) {
+task_entry& task_ledger::open(detail::operation& op) {
   if (op.cancel_key != 0) keys_.emplace(op.cancel_key, 0);
-  task* made = nullptr;
+  task_entry* task = nullptr;
   if (!spare_.empty()) {
-    made = spare_.back();
+    task = spare_.back();
     spare_.pop_back();
   } else {
     try {
       // So that close() never needs memory.
       if (spare_.capacity() <= records_.size()) spare_.reserve(2 * records_.size() + 16);
-      made = records_.emplace_back(std::make_unique<task>()).get();
+      task = records_.emplace_back(std::make_unique<task_entry>()).get();
+      task->handle = sched::task_handle(records_.size() - 1);
     } catch (...) {
       keys_.erase(op.cancel_key);
       throw;
     }
   }
-  SHMPOOL_ASSERT(!made->open && !made->on && made->leases.empty() && made->arrays.empty());
-  made->open = true;
-  made->op = &op;
-  return *made;
+  SHMPOOL_ASSERT(!task->open && !task->on && task->leases.empty() && task->arrays.empty());
+  task->open = true;
+  task->op = &op;
+  return *task;
 }
 
-void task_ledger::known_as(task& which, sched::task_id id) noexcept {
-  which.id = id;
-  if (which.op->cancel_key == 0) return;
-  if (const auto found = keys_.find(which.op->cancel_key); found != keys_.end()) found->second = id;
+void task_ledger::known_as(task_entry& task, sched::task_id id) noexcept {
+  task.id = id;
+  if (task.op->cancel_key == 0) return;
+  if (const auto found = keys_.find(task.op->cancel_key); found != keys_.end()) found->second = id;
 }
 
-void task_ledger::close(task& which) noexcept {
-  SHMPOOL_ASSERT(which.open && spare_.size() < records_.size());
-  which.open = false;
-  which.unassign();
-  which.arrays.clear();
-  std::vector<std::byte>().swap(which.arguments);
-  if (which.op && which.op->cancel_key != 0) keys_.erase(which.op->cancel_key);
-  which.op = nullptr;
-  which.id = 0;
-  spare_.push_back(&which);
+void task_ledger::close(task_entry& task) noexcept {
+  SHMPOOL_ASSERT(task.open && spare_.size() < records_.size());
+  task.open = false;
+  task.unassign();
+  task.arrays.clear();
+  std::vector<std::byte>().swap(task.arguments);
+  if (task.op && task.op->cancel_key != 0) keys_.erase(task.op->cancel_key);
+  task.op = nullptr;
+  task.id = 0;
+  spare_.push_back(&task);
 }
 
-detail::operation& task_ledger::close_held(task& which) noexcept {
-  detail::operation& op = *std::exchange(which.op, nullptr);
-  close(which);
+detail::operation& task_ledger::close_held(task_entry& task) noexcept {
+  detail::operation& op = *std::exchange(task.op, nullptr);
+  close(task);
   return op;
 }
 
@@ -71,16 +70,16 @@ std::optional<sched::task_id> task_ledger::find_key(std::uint64_t key) const noe
   return found->second;
 }
 
-void task_ledger::complete(task& which) noexcept {
-  detail::operation& op = *which.op;
-  close(which);
+void task_ledger::complete(task_entry& task) noexcept {
+  detail::operation& op = *task.op;
+  close(task);
   completed_.push(op);
 }
 
-void task_ledger::complete(task& which, detail::outcome&& result) noexcept {
+void task_ledger::complete(task_entry& task, detail::outcome&& result) noexcept {
   if (!result.threw && !result.error) ++succeeded_;
-  which.op->result = std::move(result);
-  complete(which);
+  task.op->result = std::move(result);
+  complete(task);
 }
 
 void task_ledger::count(pool_stats& stats) const noexcept {

@@ -5,7 +5,8 @@
 // Thread safety: none; the engine's lock guards it.
 #pragma once
 
-#include "pool/task.hpp"
+#include "pool/task_entry.hpp"
+#include "process/assert.hpp"
 #include "sched/scheduler.hpp"
 
 #include <shmpool/detail/engine.hpp>
@@ -24,13 +25,20 @@ namespace shmpool::pool {
 class task_ledger {
  public:
   /// A new record; `op` can be cancelled by its key from now on. Throws std::bad_alloc.
-  task& open(detail::operation& op);
+  task_entry& open(detail::operation& op);
   /// From now on cancellations reach the scheduler by this number.
-  void known_as(task& which, sched::task_id id) noexcept;
+  void known_as(task_entry& task, sched::task_id id) noexcept;
   /// The task is over: gives its record and its claims on memory back. Does not touch its operation.
-  void close(task& which) noexcept;
+  void close(task_entry& task) noexcept;
   /// The same for a held task; its key stays, for the task that will be submitted. Returns its operation.
-  detail::operation& close_held(task& which) noexcept;
+  detail::operation& close_held(task_entry& task) noexcept;
+
+  /// The record that open() gave this handle; null for no_task.
+  task_entry* find(sched::task_handle handle) const noexcept {
+    if (handle == sched::no_task) return nullptr;
+    SHMPOOL_ASSERT(static_cast<std::uint32_t>(handle) < records_.size());
+    return records_[static_cast<std::uint32_t>(handle)].get();
+  }
 
   /// For a forked copy, before its destruction: the tasks belong to the original process.
   void forget_all() noexcept;
@@ -40,9 +48,9 @@ class task_ledger {
   void forget_key(std::uint64_t key) noexcept { keys_.erase(key); }
 
   /// The task is over, and its operation completes with its present result.
-  void complete(task& which) noexcept;
+  void complete(task_entry& task) noexcept;
   /// The same with the given result.
-  void complete(task& which, detail::outcome&& result) noexcept;
+  void complete(task_entry& task, detail::outcome&& result) noexcept;
   /// Completes an operation that belongs to no task.
   void push(detail::operation& op) noexcept { completed_.push(op); }
   /// Adds a notice, or drops it if memory has run out.
@@ -70,8 +78,8 @@ class task_ledger {
   void count(pool_stats& stats) const noexcept;
 
  private:
-  std::vector<std::unique_ptr<task>> records_;
-  std::vector<task*> spare_;
+  std::vector<std::unique_ptr<task_entry>> records_;
+  std::vector<task_entry*> spare_;
   std::unordered_map<std::uint64_t, sched::task_id> keys_;
   detail::completion_list completed_;
   std::vector<detail::notice> notices_;

@@ -24,7 +24,7 @@ void scheduler::impl::admit_held() {
 
 void scheduler::impl::accept(index_type task, const task_spec& spec, time_point now) {
   task_record& record = tasks_[task];
-  record.context = spec.context;
+  record.handle = spec.handle;
   record.order = ++submits_;
   record.warm_workers = spec.warm_workers;
   record.bytes = spec.bytes;

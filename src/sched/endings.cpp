@@ -71,7 +71,7 @@ void scheduler::impl::kill_for(index_type task, time_point now) {
 bool scheduler::impl::overtaken(index_type task) const noexcept {
   const worker_id worker = workers_[tasks_[task].worker].id;
   for (index_type behind = tasks_[task].next; behind != no_index; behind = tasks_[behind].next) {
-    if (tasks_[behind].sent && slots_.started(worker, tasks_.id(behind))) return true;
+    if (tasks_[behind].sent && slots_.start_time(worker, tasks_.id(behind))) return true;
   }
   return false;
 }
@@ -91,7 +91,7 @@ void scheduler::impl::expire(index_type task, time_point now) {
     return doom(task, failure::deadline_exceeded, now);
   }
   std::optional<time_point> started;
-  if (record.sent) started = slots_.started(workers_[record.worker].id, tasks_.id(task));
+  if (record.sent) started = slots_.start_time(workers_[record.worker].id, tasks_.id(task));
   // The worker wrote that time. A time in the future must not put the deadline off for ever.
   const time_point due = later(started ? std::min(*started, now) : now, record.timeout);
   if (due <= now) {

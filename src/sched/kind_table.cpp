@@ -22,14 +22,13 @@ bool kind_table::risky(std::uint32_t kind) const noexcept {
 }
 
 duration kind_table::usual_run(std::uint32_t kind) const noexcept {
-  return kind == 0 || risky(kind) ? unknown : kinds_[kind].usual;
+  return kind == 0 || risky(kind) ? unknown : kinds_[kind].usual.get();
 }
 
 bool kind_table::ended(std::uint32_t kind, duration run) noexcept {
   if (kind == 0) return false;
   record& known = kinds_[kind];
-  run = std::max(run, duration::zero());
-  known.usual = known.usual == unknown ? run : (3 * known.usual + run) / 4;
+  known.usual.add(run);
   if (known.risk == 0) return false;  // as for most kinds
   const bool was_risky = known.risk > tolerable;
   known.risk -= (known.risk + 7) / 8;

@@ -6,6 +6,8 @@
 
 #include "sched/scheduler.hpp"
 
+#include <shmpool/detail/run_mean.hpp>
+
 #include <cstdint>
 #include <vector>
 
@@ -15,7 +17,7 @@ class kind_table {
  public:
   explicit kind_table(const options& settings) : settings_(settings), first_pause_(settings.quarantine_time) {}
 
-  static constexpr duration unknown = duration::max();
+  static constexpr duration unknown = detail::recent_run_mean::unknown;
 
   /// Makes room for the record of a kind. The other functions need no memory.
   void know(std::uint32_t kind) {
@@ -24,7 +26,7 @@ class kind_table {
 
   /// Whether the kind kills so often that other tasks should not have to wait behind it.
   bool risky(std::uint32_t kind) const noexcept;
-  /// Expected run time of a task of the kind: a moving average, or unknown. Unknown for a risky kind, too: tasks behind
+  /// Expected run time of a task of the kind, or unknown. Unknown for a risky kind, too: tasks behind
   /// a risky one have to be handed out again, and perhaps wait for a replacement worker.
   duration usual_run(std::uint32_t kind) const noexcept;
 
@@ -49,7 +51,7 @@ class kind_table {
  private:
   struct record {
     duration pause;  ///< until the next task is let through
-    duration usual = unknown;
+    detail::recent_run_mean usual{};
     std::uint32_t risk = 0;  ///< moving average of the share that kills, in 256ths
     /// Less `kills_forgiven` for each task that ended otherwise: stays small unless more than nine in ten kill.
     std::uint32_t kills = 0;

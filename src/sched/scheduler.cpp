@@ -23,12 +23,12 @@ task_id scheduler::submit(const task_spec& task, time_point now) {
   return id;
 }
 
-task_id scheduler::hold(void* context, time_point deadline, time_point now) {
+task_id scheduler::hold(task_handle handle, time_point deadline, time_point now) {
   impl& self = *impl_;
   if (!self.lets_in(now)) return 0;
   self.prepare();
   const index_type index = self.tasks_.acquire();
-  self.tasks_[index].context = context;
+  self.tasks_[index].handle = handle;
   self.tasks_[index].order = ++self.submits_;
   self.tasks_[index].state = task_state::held;
   self.tasks_[index].deadline = deadline;
@@ -47,7 +47,7 @@ void scheduler::submit(task_id admitted, const task_spec& task, time_point now) 
   self.kinds_.know(task.kind);
   --self.admitted_;
   if (self.tasks_[index].doom != failure::none) {
-    self.tasks_[index].context = task.context;
+    self.tasks_[index].handle = task.handle;
     self.complete(index, self.tasks_[index].doom);
   } else {
     if (task.deadline > now) (void)self.lets_in(now);  // if not, it is turned away with all waiting tasks
@@ -303,9 +303,9 @@ unsigned scheduler::busy_workers() const noexcept {
   return static_cast<unsigned>(all.size() - all.idle_count() - all.leaving());
 }
 
-void* scheduler::assigned_context(worker_id worker, task_id task) const noexcept {
+task_handle scheduler::assigned_handle(worker_id worker, task_id task) const noexcept {
   const index_type index = impl_->find_sent(worker, task);
-  return index == no_index ? nullptr : impl_->tasks_[index].context;
+  return index == no_index ? no_task : impl_->tasks_[index].handle;
 }
 
 void scheduler::impl::make_room(std::size_t tasks, std::size_t workers) {
@@ -343,7 +343,7 @@ action& scheduler::impl::emit(action::kind what, index_type worker, index_type t
   if (worker != no_index) next.worker = workers_[worker].id;
   if (task != no_index) {
     next.task = tasks_.id(task);
-    next.context = tasks_[task].context;
+    next.handle = tasks_[task].handle;
   }
   return next;
 }

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
@@ -24,6 +25,9 @@ using duration = std::chrono::nanoseconds;
 using task_id = std::uint64_t;
 /// Names one worker process for as long as the pool lives; never 0, never used twice.
 using worker_id = std::uint32_t;
+/// The engine's name for its record of a task. The scheduler keeps it and hands it back.
+enum class task_handle : std::uint32_t {};
+inline constexpr task_handle no_task{std::numeric_limits<std::uint32_t>::max()};
 
 struct options {
   /// Most workers that have tasks at once. A worker that is about to leave exists beside its replacement.
@@ -68,7 +72,7 @@ struct options {
 };
 
 struct task_spec {
-  void* context = nullptr;  ///< the engine's record of the task; handed back in every action that names it
+  task_handle handle = no_task;  ///< handed back in every action that names the task
   std::optional<duration>
       expected;            ///< expected run time, if the caller knows it; else the usual run time of its kind, or long
   std::uint32_t kind = 0;  ///< small number of the tasks that run alike; 0: like no other
@@ -108,7 +112,7 @@ struct action {
   kind what{};
   worker_id worker = 0;
   task_id task = 0;
-  void* context = nullptr;  ///< task_spec::context, where the action names a task
+  task_handle handle = no_task;  ///< task_spec::handle, where the action names a task
   failure why = failure::none;
   bool lasting = false;  ///< start_worker: the worker is one of min_workers, so it must not leave when idle
   bool begun = true;     ///< complete with worker_lost: the task had begun
@@ -121,7 +125,7 @@ class claims {
   /// Takes back a task that was assigned to `worker`. True if the worker has not started the task and never will.
   virtual bool take_back(worker_id worker, task_id task) noexcept = 0;
   /// When `worker` started `task`, or nothing if it has not.
-  virtual std::optional<time_point> started(worker_id worker, task_id task) noexcept = 0;
+  virtual std::optional<time_point> start_time(worker_id worker, task_id task) noexcept = 0;
 
  protected:
   ~claims() = default;
@@ -164,11 +168,11 @@ class scheduler {
   /// shutdown() or stop(), or when refuses(). The first task after a pause of a broken pool has a worker started as a
   /// probe.
   task_id submit(const task_spec& task, time_point now);
-  /// A new task of which only context and deadline are known yet. Held tasks wait for room in the order of these calls;
+  /// A new task of which only handle and deadline are known yet. Held tasks wait for room in the order of these calls;
   /// 0 after shutdown(), stop() or when refuses(). `admit` follows, perhaps at once, unless the task ends before: by
   /// its deadline, say.
-  task_id hold(void* context, time_point deadline, time_point now);
-  task_id hold(void* context, time_point now) { return hold(context, time_point::max(), now); }
+  task_id hold(task_handle handle, time_point deadline, time_point now);
+  task_id hold(task_handle handle, time_point now) { return hold(handle, time_point::max(), now); }
   /// Submits an admitted task, as it is now. If it was cancelled or stopped since, or is overdue, it completes as such.
   void submit(task_id admitted, const task_spec& task, time_point now);
   /// Forgets a task that was admitted and cannot be submitted; the engine completes it itself.
@@ -239,8 +243,8 @@ class scheduler {
   std::size_t task_count() const noexcept;
   std::size_t assigned_count() const noexcept;
   unsigned busy_workers() const noexcept;
-  /// The context of a task that is assigned to `worker`, or null.
-  void* assigned_context(worker_id worker, task_id task) const noexcept;
+  /// The handle of a task that is assigned to `worker`, or no_task.
+  task_handle assigned_handle(worker_id worker, task_id task) const noexcept;
 
  private:
   struct impl;

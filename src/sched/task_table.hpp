@@ -27,7 +27,6 @@ enum class task_state : std::uint8_t {
 };
 
 struct task_record {
-  void* context = nullptr;
   std::uint64_t order = 0;  ///< counts submits; the queue is always sorted by it
   std::uint64_t warm_workers = 0;
   std::uint64_t bytes = 0;
@@ -35,6 +34,7 @@ struct task_record {
   duration timeout{};  ///< zero: none
   time_point deadline = time_point::max();
   duration cancel_grace{};
+  task_handle handle = no_task;
   std::uint32_t kind = 0;
   std::uint32_t generation = 0;
   index_type previous = no_index;

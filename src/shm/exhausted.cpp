@@ -130,7 +130,7 @@ void throw_memory_exhausted(std::size_t asked, bool named, const call_error& fai
         "; make it larger (mount -o remount,size=..., docker run --shm-size=...), use backing::memfd, or free arrays "
         "and call clear_shm()";
   } else if (!named && (error.value() == EMFILE || error.value() == ENFILE)) {
-    text += describe(failed) + "; every array without a name keeps one open: backing::posix needs none";
+    text += describe(failed) + "; every array without a name keeps a descriptor open: backing::posix needs none";
   } else {
     text += (named ? std::string{shm_directory()} : std::string{"memfd"}) + " says: " + describe(failed);
   }

@@ -7,6 +7,7 @@
 #include "process/mutex.hpp"
 #include "shm/store.hpp"
 
+#include <shmpool/detail/attachment.hpp>
 #include <shmpool/error.hpp>
 
 #include <sys/stat.h>

@@ -8,8 +8,8 @@
 #include "process/clock.hpp"
 #include "shm/segment.hpp"
 
-#include <shmpool/detail/message.hpp>
-#include <shmpool/options.hpp>
+#include <shmpool/backend.hpp>
+#include <shmpool/detail/segment_source.hpp>
 #include <shmpool/shm_handle.hpp>
 
 #include <chrono>

@@ -6,7 +6,8 @@
 
 #include "code/code_ref.hpp"
 
-#include <shmpool/detail/message.hpp>
+#include <shmpool/detail/callable_ref.hpp>
+#include <shmpool/detail/codec/message.hpp>
 
 #include <cstddef>
 #include <cstdint>

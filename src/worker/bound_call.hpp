@@ -5,7 +5,8 @@
 
 #include "wire/hello.hpp"
 
-#include <shmpool/detail/message.hpp>
+#include <shmpool/detail/callable_ref.hpp>
+#include <shmpool/detail/segment_source.hpp>
 
 #include <cstddef>
 #include <utility>

@@ -4,6 +4,8 @@
 #include "process/mutex.hpp"
 #include "shm/exhausted.hpp"
 
+#include <shmpool/error.hpp>
+
 #include <algorithm>
 #include <cerrno>
 #include <system_error>

@@ -11,7 +11,8 @@
 #include "shm/mapping.hpp"
 #include "wire/frame.hpp"
 
-#include <shmpool/detail/message.hpp>
+#include <shmpool/detail/attachment.hpp>
+#include <shmpool/detail/segment_source.hpp>
 #include <shmpool/shm_handle.hpp>
 
 #include <cstddef>

@@ -20,8 +20,12 @@
 #include "worker/task_state.hpp"
 
 #include <shmpool/array.hpp>
+#include <shmpool/detail/attachment.hpp>
+#include <shmpool/detail/callable_ref.hpp>
 #include <shmpool/detail/codec/exception_codec.hpp>
-#include <shmpool/detail/message.hpp>
+#include <shmpool/detail/codec/message.hpp>
+#include <shmpool/detail/run_mean.hpp>
+#include <shmpool/error.hpp>
 
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -53,7 +57,7 @@ std::uint64_t monotonic_ns() noexcept {
 }
 
 /// Replies that wait while further tasks run are sent at the latest before a task that may run longer than this.
-constexpr std::uint64_t reply_delay_ns = 50'000;
+constexpr std::chrono::nanoseconds reply_delay = std::chrono::microseconds(50);
 constexpr std::uint64_t progress_interval_ns = 10'000'000;
 
 class worker final : lease_source, progress_sink {
@@ -97,18 +101,15 @@ class worker final : lease_source, progress_sink {
   struct function {
     detail::trampoline entry = nullptr;
     const void* target = nullptr;
-    std::string problem;                            // why `entry` is null
-    std::uint64_t expected_ns = ~std::uint64_t{0};  // mean time of the last runs; unknown: long
-    // Mean time of some hundred runs: one long run in a hundred still shows when expected_ns has forgotten it.
-    std::uint64_t usual_ns = 0;
-    std::uint64_t runs = 0;
+    std::string problem;  // why `entry` is null
+    detail::recent_run_mean recent;
+    detail::lasting_run_mean lasting;
 
-    bool may_be_long() const noexcept { return std::max(expected_ns, usual_ns) > reply_delay_ns; }
-    void ran(std::uint64_t ns) noexcept {
-      expected_ns = runs == 0 ? ns : (3 * expected_ns + ns) / 4;
-      if (runs != 256) ++runs;
-      usual_ns +=
-          static_cast<std::uint64_t>(static_cast<std::int64_t>(ns - usual_ns) / static_cast<std::int64_t>(runs));
+    /// Whether the next run may take so long that replies should not wait for it. Before the first run nobody knows.
+    bool may_be_long() const noexcept { return std::max(recent.get(), lasting.get()) > reply_delay; }
+    void ran(std::chrono::nanoseconds time) noexcept {
+      recent.add(time);
+      lasting.add(time);
     }
   };
 
@@ -313,7 +314,7 @@ class worker final : lease_source, progress_sink {
     leave_task();
     memory_.close_task();
     const std::uint64_t run = monotonic_ns() - started;
-    fn.ran(run);
+    fn.ran(std::chrono::nanoseconds(run));
     header.value = run;
     reply(header, std::exchange(result.attachments(), {}), result.bytes());
     task_ = 0;

@@ -46,6 +46,10 @@ class fake_engine final : public detail::engine {
  public:
   fake_engine() : event_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
     if (event_ < 0) throw std::system_error(errno, std::generic_category(), "eventfd");
+    // Where memory fails, it is to fail in what is tested.
+    calls.reserve(512);
+    waiting_.reserve(64);
+    without_permit_.reserve(64);
   }
   fake_engine(const fake_engine&) = delete;
   fake_engine& operator=(const fake_engine&) = delete;
@@ -61,6 +65,8 @@ class fake_engine final : public detail::engine {
   /// It has ended, which the driver learns when it asks.
   void end(detail::operation& op) {
     std::erase(waiting_, &op);
+    std::erase(without_permit_, &op);
+    std::erase_if(tasks_, [&](const task& each) { return each.op == &op; });
     ended_.push(op);
   }
   void abort(detail::operation& op) {
@@ -70,35 +76,49 @@ class fake_engine final : public detail::engine {
   void tell(detail::notice what) { notices_.push_back(std::move(what)); }
   /// Makes the descriptor readable, until it is drained.
   void ring() const { ::eventfd_write(event_, 1); }
-  /// Does the first of the tasks that wait, as a worker would.
-  void do_task() {
-    const task next = std::move(tasks_.front());
-    tasks_.pop_front();
+  /// Gives a permit to the operation that has waited for one the longest.
+  void grant(std::uint64_t number) {
+    detail::operation& op = *without_permit_.at(0);
+    op.result.permit = number;
+    end(op);
+  }
+  /// Does one of the tasks that wait, the first by default, as a worker would.
+  void do_task(std::size_t which = 0) {
+    const task next = std::move(tasks_.at(which));
+    tasks_.erase(tasks_.begin() + static_cast<std::ptrdiff_t>(which));
     detail::unpacker arguments(next.arguments, {});
     detail::packer result(memory_, inline_limit());
     detail::invocation call{arguments, result, next.fn.target};
     next.fn.entry(call);
     next.op->result.bytes = std::move(result.bytes());
+    next.op->result.run = run_time;
     end(*next.op);
   }
 
   // ---- What the calls answer.
 
   bool is_inert = false;
-  bool has_bound = false;             ///< what holds() says
-  bool is_polling = false;            ///< until stop_polling() or the end
-  std::uint64_t place = 0;            ///< what hold() gives; 0: the operation waits
-  std::chrono::milliseconds retry{};  ///< what retry_after() says
+  bool has_bound = false;               ///< what has_admission_limit() says
+  bool is_polling = false;              ///< until stop_polling() or the end
+  unsigned workers = 1;                 ///< what max_workers() says
+  std::chrono::nanoseconds run_time{};  ///< what a task takes that do_task() does
+  std::uint64_t permit = 0;             ///< what acquire() gives; 0: the operation waits
+  std::chrono::milliseconds retry{};    ///< what retry_after() says
   detail::flush_hint hint = detail::flush_hint::none;
-  std::exception_ptr refusal;  ///< what hold() and submit() throw
-  script drains, flushes, polls, submits;
+  std::exception_ptr refusal;  ///< what acquire() and submit() throw
+  script drains, flushes, polls, acquires, submits;
 
   // ---- What was called, of all that changes something: "cancel 7 partial" is cancel(7, cancel_kind::partial).
 
   std::vector<std::string> calls;
   std::ptrdiff_t count(const std::string& call) const { return std::count(calls.begin(), calls.end(), call); }
   /// The operation that somebody has waited for the longest.
-  detail::operation& first_waiting() const { return *waiting_.at(0); }
+  detail::operation& first_waiting() const { return waiting(0); }
+  /// That of all that somebody waits for, the oldest first.
+  detail::operation& waiting(std::size_t which) const { return *waiting_.at(which); }
+  std::size_t waiting_count() const { return waiting_.size(); }
+  /// How many tasks wait for do_task().
+  std::size_t task_count() const { return tasks_.size(); }
 
   // ---- engine
 
@@ -108,24 +128,28 @@ class fake_engine final : public detail::engine {
   detail::segment_source& memory() noexcept override { return memory_; }
   std::size_t inline_limit() const noexcept override { return 4096; }
 
-  bool holds() const noexcept override { return has_bound; }
-  detail::flush_hint hold(detail::operation& op, std::uint64_t& got) override {
-    calls.push_back("hold");
+  bool has_admission_limit() const noexcept override { return has_bound; }
+  detail::flush_hint acquire(detail::operation& op, std::uint64_t& got) override {
+    calls.push_back("acquire");
     if (refusal) std::rethrow_exception(refusal);
-    got = place;
-    if (place == 0) take(op);
+    got = permit;
+    if (permit == 0) {
+      without_permit_.push_back(&op);
+      take(op);
+    }
+    acquires.play();
     return hint;
   }
-  detail::flush_hint withdraw(std::uint64_t which, std::uint64_t cancel_key) noexcept override {
-    calls.push_back("withdraw " + std::to_string(which) + " of " + std::to_string(cancel_key));
+  detail::flush_hint release(std::uint64_t which, std::uint64_t cancel_key) noexcept override {
+    calls.push_back("release " + std::to_string(which) + " of " + std::to_string(cancel_key));
     return hint;
   }
   detail::flush_hint submit(detail::operation& op, const detail::callable_ref& fn, std::vector<std::byte> arguments,
                             std::vector<detail::attachment>, const task_options&, std::uint64_t with) override {
     calls.push_back("submit to " + std::to_string(with));
     if (refusal) std::rethrow_exception(refusal);
-    take(op);
     tasks_.push_back(task{&op, fn, std::move(arguments)});
+    take(op);
     submits.play();
     return hint;
   }
@@ -177,7 +201,7 @@ class fake_engine final : public detail::engine {
 
   clear_result clear_shm() override { return {}; }
   pool_stats stats() const override { return {}; }
-  unsigned max_workers() const noexcept override { return 1; }
+  unsigned max_workers() const noexcept override { return workers; }
 
  private:
   struct task {
@@ -201,6 +225,7 @@ class fake_engine final : public detail::engine {
   no_memory memory_;
   std::deque<task> tasks_;
   std::vector<detail::operation*> waiting_;
+  std::vector<detail::operation*> without_permit_;  // those of waiting_ that acquire() has taken
   detail::completion_list ended_;
   std::vector<detail::notice> notices_;
 };

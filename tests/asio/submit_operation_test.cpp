@@ -169,23 +169,23 @@ class initiations_with_a_bound : public initiations {
   initiations_with_a_bound() { engine->has_bound = true; }
 };
 
-TEST_F(initiations_with_a_bound, submit_at_once_to_the_place_that_they_get) {
-  engine->place = 5;
+TEST_F(initiations_with_a_bound, submit_at_once_with_the_permit_that_they_get) {
+  engine->permit = 5;
   submit(got.handler(), 40, 2);
-  EXPECT_THAT(engine->calls, ElementsAre("hold", "submit to 5"));
+  EXPECT_THAT(engine->calls, ElementsAre("acquire", "submit to 5"));
   engine->drains.then(do_task());
   engine->ring();
   run();
   EXPECT_EQ(got.sum, 42);
 }
 
-TEST_F(initiations_with_a_bound, submit_when_there_is_a_place) {
+TEST_F(initiations_with_a_bound, submit_when_there_is_a_permit) {
   submit(got.handler(), 40, 2);
-  EXPECT_THAT(engine->calls, ElementsAre("hold"));
+  EXPECT_THAT(engine->calls, ElementsAre("acquire"));
   engine->drains
       .then([&] {
         detail::operation& held = engine->first_waiting();
-        held.result.place = 6;
+        held.result.permit = 6;
         engine->end(held);
       })
       .then(do_task());
@@ -213,22 +213,22 @@ TEST_F(initiations_with_a_bound, end_with_the_error_that_ends_the_wait_and_submi
   EXPECT_THAT(engine->calls, ::testing::Not(Contains(StartsWith("submit"))));
 }
 
-TEST_F(initiations_with_a_bound, give_the_place_back_that_they_cannot_use) {
+TEST_F(initiations_with_a_bound, give_the_permit_back_that_they_cannot_use) {
   submit(got.handler(), 40, 2);
   engine->drains.then([&] {
     detail::operation& held = engine->first_waiting();
-    held.result.place = 6;
+    held.result.permit = 6;
     engine->end(held);
     engine->refusal = refused_with(errc::array_busy);
   });
   engine->ring();
   run();
-  EXPECT_EQ(engine->count("withdraw 6 of 0"), 1);
+  EXPECT_EQ(engine->count("release 6 of 0"), 1);
   EXPECT_EQ(got.calls, 1);
   EXPECT_EQ(got.code(), errc::array_busy);
 }
 
-TEST_F(initiations_with_a_bound, post_the_error_with_which_a_place_is_refused) {
+TEST_F(initiations_with_a_bound, post_the_error_with_which_a_permit_is_refused) {
   engine->refusal = refused_with(errc::pool_closed);
   submit(got.handler(), 40, 2);
   EXPECT_EQ(got.calls, 0);
@@ -237,7 +237,7 @@ TEST_F(initiations_with_a_bound, post_the_error_with_which_a_place_is_refused) {
   EXPECT_EQ(got.code(), errc::pool_closed);
 }
 
-TEST_F(initiations_with_a_bound, are_destroyed_while_they_wait_for_a_place) {
+TEST_F(initiations_with_a_bound, are_destroyed_while_they_wait_for_a_permit) {
   auto token = std::make_shared<int>(1);
   const std::weak_ptr<int> alive = token;
   submit([token = std::move(token)](std::exception_ptr, int) { ADD_FAILURE() << "nobody runs it"; }, 40, 2);

@@ -7,7 +7,7 @@ namespace shmpool::fuzz {
 void arguments(input from) {
   static const auto functions = argument_functions();
   auto [kind, message] = read_message(from, functions.size());
-  test::round_trip call;
+  testing::round_trip call;
   call.arguments = std::move(message);
   try {
     call.run(functions[kind]);

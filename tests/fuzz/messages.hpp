@@ -75,7 +75,7 @@ inline detail::attachment make_attachment(const attachment_code& code) {
   detail::attachment made;
   const std::size_t bytes = std::size_t{code.size} * attachment_unit;
   if (bytes != 0) {
-    made.handle = test::memory_segment::make(bytes, 64);
+    made.handle = testing::memory_segment::make(bytes, 64);
     std::memset(made.handle.data(), 1, bytes);
   }
   made.offset = std::uint64_t{code.offset} * attachment_unit;
@@ -87,7 +87,7 @@ inline detail::attachment make_attachment(const attachment_code& code) {
 
 struct coded_message {
   std::size_t kind = 0;
-  test::message message;
+  testing::message message;
 };
 
 inline coded_message read_message(input from, std::size_t kinds) {

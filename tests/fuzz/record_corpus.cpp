@@ -60,7 +60,7 @@ void append(bytes& to, const bytes& more) {
 // ---- Arguments and results.
 
 /// As read_message() of messages.hpp reads it.
-bytes coded(std::size_t kind, const test::message& message) {
+bytes coded(std::size_t kind, const testing::message& message) {
   bytes result{static_cast<std::byte>(kind), static_cast<std::byte>(message.attachments.size())};
   for (const detail::attachment& each : message.attachments) {
     const auto units = [](std::uint64_t size) { return static_cast<std::byte>((size + 7) / 8); };
@@ -116,7 +116,7 @@ void record_results(const std::filesystem::path& root) {
   const auto samples = sample_results();
   const auto record = [&]<class T>(std::size_t kind, const T& value) {
     for (const std::size_t limit : {std::size_t{0}, std::size_t{64}, std::size_t{4096}}) {
-      test::memory_source source;
+      testing::memory_source source;
       detail::packer packed(source, limit);
       detail::result_codec<T>::put(packed, value);
       to.write(coded(kind, {packed.bytes(), packed.attachments()}));
@@ -129,11 +129,11 @@ void record_results(const std::filesystem::path& root) {
 
 void record_arguments(const std::filesystem::path& root) {
   recorder to(root, "arguments");
-  test::round_trip call;
+  testing::round_trip call;
   const auto shared = [](auto sample) {
     using element = typename decltype(sample)::value_type;
     const std::size_t size = sample.size() * sizeof(element);
-    return decltype(sample)(test::memory_segment::make(size, 64), 0, sample.extents());
+    return decltype(sample)(testing::memory_segment::make(size, 64), 0, sample.extents());
   };
   using namespace fuzz::functions;
   call(&numbers, 1, 2.5, true, fuzz::point{});
@@ -212,8 +212,8 @@ std::vector<reply> replies() {
   wire::segment_ref kept;
   kept.id = 8;
   kept.flags = wire::flag_created | wire::flag_kept;
-  test::memory_source source;
-  const auto text = test::pack_value(source, std::string("forty two"), detail::direction::result);
+  testing::memory_source source;
+  const auto text = testing::pack_value(source, std::string("forty two"), detail::direction::result);
   add(wire::frame_type::ready, 4321, 0, {}, {});
   add(wire::frame_type::value, 1, 1200, {}, text.bytes);
   add(wire::frame_type::need, 2, 1 << 20, {}, {});

@@ -11,7 +11,7 @@ namespace {
 /// With all arrays in the message, so that equal bytes are equal values.
 template <class T>
 std::vector<std::byte> encode(const T& value) {
-  test::memory_source source;
+  testing::memory_source source;
   detail::packer packed(source, std::numeric_limits<std::size_t>::max());
   detail::result_codec<T>::put(packed, value);
   promise(packed.attachments().empty(), "an array that should be in the message is in a segment");
@@ -19,7 +19,7 @@ std::vector<std::byte> encode(const T& value) {
 }
 
 template <class T>
-void decode(const test::message& message) {
+void decode(const testing::message& message) {
   std::vector<std::byte> first;
   try {
     detail::unpacker from(message.bytes, message.attachments);

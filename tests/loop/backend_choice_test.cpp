@@ -81,7 +81,7 @@ TEST(backend_choice_test, a_ring_that_can_be_made_but_not_entered_is_found_out_b
                           strict_throws(EPERM, {"io_uring_enter: Operation not permitted", "backend::epoll"});
         ::_exit(held ? 0 : 1);
       },
-      testing::ExitedWithCode(0), "");
+      ::testing::ExitedWithCode(0), "");
 }
 
 }  // namespace

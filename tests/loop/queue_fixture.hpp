@@ -114,16 +114,17 @@ inline std::string pattern(std::size_t size) {
   return text;
 }
 
-class on_each_backend : public testing::TestWithParam<backend> {
+class on_each_backend : public ::testing::TestWithParam<backend> {
  protected:
   std::unique_ptr<completion_queue> queue = make_completion_queue(GetParam());
 };
 
-inline std::string backend_name(const testing::TestParamInfo<backend>& info) {
+inline std::string backend_name(const ::testing::TestParamInfo<backend>& info) {
   return info.param == backend::io_uring ? "io_uring" : "epoll";
 }
 
-#define SHMPOOL_ON_EACH_BACKEND(fixture) \
-  INSTANTIATE_TEST_SUITE_P(completion_queue, fixture, testing::Values(backend::io_uring, backend::epoll), backend_name)
+#define SHMPOOL_ON_EACH_BACKEND(fixture)                                                                    \
+  INSTANTIATE_TEST_SUITE_P(completion_queue, fixture, ::testing::Values(backend::io_uring, backend::epoll), \
+                           backend_name)
 
 }  // namespace shmpool::loop

@@ -64,8 +64,8 @@ TEST(uring_queue_test, cancel_all_empties_a_full_ring) {
 }
 
 // The filter is on a thread of its own, so that the failure passes as soon as another thread takes over.
-class uring_queue_refused_test : public testing::TestWithParam<int> {};
-INSTANTIATE_TEST_SUITE_P(uring_queue, uring_queue_refused_test, testing::Values(EAGAIN, EBUSY));
+class uring_queue_refused_test : public ::testing::TestWithParam<int> {};
+INSTANTIATE_TEST_SUITE_P(uring_queue, uring_queue_refused_test, ::testing::Values(EAGAIN, EBUSY));
 
 TEST_P(uring_queue_refused_test, nothing_is_lost_when_the_kernel_refuses_to_take_requests) {
   uring_queue queue{4, 16};

@@ -21,7 +21,7 @@ namespace shmpool::pool {
 namespace {
 
 using namespace std::chrono_literals;
-using shm::test::KiB;
+using shm::KiB;
 using ::testing::ElementsAre;
 using wire::frame_type;
 
@@ -39,12 +39,12 @@ struct heard {
   std::vector<std::byte> body;
 };
 
-class handovers : public shm::test::shm_fixture {
+class handovers : public shm::shm_fixture {
  protected:
   void SetUp() override {
     shm::store_options options;
     options.backing = backing::memfd;
-    options.cache_bytes = shm::test::MiB;
+    options.cache_bytes = shm::MiB;
     courier.emplace(options);
     watch(courier->store().pool_id());
   }
@@ -55,14 +55,14 @@ class handovers : public shm::test::shm_fixture {
     shm_fixture::TearDown();
   }
 
-  task& make(detail::trampoline function, std::uint64_t id, std::vector<std::byte> arguments = {}) {
-    task& made = *tasks.emplace_back(std::make_unique<task>());
+  task_entry& make(detail::trampoline function, std::uint64_t id, std::vector<std::byte> arguments = {}) {
+    task_entry& made = *tasks.emplace_back(std::make_unique<task_entry>());
     made.id = id;
     made.function = functions.number({function, nullptr});
     made.arguments = std::move(arguments);
     return made;
   }
-  void hand(task& which) { hand_over(*worker, which, functions, *courier, now); }
+  void hand(task_entry& task) { hand_over(*worker, task, functions, *courier, now); }
 
   /// Sends all that is queued, and reads it at the other end; descriptors are dropped.
   std::vector<heard> hears() {
@@ -101,31 +101,31 @@ class handovers : public shm::test::shm_fixture {
   std::optional<worker_channel> worker{std::in_place, 5};
   std::optional<segment_courier> courier;
   function_table functions;
-  std::vector<std::unique_ptr<task>> tasks;
+  std::vector<std::unique_ptr<task_entry>> tasks;
 };
 
 TEST_F(handovers, a_task_is_in_a_slot_and_its_frame_says_what_to_run) {
   make(second, 1);
   const std::vector<std::byte> arguments{std::byte{4}, std::byte{2}};
-  task& which = make(first, 31, arguments);
-  hand(which);
-  EXPECT_EQ(which.on, &*worker);
-  EXPECT_EQ(which.assigned, now);
-  EXPECT_EQ(worker->task_in(which.slot), 31u);
+  task_entry& task = make(first, 31, arguments);
+  hand(task);
+  EXPECT_EQ(task.on, &*worker);
+  EXPECT_EQ(task.assigned, now);
+  EXPECT_EQ(worker->task_in(task.slot), 31u);
   const auto frames = hears();
   ASSERT_FALSE(frames.empty());
   const wire::frame_header& header = frames.back().header;
   EXPECT_EQ(header.type, frame_type::task);
-  EXPECT_EQ(header.slot, which.slot);
-  EXPECT_EQ(header.task, worker->handover_in(which.slot)) << "the worker knows it by the hand-over";
-  EXPECT_EQ(header.value, which.function);
+  EXPECT_EQ(header.slot, task.slot);
+  EXPECT_EQ(header.task, worker->handover_in(task.slot)) << "the worker knows it by the hand-over";
+  EXPECT_EQ(header.value, task.function);
   EXPECT_EQ(frames.back().body, arguments);
   EXPECT_TRUE(frames.back().segments.empty());
-  EXPECT_TRUE(wire::claim(worker->slot(which.slot), header.task, 1)) << "it may begin";
+  EXPECT_TRUE(wire::claim(worker->slot(task.slot), header.task, 1)) << "it may begin";
 }
 
 TEST_F(handovers, a_function_is_introduced_before_its_first_task_and_once) {
-  task &one = make(first, 1), &two = make(first, 2), &three = make(second, 3);
+  task_entry &one = make(first, 1), &two = make(first, 2), &three = make(second, 3);
   hand(one);
   hand(two);
   hand(three);
@@ -139,7 +139,7 @@ TEST_F(handovers, a_function_is_introduced_before_its_first_task_and_once) {
 }
 
 TEST_F(handovers, a_function_with_a_higher_number_does_not_make_a_lower_one_known) {
-  task &low = make(first, 1), &high = make(second, 2);
+  task_entry &low = make(first, 1), &high = make(second, 2);
   ASSERT_LT(low.function, high.function);
   hand(high);
   hand(low);
@@ -148,7 +148,7 @@ TEST_F(handovers, a_function_with_a_higher_number_does_not_make_a_lower_one_know
 }
 
 TEST_F(handovers, a_function_is_introduced_to_each_worker) {
-  task &one = make(first, 1), &two = make(first, 2);
+  task_entry &one = make(first, 1), &two = make(first, 2);
   hand(one);
   hears();
   one.unassign();
@@ -159,9 +159,9 @@ TEST_F(handovers, a_function_is_introduced_to_each_worker) {
 
 TEST_F(handovers, segments_are_introduced_before_the_task_that_refers_to_them) {
   const shm_handle lent = courier->store().allocate(64 * KiB, 8);
-  task& which = make(first, 1);
-  which.arrays = lent_arrays({{lent, 8, 100, detail::access::write}});
-  hand(which);
+  task_entry& task = make(first, 1);
+  task.arrays = lent_arrays({{lent, 8, 100, detail::access::write}});
+  hand(task);
   const auto frames = hears();
   ASSERT_THAT(types_of(frames), ElementsAre(frame_type::function, frame_type::segment, frame_type::task));
   ASSERT_EQ(frames[2].segments.size(), 1u);
@@ -172,11 +172,11 @@ TEST_F(handovers, segments_are_introduced_before_the_task_that_refers_to_them) {
 
 TEST_F(handovers, memory_for_its_result_comes_with_a_task_as_its_function_has_needed_it) {
   const std::uint64_t warm = courier->store().allocate(64 * KiB, 8).get()->id();
-  task& which = make(first, 1);
-  functions[which.function].result_sizes = {64 * KiB};
-  hand(which);
-  ASSERT_EQ(which.leases.size(), 1u);
-  EXPECT_EQ(which.leases[0].get()->id(), warm);
+  task_entry& task = make(first, 1);
+  functions[task.function].result_sizes = {64 * KiB};
+  hand(task);
+  ASSERT_EQ(task.leases.size(), 1u);
+  EXPECT_EQ(task.leases[0].get()->id(), warm);
   const auto frames = hears();
   ASSERT_EQ(frames.back().segments.size(), 1u);
   EXPECT_EQ(frames.back().segments[0].id, warm);
@@ -184,18 +184,18 @@ TEST_F(handovers, memory_for_its_result_comes_with_a_task_as_its_function_has_ne
 }
 
 TEST_F(handovers, a_task_that_is_handed_over_again_begins_anew) {
-  task& which = make(first, 31);
-  hand(which);
-  const std::uint64_t earlier = worker->handover_in(which.slot);
-  which.seen_started = now;
-  which.unassign();
-  hand_over(*worker, which, functions, *courier, now + 1s);
-  EXPECT_EQ(which.assigned, now + 1s);
-  EXPECT_EQ(which.seen_started, monotonic_clock::time_point::max());
-  EXPECT_NE(worker->handover_in(which.slot), earlier);
+  task_entry& task = make(first, 31);
+  hand(task);
+  const std::uint64_t earlier = worker->handover_in(task.slot);
+  task.seen_started = now;
+  task.unassign();
+  hand_over(*worker, task, functions, *courier, now + 1s);
+  EXPECT_EQ(task.assigned, now + 1s);
+  EXPECT_EQ(task.seen_started, monotonic_clock::time_point::max());
+  EXPECT_NE(worker->handover_in(task.slot), earlier);
   const auto frames = hears();
   ASSERT_THAT(types_of(frames), ElementsAre(frame_type::function, frame_type::task, frame_type::task));
-  EXPECT_EQ(frames[2].header.task, worker->handover_in(which.slot));
+  EXPECT_EQ(frames[2].header.task, worker->handover_in(task.slot));
 }
 
 }  // namespace

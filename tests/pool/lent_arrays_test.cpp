@@ -20,10 +20,10 @@ namespace shmpool::pool {
 namespace {
 
 using detail::access;
-using shm::test::segment_of;
+using shm::segment_of;
 using ::testing::HasSubstr;
 
-class lent_arrays_test : public shm::test::shm_fixture {
+class lent_arrays_test : public shm::shm_fixture {
  protected:
   static shm::store_options nameless() {
     shm::store_options options;
@@ -68,7 +68,7 @@ TEST_F(lent_arrays_test, are_lent_and_held_as_long_as_they_live) {
 TEST_F(lent_arrays_test, that_another_task_has_are_refused_and_nothing_is_lent) {
   const lent_arrays others({{second, 50, 100, access::read}});
   EXPECT_THAT(refusal_of({{first, 0, 100, access::write}, {second, 0, 100, access::write}}),
-              HasSubstr("a task in flight has it"));
+              HasSubstr("a task in flight has the array"));
   EXPECT_FALSE(is_lent(first));
   EXPECT_FALSE(is_lent(second, 0, 50));
   EXPECT_TRUE(is_lent(second)) << "what the other task has it keeps";

@@ -176,7 +176,7 @@ TEST_P(pool_loops, has_one_timer) {
   EXPECT_FALSE(loop().is_timer(other));
 }
 
-std::string name_of(const testing::TestParamInfo<backend>& info) {
+std::string name_of(const ::testing::TestParamInfo<backend>& info) {
   return info.param == backend::io_uring ? "io_uring" : "epoll";
 }
 

@@ -30,9 +30,9 @@ namespace shmpool::pool {
 namespace {
 
 using detail::access;
-using shm::test::KiB;
-using shm::test::MiB;
-using shm::test::segment_of;
+using shm::KiB;
+using shm::MiB;
+using shm::segment_of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using wire::frame_type;
@@ -93,10 +93,10 @@ bool fails_with(const detail::outcome& result, errc why) {
   }
 }
 
-class segment_couriers : public shm::test::shm_fixture {
+class segment_couriers : public shm::shm_fixture {
  protected:
   void TearDown() override {
-    which = {};
+    task = {};
     worker.reset();
     other.reset();
     post.reset();
@@ -115,7 +115,7 @@ class segment_couriers : public shm::test::shm_fixture {
 
   void lend(const shm_handle& handle, access mode = access::read, std::uint64_t offset = 0,
             std::uint64_t length = page) {
-    which.arrays = lent_arrays({{handle, offset, length, mode}});
+    task.arrays = lent_arrays({{handle, offset, length, mode}});
   }
 
   /// Sends all that is queued, and reads it at the other end.
@@ -161,9 +161,9 @@ class segment_couriers : public shm::test::shm_fixture {
 
   /// The worker asks for memory for a result, and gets it.
   shm_handle granted(std::size_t bytes) {
-    post->answer_need(*worker, &which, need(bytes).frame());
+    post->answer_need(*worker, &task, need(bytes).frame());
     EXPECT_EQ(answer().header.type, frame_type::grant);
-    return which.leases.empty() ? shm_handle() : which.leases.back();
+    return task.leases.empty() ? shm_handle() : task.leases.back();
   }
   static said need(std::size_t bytes, bool no_file_in_shm = false) {
     said in(frame_type::need);
@@ -188,7 +188,7 @@ class segment_couriers : public shm::test::shm_fixture {
   std::unique_ptr<loop::completion_queue> queue = loop::make_completion_queue(backend::epoll);
   std::optional<segment_courier> post;
   std::optional<worker_channel> worker{std::in_place, 5}, other{std::in_place, 6};
-  task which;
+  task_entry task;
 };
 
 // ---- What a task's frame says of its memory.
@@ -197,7 +197,7 @@ TEST_F(segment_couriers, a_segment_with_a_name_is_only_referred_to) {
   open(backing::posix);
   const shm_handle lent = post->store().allocate(64 * KiB, 8);
   lend(lent, access::write, page, 100);
-  const auto refs = post->pack(*worker, which, {});
+  const auto refs = post->pack(*worker, task, {});
   ASSERT_EQ(refs.size(), 1u);
   EXPECT_EQ(refs[0].id, id_of(lent));
   EXPECT_EQ(refs[0].pool, post->store().pool_id());
@@ -215,7 +215,7 @@ TEST_F(segment_couriers, a_memfd_is_introduced_once_to_each_worker_and_named_aft
   const shm_handle lent = post->store().allocate(64 * KiB, 8);
   lend(lent);
   for (worker_channel* const to : {&*worker, &*other}) {
-    const auto refs = post->pack(*to, which, {});
+    const auto refs = post->pack(*to, task, {});
     ASSERT_EQ(refs.size(), 1u);
     EXPECT_EQ(refs[0].flags, wire::flag_memfd);
     const auto introduced = hears(*to);
@@ -226,7 +226,7 @@ TEST_F(segment_couriers, a_memfd_is_introduced_once_to_each_worker_and_named_aft
     EXPECT_EQ(introduced[0].segments[0].flags, wire::flag_memfd | wire::flag_with_fd);
     EXPECT_TRUE(same_file(introduced[0].descriptor.get(), segment_of(lent).descriptor()));
 
-    const auto again = post->pack(*to, which, {});
+    const auto again = post->pack(*to, task, {});
     ASSERT_EQ(again.size(), 1u);
     EXPECT_EQ(again[0].flags, wire::flag_memfd);
     EXPECT_TRUE(hears(*to).empty());
@@ -236,25 +236,25 @@ TEST_F(segment_couriers, a_memfd_is_introduced_once_to_each_worker_and_named_aft
 TEST_F(segment_couriers, a_memfd_that_a_task_has_twice_is_introduced_once) {
   open(backing::memfd);
   const shm_handle lent = post->store().allocate(64 * KiB, 8);
-  which.arrays = lent_arrays({{lent, 0, 100, access::read}, {lent, page, 100, access::write}});
-  EXPECT_EQ(post->pack(*worker, which, {}).size(), 2u);
+  task.arrays = lent_arrays({{lent, 0, 100, access::read}, {lent, page, 100, access::write}});
+  EXPECT_EQ(post->pack(*worker, task, {}).size(), 2u);
   EXPECT_EQ(hears().size(), 1u);
 }
 
 TEST_F(segment_couriers, memory_as_the_last_run_has_used_is_leased_in_advance_where_it_is_warm) {
   open(backing::posix);
   const std::vector<std::size_t> sizes{64 * KiB, 256 * KiB};
-  EXPECT_TRUE(post->pack(*worker, which, sizes).empty()) << "none is warm";
-  EXPECT_TRUE(which.leases.empty());
+  EXPECT_TRUE(post->pack(*worker, task, sizes).empty()) << "none is warm";
+  EXPECT_TRUE(task.leases.empty());
   const std::uint64_t warm = id_of(post->store().allocate(256 * KiB, 8));
-  const auto refs = post->pack(*worker, which, sizes);
+  const auto refs = post->pack(*worker, task, sizes);
   ASSERT_EQ(refs.size(), 1u);
   EXPECT_EQ(refs[0].id, warm);
   EXPECT_EQ(refs[0].offset, 0u);
   EXPECT_EQ(refs[0].length, 256 * KiB);
   EXPECT_EQ(refs[0].access, static_cast<std::uint8_t>(access::lease));
-  ASSERT_EQ(which.leases.size(), 1u);
-  EXPECT_EQ(id_of(which.leases[0]), warm);
+  ASSERT_EQ(task.leases.size(), 1u);
+  EXPECT_EQ(id_of(task.leases[0]), warm);
 }
 
 // A hint for which worker to give what next. It was set only when a worker got a segment for the second time, once.
@@ -263,7 +263,7 @@ TEST_F(segment_couriers, what_a_worker_is_given_counts_as_mapped_there) {
   const shm_handle lent = post->store().allocate(64 * KiB, 8);
   lend(lent);
   EXPECT_FALSE(segment_of(lent).maybe_mapped_by(worker->id));
-  post->pack(*worker, which, {});
+  post->pack(*worker, task, {});
   EXPECT_TRUE(segment_of(lent).maybe_mapped_by(worker->id));
   EXPECT_FALSE(segment_of(lent).maybe_mapped_by(other->id));
 }
@@ -272,26 +272,26 @@ TEST_F(segment_couriers, what_a_worker_is_given_counts_as_mapped_there) {
 
 TEST_F(segment_couriers, a_worker_that_needs_memory_is_granted_a_name_for_it) {
   open(backing::posix);
-  post->answer_need(*worker, &which, need(100 * KiB).frame());
+  post->answer_need(*worker, &task, need(100 * KiB).frame());
   EXPECT_TRUE(worker->answer_waits);
-  ASSERT_EQ(which.leases.size(), 1u);
+  ASSERT_EQ(task.leases.size(), 1u);
   const heard grant = answer();
   EXPECT_FALSE(worker->answer_waits) << "it may have read the answer";
   EXPECT_EQ(grant.header.type, frame_type::grant);
   EXPECT_EQ(grant.header.task, number);
   ASSERT_EQ(grant.segments.size(), 1u);
-  EXPECT_EQ(grant.segments[0].id, id_of(which.leases[0]));
+  EXPECT_EQ(grant.segments[0].id, id_of(task.leases[0]));
   EXPECT_EQ(grant.segments[0].pool, post->store().pool_id());
   EXPECT_EQ(grant.segments[0].length, 100 * KiB);
   EXPECT_EQ(grant.segments[0].access, static_cast<std::uint8_t>(access::lease));
   EXPECT_EQ(grant.segments[0].flags, wire::flag_fresh);
-  EXPECT_FALSE(segment_of(which.leases[0]).created());
+  EXPECT_FALSE(segment_of(task.leases[0]).created());
 }
 
 TEST_F(segment_couriers, a_grant_of_warm_memory_asks_for_no_new_file) {
   open(backing::posix);
   const std::uint64_t warm = id_of(post->store().allocate(100 * KiB, 8));
-  post->answer_need(*worker, &which, need(100 * KiB).frame());
+  post->answer_need(*worker, &task, need(100 * KiB).frame());
   const heard grant = answer();
   ASSERT_EQ(grant.segments.size(), 1u);
   EXPECT_EQ(grant.segments[0].id, warm);
@@ -300,28 +300,28 @@ TEST_F(segment_couriers, a_grant_of_warm_memory_asks_for_no_new_file) {
 
 TEST_F(segment_couriers, a_granted_memfd_comes_with_its_descriptor) {
   open(backing::memfd);
-  post->answer_need(*worker, &which, need(100 * KiB).frame());
+  post->answer_need(*worker, &task, need(100 * KiB).frame());
   const heard grant = answer();
   EXPECT_EQ(grant.header.type, frame_type::grant);
   EXPECT_EQ(grant.header.task, number);
   ASSERT_EQ(grant.segments.size(), 1u);
   EXPECT_EQ(grant.segments[0].flags, wire::flag_memfd | wire::flag_with_fd);
-  ASSERT_EQ(which.leases.size(), 1u);
-  EXPECT_TRUE(same_file(grant.descriptor.get(), segment_of(which.leases[0]).descriptor()));
+  ASSERT_EQ(task.leases.size(), 1u);
+  EXPECT_TRUE(same_file(grant.descriptor.get(), segment_of(task.leases[0]).descriptor()));
 }
 
 TEST_F(segment_couriers, a_granted_memfd_is_not_introduced_once_more) {
   open(backing::memfd);
   const shm_handle lease = granted(100 * KiB);
-  which.leases.clear();
+  task.leases.clear();
   lend(lease);
-  EXPECT_EQ(post->pack(*worker, which, {}).size(), 1u);
+  EXPECT_EQ(post->pack(*worker, task, {}).size(), 1u);
   EXPECT_TRUE(hears().empty());
 }
 
 TEST_F(segment_couriers, a_worker_that_can_make_no_file_is_given_memory_that_is_there) {
   open(backing::automatic);
-  post->answer_need(*worker, &which, need(100 * KiB, true).frame());
+  post->answer_need(*worker, &task, need(100 * KiB, true).frame());
   const heard grant = answer();
   ASSERT_EQ(grant.segments.size(), 1u);
   EXPECT_EQ(grant.segments[0].flags & wire::flag_fresh, 0);
@@ -344,38 +344,38 @@ TEST_F(segment_couriers, an_initializer_gets_memory_too) {
 
 TEST_F(segment_couriers, a_worker_hears_why_there_is_no_memory_in_the_budget) {
   open(backing::posix, 1 * MiB);
-  post->answer_need(*worker, &which, need(2 * MiB).frame());
+  post->answer_need(*worker, &task, need(2 * MiB).frame());
   EXPECT_TRUE(worker->answer_waits);
   const heard refusal = answer();
   EXPECT_EQ(refusal.header.type, frame_type::refuse);
   EXPECT_EQ(refusal.header.task, number);
   EXPECT_EQ(refusal.header.value, static_cast<std::uint64_t>(errc::shm_exhausted));
   EXPECT_THAT(refusal.body, HasSubstr("pool_options::max_shm_bytes = 1048576"));
-  EXPECT_TRUE(which.leases.empty());
+  EXPECT_TRUE(task.leases.empty());
   EXPECT_EQ(post->store().stats().live_segments, 0u);
 }
 
 TEST_F(segment_couriers, a_worker_hears_that_the_pool_is_closed) {
   open(backing::posix).store().close();
-  post->answer_need(*worker, &which, need(100 * KiB).frame());
+  post->answer_need(*worker, &task, need(100 * KiB).frame());
   const heard refusal = answer();
   EXPECT_EQ(refusal.header.type, frame_type::refuse);
   EXPECT_EQ(refusal.header.value, static_cast<std::uint64_t>(errc::pool_closed));
-  EXPECT_TRUE(which.leases.empty());
+  EXPECT_TRUE(task.leases.empty());
 }
 
 TEST_F(segment_couriers, a_task_has_at_most_8192_segments_of_its_own) {
   open(backing::memfd);
   const shm_handle any = post->store().allocate(page, 8);
-  which.leases.assign(8191, any);
+  task.leases.assign(8191, any);
   EXPECT_NE(granted(page), any);
-  ASSERT_EQ(which.leases.size(), 8192u);
-  post->answer_need(*worker, &which, need(page).frame());
+  ASSERT_EQ(task.leases.size(), 8192u);
+  post->answer_need(*worker, &task, need(page).frame());
   const heard refusal = answer();
   EXPECT_EQ(refusal.header.type, frame_type::refuse);
   EXPECT_EQ(refusal.header.value, static_cast<std::uint64_t>(errc::shm_exhausted));
   EXPECT_THAT(refusal.body, HasSubstr("8192 segments"));
-  EXPECT_EQ(which.leases.size(), 8192u);
+  EXPECT_EQ(task.leases.size(), 8192u);
 }
 
 // ---- Answers to a worker that cannot open a segment.
@@ -385,10 +385,10 @@ TEST_F(segment_couriers, a_descriptor_goes_to_who_was_given_the_segment_in_any_w
   const auto make = [this] { return post->store().allocate(64 * KiB, 8); };
   const shm_handle lent = make(), leased = make(), kept = make(), of_initializer = make();
   lend(lent);
-  which.leases.push_back(leased);
+  task.leases.push_back(leased);
   worker->kept[id_of(kept)] = {kept, false};
   worker->initializer_leases.push_back(of_initializer);
-  const auto is_given = [&](const shm_handle& handle, task* of) {
+  const auto is_given = [&](const shm_handle& handle, task_entry* of) {
     ASSERT_EQ(post->answer_open(*worker, of, open_request(id_of(handle)).frame()), nullptr);
     EXPECT_TRUE(worker->answer_waits);
     const heard grant = answer();
@@ -400,9 +400,9 @@ TEST_F(segment_couriers, a_descriptor_goes_to_who_was_given_the_segment_in_any_w
     ASSERT_FALSE(segment_of(handle).find_descriptor(descriptor));
     EXPECT_TRUE(same_file(grant.descriptor.get(), descriptor));
   };
-  is_given(lent, &which);
-  is_given(leased, &which);
-  is_given(kept, &which);
+  is_given(lent, &task);
+  is_given(leased, &task);
+  is_given(kept, &task);
   is_given(kept, nullptr);
   is_given(of_initializer, nullptr);
 }
@@ -412,7 +412,7 @@ TEST_F(segment_couriers, no_descriptor_goes_to_who_was_not_given_the_segment) {
   const shm_handle lent = post->store().allocate(64 * KiB, 8), secret = post->store().allocate(64 * KiB, 8);
   lend(lent);
   other->kept[id_of(secret)] = {secret, true};
-  EXPECT_STREQ(post->answer_open(*worker, &which, open_request(id_of(secret)).frame()),
+  EXPECT_STREQ(post->answer_open(*worker, &task, open_request(id_of(secret)).frame()),
                "request for a segment that it was not given");
   EXPECT_NE(post->answer_open(*worker, nullptr, open_request(id_of(lent)).frame()), nullptr) << "it is a task's";
   EXPECT_FALSE(worker->answer_waits);
@@ -422,7 +422,7 @@ TEST_F(segment_couriers, no_descriptor_goes_to_who_was_not_given_the_segment) {
 TEST_F(segment_couriers, a_worker_hears_why_there_is_no_descriptor) {
   open(backing::posix);
   const shm_handle lease = granted(100 * KiB);  // and makes no file
-  ASSERT_EQ(post->answer_open(*worker, &which, open_request(id_of(lease)).frame()), nullptr);
+  ASSERT_EQ(post->answer_open(*worker, &task, open_request(id_of(lease)).frame()), nullptr);
   EXPECT_TRUE(worker->answer_waits);
   const heard refusal = answer();
   EXPECT_EQ(refusal.header.type, frame_type::refuse);
@@ -437,7 +437,7 @@ TEST_F(segment_couriers, a_file_that_the_worker_has_made_is_known_to_exist) {
   const shm_handle lease = granted(100 * KiB);
   make_file(lease, segment_of(lease).capacity());
   ASSERT_FALSE(segment_of(lease).created());
-  EXPECT_EQ(post->take_account(*worker, &which, said(frame_type::value).with(id_of(lease), wire::flag_created).frame()),
+  EXPECT_EQ(post->take_account(*worker, &task, said(frame_type::value).with(id_of(lease), wire::flag_created).frame()),
             nullptr);
   EXPECT_TRUE(segment_of(lease).created());
   EXPECT_TRUE(segment_of(lease).maybe_mapped_by(worker->id));
@@ -447,11 +447,11 @@ TEST_F(segment_couriers, a_file_that_the_worker_has_made_is_known_to_exist) {
 TEST_F(segment_couriers, what_a_worker_keeps_is_held_with_the_right_that_it_was_given_for) {
   open(backing::memfd);
   const shm_handle looked_at = post->store().allocate(64 * KiB, 8), written = post->store().allocate(64 * KiB, 8);
-  which.arrays = lent_arrays({{looked_at, 0, page, access::read}, {written, 0, page, access::write}});
+  task.arrays = lent_arrays({{looked_at, 0, page, access::read}, {written, 0, page, access::write}});
   const shm_handle lease = granted(64 * KiB);
   said in(frame_type::value);
   for (const shm_handle& each : {looked_at, written, lease}) in.with(id_of(each), wire::flag_kept);
-  ASSERT_EQ(post->take_account(*worker, &which, in.frame()), nullptr);
+  ASSERT_EQ(post->take_account(*worker, &task, in.frame()), nullptr);
   ASSERT_EQ(worker->kept.size(), 3u);
   EXPECT_FALSE(worker->kept.at(id_of(looked_at)).writable);
   EXPECT_TRUE(worker->kept.at(id_of(written)).writable);
@@ -465,7 +465,7 @@ TEST_F(segment_couriers, an_account_of_memory_that_was_not_given_changes_nothing
   lend(lent);
   said in(frame_type::value);
   in.with(id_of(lent), wire::flag_kept).with(id_of(secret), wire::flag_kept);
-  EXPECT_NE(post->take_account(*worker, &which, in.frame()), nullptr);
+  EXPECT_NE(post->take_account(*worker, &task, in.frame()), nullptr);
   EXPECT_TRUE(worker->kept.empty());
 }
 
@@ -491,7 +491,7 @@ TEST_F(segment_couriers, a_result_in_a_file_of_the_worker_is_taken_in) {
   make_file(lease, segment_of(lease).capacity());
   said in(frame_type::value);
   in.with(id_of(lease), wire::flag_result, 64, 1000).with(id_of(lease), wire::flag_created);
-  ASSERT_EQ(post->take_account(*worker, &which, in.frame()), nullptr);
+  ASSERT_EQ(post->take_account(*worker, &task, in.frame()), nullptr);
   detail::outcome result;
   std::vector<std::size_t> used;
   ASSERT_EQ(post->take_result(in.frame(), result, used), nullptr);
@@ -509,10 +509,10 @@ TEST_F(segment_couriers, a_result_in_a_file_of_the_worker_is_taken_in) {
 TEST_F(segment_couriers, a_result_is_as_writable_as_what_it_is_a_part_of) {
   open(backing::memfd);
   const shm_handle looked_at = post->store().allocate(64 * KiB, 8), written = post->store().allocate(64 * KiB, 8);
-  which.arrays = lent_arrays({{looked_at, 0, page, access::read}, {written, 0, page, access::write}});
+  task.arrays = lent_arrays({{looked_at, 0, page, access::read}, {written, 0, page, access::write}});
   said in(frame_type::value);
   in.with(id_of(written), wire::flag_result, 0, 8).with(id_of(looked_at), wire::flag_result, 8, 16);
-  ASSERT_EQ(post->take_account(*worker, &which, in.frame()), nullptr);
+  ASSERT_EQ(post->take_account(*worker, &task, in.frame()), nullptr);
   detail::outcome result;
   std::vector<std::size_t> used;
   ASSERT_EQ(post->take_result(in.frame(), result, used), nullptr);
@@ -531,7 +531,7 @@ TEST_F(segment_couriers, a_result_may_be_in_what_was_kept_from_an_earlier_task) 
   worker->kept[id_of(owned)] = {owned, true};
   said in(frame_type::value);
   in.with(id_of(seen), wire::flag_result, page, 8).with(id_of(owned), wire::flag_result, 0, 8);
-  ASSERT_EQ(post->take_account(*worker, &which, in.frame()), nullptr);
+  ASSERT_EQ(post->take_account(*worker, &task, in.frame()), nullptr);
   detail::outcome result;
   std::vector<std::size_t> used;
   ASSERT_EQ(post->take_result(in.frame(), result, used), nullptr);
@@ -546,7 +546,7 @@ TEST_F(segment_couriers, a_result_may_be_in_what_is_kept_by_the_same_frame) {
   lend(lent, access::read, 0, page);
   said in(frame_type::value);
   in.with(id_of(lent), wire::flag_result, 0, 8).with(id_of(lent), wire::flag_kept);
-  ASSERT_EQ(post->take_account(*worker, &which, in.frame()), nullptr);
+  ASSERT_EQ(post->take_account(*worker, &task, in.frame()), nullptr);
   detail::outcome result;
   std::vector<std::size_t> used;
   ASSERT_EQ(post->take_result(in.frame(), result, used), nullptr);
@@ -563,7 +563,7 @@ TEST_F(segment_couriers, a_result_outside_of_what_was_lent_makes_no_sense) {
        {std::pair{std::uint64_t{0}, std::uint64_t{8}}, std::pair{std::uint64_t{page}, std::uint64_t{page + 1}}}) {
     said in(frame_type::value);
     in.with(id_of(lent), wire::flag_result, offset, length);
-    ASSERT_EQ(post->take_account(*worker, &which, in.frame()), nullptr);
+    ASSERT_EQ(post->take_account(*worker, &task, in.frame()), nullptr);
     detail::outcome result;
     std::vector<std::size_t> used;
     EXPECT_NE(post->take_result(in.frame(), result, used), nullptr);
@@ -576,7 +576,7 @@ TEST_F(segment_couriers, a_result_in_a_file_that_nobody_has_made_makes_no_sense)
   const shm_handle lease = granted(100 * KiB);
   said in(frame_type::value);
   in.with(id_of(lease), wire::flag_result, 0, 8);
-  ASSERT_EQ(post->take_account(*worker, &which, in.frame()), nullptr);
+  ASSERT_EQ(post->take_account(*worker, &task, in.frame()), nullptr);
   detail::outcome result;
   std::vector<std::size_t> used;
   EXPECT_NE(post->take_result(in.frame(), result, used), nullptr);
@@ -588,10 +588,10 @@ TEST_F(segment_couriers, a_result_in_a_file_that_is_too_short_makes_no_sense) {
   make_file(lease, page);
   said in(frame_type::value);
   in.with(id_of(lease), wire::flag_result, 0, 8).with(id_of(lease), wire::flag_created);
-  ASSERT_EQ(post->take_account(*worker, &which, in.frame()), nullptr);
+  ASSERT_EQ(post->take_account(*worker, &task, in.frame()), nullptr);
   detail::outcome result;
   std::vector<std::size_t> used;
-  EXPECT_STREQ(post->take_result(in.frame(), result, used), "result in a file that is not as it should be");
+  EXPECT_STREQ(post->take_result(in.frame(), result, used), "result in a file that cannot be mapped");
 }
 
 TEST_F(segment_couriers, a_result_whose_name_somebody_has_removed_is_an_error_and_nobodys_fault) {
@@ -601,7 +601,7 @@ TEST_F(segment_couriers, a_result_whose_name_somebody_has_removed_is_an_error_an
   said in(frame_type::value);
   in.with(id_of(second), wire::flag_result, 0, 16).with(id_of(lease), wire::flag_result, 0, 8);
   in.with(id_of(second), wire::flag_created).with(id_of(lease), wire::flag_created);
-  ASSERT_EQ(post->take_account(*worker, &which, in.frame()), nullptr);
+  ASSERT_EQ(post->take_account(*worker, &task, in.frame()), nullptr);
   detail::outcome result;
   std::vector<std::size_t> used;
   EXPECT_EQ(post->take_result(in.frame(), result, used), nullptr);
@@ -615,7 +615,7 @@ TEST_F(segment_couriers, at_most_64_sizes_of_a_result_are_remembered) {
   const shm_handle lease = granted(100 * KiB);
   said in(frame_type::value);
   for (std::uint64_t i = 0; i != 65; ++i) in.with(id_of(lease), wire::flag_result, 8 * i, 8);
-  ASSERT_EQ(post->take_account(*worker, &which, in.frame()), nullptr);
+  ASSERT_EQ(post->take_account(*worker, &task, in.frame()), nullptr);
   detail::outcome result;
   std::vector<std::size_t> used;
   ASSERT_EQ(post->take_result(in.frame(), result, used), nullptr);
@@ -629,7 +629,7 @@ TEST_F(segment_couriers, a_worker_is_told_once_of_what_is_gone_if_it_knew_it) {
   open(backing::posix);
   shm_handle known = post->store().allocate(64 * KiB, 8), unknown = post->store().allocate(64 * KiB, 8);
   lend(known);
-  post->pack(*worker, which, {});
+  post->pack(*worker, task, {});
   const std::vector<std::uint64_t> gone{id_of(unknown), id_of(known)};
   segment_courier::tell_freed(*worker, gone);
   const heard told = answer();
@@ -661,11 +661,11 @@ TEST_F(segment_couriers, what_another_pool_frees_is_heard_of_if_a_worker_was_giv
   shm_handle given = others->allocate(64 * KiB, 8), not_yet = others->allocate(64 * KiB, 8);
   not_yet.reset();
   lend(given);
-  const auto refs = post->pack(*worker, which, {});
+  const auto refs = post->pack(*worker, task, {});
   ASSERT_EQ(refs.size(), 1u);
   EXPECT_EQ(refs[0].pool, others->pool_id());
   const std::uint64_t id = id_of(given);
-  which.arrays.clear();
+  task.arrays.clear();
   given.reset();
   EXPECT_THAT(post->take_freed(), ElementsAre(id));
 }

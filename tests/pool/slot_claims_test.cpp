@@ -1,7 +1,9 @@
 // What the scheduler learns from the slots of a worker, which a worker may have written anything into.
 #include "pool/slot_claims.hpp"
 
-#include "pool/task.hpp"
+#include "pool/fake_operation.hpp"
+#include "pool/task_entry.hpp"
+#include "pool/task_ledger.hpp"
 #include "pool/worker_channel.hpp"
 #include "process/clock.hpp"
 #include "wire/control_page.hpp"
@@ -23,50 +25,52 @@ class slot_claims_of_a_task : public ::testing::Test {
   slot_claims_of_a_task() {
     claims.ask_about(scheduler);
     sched::task_spec spec;
-    spec.context = &which;
-    which.id = scheduler.submit(spec, now);
+    spec.handle = task.handle;
+    task.id = scheduler.submit(spec, now);
     sched::action next;
     while (scheduler.next_action(next)) {
       if (next.what == sched::action::kind::start_worker) worker.emplace(next.worker);
     }
-    which.on = &*worker;
-    which.slot = worker->take_slot(which.id).value();
-    which.assigned = now;
+    task.on = &*worker;
+    task.slot = worker->take_slot(task.id).value();
+    task.assigned = now;
   }
-  ~slot_claims_of_a_task() override { which.unassign(); }
+  ~slot_claims_of_a_task() override { ledger.close(task); }
 
-  wire::slot& slot() { return worker->slot(which.slot); }
+  wire::slot& slot() { return worker->slot(task.slot); }
   void start(sched::time_point told) {
     const auto ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(told.time_since_epoch()).count());
-    ASSERT_TRUE(wire::claim(slot(), worker->handover_in(which.slot), ns));
+    ASSERT_TRUE(wire::claim(slot(), worker->handover_in(task.slot), ns));
   }
-  std::optional<sched::time_point> started() { return claims.started(worker->id, which.id); }
+  std::optional<sched::time_point> started() { return claims.start_time(worker->id, task.id); }
 
   const sched::time_point now = monotonic_clock::now();
-  slot_claims claims;
+  task_ledger ledger;
+  slot_claims claims{ledger};
   sched::scheduler scheduler{sched::options{}, claims};
   std::optional<worker_channel> worker;
-  task which;
+  fake_operation op;
+  task_entry& task = ledger.open(op);
 };
 
 TEST_F(slot_claims_of_a_task, take_back_what_has_not_begun) {
   EXPECT_FALSE(started());
-  EXPECT_TRUE(claims.take_back(worker->id, which.id));
-  EXPECT_EQ(which.on, nullptr);
+  EXPECT_TRUE(claims.take_back(worker->id, task.id));
+  EXPECT_EQ(task.on, nullptr);
   EXPECT_FALSE(worker->has_tasks());
 }
 
 TEST_F(slot_claims_of_a_task, leave_what_has_begun) {
   start(now);
-  EXPECT_FALSE(claims.take_back(worker->id, which.id));
-  EXPECT_EQ(which.on, &*worker);
+  EXPECT_FALSE(claims.take_back(worker->id, task.id));
+  EXPECT_EQ(task.on, &*worker);
   EXPECT_EQ(started(), now);
 }
 
 TEST_F(slot_claims_of_a_task, know_nothing_of_other_tasks_and_workers) {
-  EXPECT_FALSE(claims.take_back(worker->id, which.id + 1));
-  EXPECT_FALSE(claims.take_back(worker->id + 1, which.id));
-  EXPECT_FALSE(claims.started(worker->id + 1, which.id));
+  EXPECT_FALSE(claims.take_back(worker->id, task.id + 1));
+  EXPECT_FALSE(claims.take_back(worker->id + 1, task.id));
+  EXPECT_FALSE(claims.start_time(worker->id + 1, task.id));
 }
 
 TEST_F(slot_claims_of_a_task, believe_no_start_before_the_task_was_handed_over) {
@@ -86,7 +90,7 @@ TEST_F(slot_claims_of_a_task, believe_no_start_after_it_was_first_seen) {
 TEST_F(slot_claims_of_a_task, take_nonsense_for_a_task_that_has_not_begun_and_cannot_be_had_back) {
   slot().word.store(~std::uint64_t{0});
   EXPECT_FALSE(started());
-  EXPECT_FALSE(claims.take_back(worker->id, which.id));
+  EXPECT_FALSE(claims.take_back(worker->id, task.id));
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // The tasks of a pool and what there is to tell the user, without a pool.
 #include "pool/task_ledger.hpp"
 
+#include "pool/fake_operation.hpp"
 #include "pool/worker_channel.hpp"
 #include "shm/shm_fixture.hpp"
 #include "shm/store.hpp"
@@ -27,14 +28,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-class fake_operation final : public detail::operation {
- public:
-  explicit fake_operation(std::uint64_t key = 0) { cancel_key = key; }
-  void complete(detail::delivery) override {}
-  void destroy() noexcept override { ++destroyed; }
-  int destroyed = 0;
-};
-
 /// What has ended, in order.
 std::vector<const detail::operation*> taken(task_ledger& ledger) {
   std::vector<detail::notice> notices;
@@ -56,7 +49,7 @@ TEST(task_ledger, knows_a_key_from_open_to_close) {
   task_ledger ledger;
   fake_operation op(7);
   EXPECT_EQ(ledger.find_key(7), std::nullopt);
-  task& opened = ledger.open(op);
+  task_entry& opened = ledger.open(op);
   EXPECT_EQ(opened.op, &op);
   EXPECT_EQ(ledger.find_key(7), std::uint64_t{0}) << "the scheduler does not know it yet";
   ledger.known_as(opened, 31);
@@ -80,11 +73,11 @@ TEST(task_ledger, forgets_the_key_of_a_task_that_completes) {
 TEST(task_ledger, keeps_the_key_of_a_held_task_for_the_one_to_come) {
   task_ledger ledger;
   fake_operation held(7), submitted(7);
-  task& waiting = ledger.open(held);
+  task_entry& waiting = ledger.open(held);
   ledger.known_as(waiting, 31);
   EXPECT_EQ(&ledger.close_held(waiting), &held);
   EXPECT_EQ(ledger.find_key(7), std::uint64_t{31});
-  task& next = ledger.open(submitted);
+  task_entry& next = ledger.open(submitted);
   ledger.known_as(next, 32);
   EXPECT_EQ(ledger.find_key(7), std::uint64_t{32});
   ledger.close(next);
@@ -103,7 +96,7 @@ TEST(task_ledger, forgets_the_key_of_a_held_task_for_which_none_comes) {
 TEST(task_ledger, finds_no_operation_that_has_no_key) {
   task_ledger ledger;
   fake_operation op;
-  task& opened = ledger.open(op);
+  task_entry& opened = ledger.open(op);
   ledger.known_as(opened, 31);
   EXPECT_EQ(ledger.find_key(0), std::nullopt);
   ledger.close(opened);
@@ -111,7 +104,7 @@ TEST(task_ledger, finds_no_operation_that_has_no_key) {
 
 // ---- Records.
 
-class task_ledger_memory : public shm::test::shm_fixture {
+class task_ledger_memory : public shm::shm_fixture {
  protected:
   shm::store_options nameless() {
     shm::store_options options;
@@ -126,12 +119,12 @@ TEST_F(task_ledger_memory, gives_back_what_was_lent_when_a_task_ends) {
   fake_operation op;
   const shm_handle lent = memory->allocate(4096, 8);
   const auto is_lent = [&] {
-    if (!shm::begin_lend(shm::test::segment_of(lent), 0, 8, true)) return true;
-    shm::end_lend(shm::test::segment_of(lent), 0, 8, true);
+    if (!shm::begin_lend(shm::segment_of(lent), 0, 8, true)) return true;
+    shm::end_lend(shm::segment_of(lent), 0, 8, true);
     return false;
   };
   for (const bool completes : {false, true}) {
-    task& opened = ledger.open(op);
+    task_entry& opened = ledger.open(op);
     opened.arrays = lent_arrays({{lent, 0, 8, detail::access::write}});
     ASSERT_TRUE(is_lent());
     completes ? ledger.complete(opened) : ledger.close(opened);
@@ -145,7 +138,7 @@ TEST_F(task_ledger_memory, takes_the_task_from_its_worker_when_it_ends) {
   worker_channel worker(1);
   task_ledger ledger;
   fake_operation op;
-  task& opened = ledger.open(op);
+  task_entry& opened = ledger.open(op);
   const shm_handle leased = memory->allocate(4096, 8);
   opened.leases.push_back(leased);
   opened.on = &worker;
@@ -161,7 +154,7 @@ TEST_F(task_ledger_memory, uses_a_record_again_as_if_it_were_new) {
   worker_channel worker(1);
   task_ledger ledger;
   fake_operation first(7), second;
-  task& opened = ledger.open(first);
+  task_entry& opened = ledger.open(first);
   ledger.known_as(opened, 31);
   opened.arguments.resize(100);
   opened.arrays = lent_arrays({{memory->allocate(4096, 8), 0, 8, detail::access::read}});
@@ -169,7 +162,7 @@ TEST_F(task_ledger_memory, uses_a_record_again_as_if_it_were_new) {
   opened.on = &worker;
   opened.slot = worker.take_slot(31).value();
   ledger.close(opened);
-  task& again = ledger.open(second);
+  task_entry& again = ledger.open(second);
   ASSERT_EQ(&again, &opened);
   EXPECT_EQ(again.op, &second);
   EXPECT_EQ(again.id, 0u);
@@ -183,10 +176,10 @@ TEST_F(task_ledger_memory, uses_a_record_again_as_if_it_were_new) {
 TEST(task_ledger, has_a_record_of_its_own_for_each_task_of_many) {
   task_ledger ledger;
   std::deque<fake_operation> all(200);
-  std::vector<task*> opened;
+  std::vector<task_entry*> opened;
   for (fake_operation& each : all) opened.push_back(&ledger.open(each));
   for (std::size_t i = 0; i != all.size(); ++i) ASSERT_EQ(opened[i]->op, &all[i]);
-  for (task* const each : opened) ledger.close(*each);
+  for (task_entry* const each : opened) ledger.close(*each);
 }
 
 // ---- What there is to tell.
@@ -194,8 +187,8 @@ TEST(task_ledger, has_a_record_of_its_own_for_each_task_of_many) {
 TEST(task_ledger, hands_operations_out_in_the_order_in_which_they_ended) {
   task_ledger ledger;
   fake_operation first, second, third;
-  task& of_first = ledger.open(first);
-  task& of_third = ledger.open(third);
+  task_entry& of_first = ledger.open(first);
+  task_entry& of_third = ledger.open(third);
   EXPECT_FALSE(ledger.any_completed());
   ledger.complete(of_third);
   EXPECT_TRUE(ledger.any_completed());

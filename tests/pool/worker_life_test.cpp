@@ -367,7 +367,7 @@ class world {
 };
 
 TEST(worker_life, has_an_end_that_becomes_known_whatever_happens) {
-  for (std::uint64_t seed = 1; seed != 200'000 && !testing::Test::HasFatalFailure(); ++seed) {
+  for (std::uint64_t seed = 1; seed != 200'000 && !::testing::Test::HasFatalFailure(); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     world(seed).run();
   }

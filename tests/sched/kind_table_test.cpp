@@ -17,14 +17,14 @@ class kind_table_test : public ::testing::Test {
   time_point now{seconds{1000}};
 };
 
-TEST_F(kind_table_test, usual_run_is_a_moving_average_and_nothing_is_known_of_kind_zero) {
+TEST_F(kind_table_test, usual_run_is_the_recent_mean_and_nothing_is_known_of_kind_zero) {
   kind_table kinds(settings);
   kinds.know(1);
   EXPECT_EQ(kinds.usual_run(1), kind_table::unknown);
   kinds.ended(1, microseconds{100});
   EXPECT_EQ(kinds.usual_run(1), microseconds{100});
   kinds.ended(1, microseconds{500});
-  EXPECT_EQ(kinds.usual_run(1), microseconds{200});
+  EXPECT_EQ(kinds.usual_run(1), microseconds{300});
   kinds.ended(0, microseconds{100});
   EXPECT_EQ(kinds.usual_run(0), kind_table::unknown);
 }

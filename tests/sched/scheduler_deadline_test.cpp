@@ -28,20 +28,21 @@ TEST_F(scheduler_deadline, ends_a_task_that_waits_for_room) {
   settings.max_pending = 1;
   submit("running");
   actions();
-  ids["a"] = sched().hold(nullptr, now + seconds{1}, now);
+  ids["a"] = sched().hold(handle_of("a"), now + seconds{1}, now);
   EXPECT_EQ(sched().next_deadline(), now + seconds{1});
   pass(seconds{1});
   EXPECT_EQ(sched().count().held, 0U);
 }
 
 TEST_F(scheduler_deadline, that_comes_between_admission_and_submit_ends_the_task_at_its_submit) {
-  ids["a"] = sched().hold(nullptr, now + seconds{1}, now);
-  EXPECT_EQ(actions(), "admit ");
+  ids["a"] = sched().hold(handle_of("a"), now + seconds{1}, now);
+  EXPECT_EQ(actions(), "admit a");
   pass(seconds{1});
   EXPECT_EQ(actions(), "");
   task_spec late = by(now);
+  late.handle = handle_of("a");
   sched().submit(ids["a"], late, now);
-  EXPECT_EQ(actions(), " deadline_exceeded");
+  EXPECT_EQ(actions(), "a deadline_exceeded");
   EXPECT_FALSE(sched().next_deadline());
 }
 

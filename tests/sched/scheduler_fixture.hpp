@@ -6,13 +6,16 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace shmpool::sched {
 
@@ -27,7 +30,7 @@ class fake_claims final : public claims {
     asked_.insert({worker, task});
     return !started_.contains(task);
   }
-  std::optional<time_point> started(worker_id, task_id task) noexcept override {
+  std::optional<time_point> start_time(worker_id, task_id task) noexcept override {
     const auto found = started_.find(task);
     if (found == started_.end()) return std::nullopt;
     return found->second;
@@ -77,16 +80,21 @@ class scheduler_test : public ::testing::Test {
     return *scheduler_;
   }
 
+  task_handle handle_of(const std::string& name) {
+    const auto place = std::find(names_.begin(), names_.end(), name) - names_.begin();
+    if (static_cast<std::size_t>(place) == names_.size()) names_.push_back(name);
+    return task_handle(place);
+  }
+  std::string name_of(task_handle handle) const {
+    return handle == no_task ? "" : names_.at(static_cast<std::size_t>(handle));
+  }
   task_id submit(const std::string& name, task_spec task = slow()) {
-    const std::string& label = *labels_.insert(name).first;
-    task.context = const_cast<std::string*>(&label);
+    task.handle = handle_of(name);
     return ids[name] = sched().submit(task, now);
   }
-  task_id hold(const std::string& name) {
-    return ids[name] = sched().hold(const_cast<std::string*>(&*labels_.insert(name).first), now);
-  }
+  task_id hold(const std::string& name) { return ids[name] = sched().hold(handle_of(name), now); }
   void submit_admitted(const std::string& name, task_spec task = slow()) {
-    task.context = const_cast<std::string*>(&*labels_.find(name));
+    task.handle = handle_of(name);
     sched().submit(ids.at(name), task, now);
   }
   bool reply(worker_id worker, const std::string& name, duration run = microseconds{1}) {
@@ -126,9 +134,9 @@ class scheduler_test : public ::testing::Test {
     return out;
   }
 
-  static std::string text(const action& what) {
+  std::string text(const action& what) const {
     const std::string worker = "W" + std::to_string(what.worker);
-    const std::string task = what.context ? *static_cast<std::string*>(what.context) : "";
+    const std::string task = name_of(what.handle);
     switch (what.what) {
       case action::kind::start_worker: return "start " + worker;
       case action::kind::admit: return "admit " + task;
@@ -162,7 +170,7 @@ class scheduler_test : public ::testing::Test {
   std::map<std::string, task_id> ids;
 
  private:
-  std::set<std::string> labels_;
+  std::vector<std::string> names_;  // a task's handle is its name's place here
   std::unique_ptr<scheduler> scheduler_;
 };
 

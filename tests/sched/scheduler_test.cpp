@@ -315,14 +315,13 @@ TEST_F(scheduler_assignment, result_for_a_task_that_the_worker_does_not_have_is_
   EXPECT_EQ(sched().count().assigned, 2U);
 }
 
-TEST_F(scheduler_assignment, context_of_an_assigned_task_is_found) {
+TEST_F(scheduler_assignment, handle_of_an_assigned_task_is_found) {
   submit("a");
   submit("b");
   actions();
-  ASSERT_NE(sched().assigned_context(1, ids["a"]), nullptr);
-  EXPECT_EQ(*static_cast<std::string*>(sched().assigned_context(1, ids["a"])), "a");
-  EXPECT_EQ(sched().assigned_context(2, ids["a"]), nullptr);
-  EXPECT_EQ(sched().assigned_context(1, ids["b"]), nullptr);
+  EXPECT_EQ(name_of(sched().assigned_handle(1, ids["a"])), "a");
+  EXPECT_EQ(sched().assigned_handle(2, ids["a"]), no_task);
+  EXPECT_EQ(sched().assigned_handle(1, ids["b"]), no_task);
 }
 
 TEST_F(scheduler_assignment, counts_say_what_there_is) {

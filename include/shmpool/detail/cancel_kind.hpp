@@ -8,9 +8,9 @@
 namespace shmpool::detail {
 
 enum class cancel_kind : std::uint8_t {
-  total,     ///< only what has not begun
-  partial,   ///< and asks what has begun to stop
-  terminal,  ///< and kills what does not
+  total,     ///< ends a task that has not begun
+  partial,   ///< and asks a task that has begun to stop
+  terminal,  ///< and kills a task that does not stop
 };
 
 }  // namespace shmpool::detail

@@ -4,8 +4,10 @@
 // Thread safety: all members of engine may be called from any thread.
 #pragma once
 
+#include <shmpool/detail/attachment.hpp>
+#include <shmpool/detail/callable_ref.hpp>
 #include <shmpool/detail/cancel_kind.hpp>
-#include <shmpool/detail/message.hpp>
+#include <shmpool/detail/segment_source.hpp>
 #include <shmpool/options.hpp>
 #include <shmpool/shm_handle.hpp>
 #include <shmpool/stats.hpp>
@@ -21,19 +23,19 @@
 
 namespace shmpool::detail {
 
-/// Why a pool is broken: shared by all tasks that end for it.
+/// Why a pool is broken; shared by all tasks that end for that reason.
 struct breakage;
 
-/// What became of a task. What a worker has sent of an exception is decoded by error_in(), as that runs code of the
-/// user's, and the engine holds its lock.
+/// The outcome of a task. error_in() decodes an exception that a worker has sent: decoding runs user code, and the
+/// engine holds its lock.
 struct outcome {
   std::vector<std::byte> bytes;            ///< the encoded result, or exception
   std::vector<attachment> attachments;     ///< the segments that it refers to
-  std::exception_ptr error;                ///< why there is none
-  std::shared_ptr<const breakage> broken;  ///< the same, where the pool is broken
+  std::exception_ptr error;                ///< why there is no result
+  std::shared_ptr<const breakage> broken;  ///< in place of `error`, where the pool is broken
   bool threw = false;                      ///< the task ended with an exception, which is in `bytes`
   bool aborted = false;                    ///< cancelled, or the pool was stopped: Asio's operation_aborted
-  std::uint64_t place = 0;                 ///< of an operation that was held: the place that it got
+  std::uint64_t permit = 0;                ///< of an operation that waited for a permit: the number of its permit
   std::chrono::nanoseconds run{};          ///< how long it ran, as far as known
   pid_t worker_pid = 0;
 };
@@ -52,11 +54,11 @@ class operation {
  public:
   outcome result;
   operation* next = nullptr;
-  std::uint64_t cancel_key = 0;  ///< names it for engine::cancel(); 0: cannot be cancelled
+  std::uint64_t cancel_key = 0;  ///< its name in engine::cancel(); 0: cannot be cancelled
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();  ///< of its task
-  /// Of its task: here, so that it is destroyed with the operation and under no lock.
+  /// The callback of its task: here, so that it is destroyed with the operation and under no lock.
   callback<void(double)> on_progress;
-  alignas(std::max_align_t) std::byte turn_memory[64];  ///< for whoever makes it a turn of the loop: see asio/turns.hpp
+  alignas(std::max_align_t) std::byte turn_memory[64];  ///< for the operation's turn of the loop: see asio/turns.hpp
 
   /// Frees itself, then calls the handler with `result`. Lets exceptions of the handler out.
   virtual void complete(delivery how) = 0;
@@ -99,7 +101,7 @@ class completion_list {
   operation* tail_ = nullptr;
 };
 
-/// Something to tell the user, with a share of the function that is to be called.
+/// A call of a user's callback that is due, with a share of the callback.
 class notice {
  public:
   notice(const callback<void(double)>& call, double fraction) : call_(progress{call, fraction}) {}
@@ -120,7 +122,7 @@ class notice {
   std::variant<progress, exit> call_;
 };
 
-/// What a call to the engine leaves to be done by its caller.
+/// The flush that a call to the engine leaves to its caller.
 enum class flush_hint : std::uint8_t {
   none,  ///< nothing
   soon,  ///< flush() at the end of this turn of the loop: more may come to be sent together
@@ -132,56 +134,56 @@ class engine {
   virtual ~engine() = default;
 
   /// True for the copy of a pool in a process that the application has forked: it does nothing, and takes no lock,
-  /// which may be that of a thread that is not there.
+  /// because a thread that does not exist here may hold it.
   virtual bool inert() const noexcept = 0;
   /// Readable when drain() has something to do.
   virtual int descriptor() const noexcept = 0;
   /// True while somebody waits for a completion: then the descriptor has to be watched.
   virtual bool active() const noexcept = 0;
 
-  /// Where arguments' memory comes from.
+  /// The source of memory for arguments.
   virtual segment_source& memory() noexcept = 0;
   virtual std::size_t inline_limit() const noexcept = 0;
 
-  /// True if there is a bound on what is under way and submits wait for room: then hold() comes before submit().
-  virtual bool holds() const noexcept = 0;
-  /// Asks for a place. There is one if `place` is not 0; otherwise takes over `op`, which completes when there is one
-  /// in its result, or with the error that ended it. A place is for one submit() or withdraw(). Throws
+  /// True if pending tasks are bounded and submits wait for room: then acquire() comes before submit().
+  virtual bool has_admission_limit() const noexcept = 0;
+  /// Asks for a permit, which is given if `permit` is not 0; otherwise takes over `op`, which completes with a permit
+  /// in its result, or with the error that ended it. A permit is for one submit() or release(). Throws
   /// std::system_error (pool_closed, pool_broken); then `op` is still the caller's.
-  virtual flush_hint hold(operation& op, std::uint64_t& place) = 0;
-  /// Gives a place back. `cancel_key` is that of the operation that it was for.
-  virtual flush_hint withdraw(std::uint64_t place, std::uint64_t cancel_key) noexcept = 0;
+  virtual flush_hint acquire(operation& op, std::uint64_t& permit) = 0;
+  /// Gives a permit back. `cancel_key` is that of the operation that the permit was for.
+  virtual flush_hint release(std::uint64_t permit, std::uint64_t cancel_key) noexcept = 0;
   /// Queues a task; takes over `op`. Throws std::system_error (queue_full, array_busy, pool_closed, pool_broken,
-  /// function_not_found, message_too_large, quarantined); then `op` and the place are still the caller's.
+  /// function_not_found, message_too_large, quarantined); then `op` and the permit are still the caller's.
   virtual flush_hint submit(operation& op, const callable_ref& fn, std::vector<std::byte> arguments,
-                            std::vector<attachment> attachments, const task_options& options, std::uint64_t place) = 0;
+                            std::vector<attachment> attachments, const task_options& options, std::uint64_t permit) = 0;
   virtual flush_hint cancel(std::uint64_t cancel_key, cancel_kind kind) = 0;
   /// No further submits; takes over `op`, which completes when all tasks have ended, all workers have left and the
   /// cache is cleared.
   virtual flush_hint shutdown(operation& op) = 0;
   /// Kills all workers; every task is aborted, operations of shutdown() complete when the workers are gone.
   virtual void stop() noexcept = 0;
-  /// As stop(), and waits (for at most two seconds) until no worker runs. Whatever is called afterwards does nothing,
-  /// but for take_completed() and clear_shm().
+  /// As stop(), and waits (for at most two seconds) until no worker runs. Later calls do nothing, except
+  /// take_completed() and clear_shm().
   virtual void close() noexcept = 0;
 
-  /// Sends what is to be sent.
+  /// Sends all that is due.
   virtual void flush() = 0;
-  /// Takes note of everything that has happened. Never blocks.
+  /// Handles everything that has arrived. Never blocks.
   virtual void drain() = 0;
   /// True if poll() is to be called when the handlers that are due now have run.
   virtual bool polling() const noexcept = 0;
-  /// Takes note of replies that workers have left in memory, as long as polling() said so. True if there was anything.
+  /// Handles replies that workers have left in memory, to be called while polling() says so. True if there were any.
   virtual bool poll() = 0;
-  /// Nobody is going to call poll(): workers send their replies again, and the descriptor turns readable for what they
-  /// have not sent.
+  /// Call when no poll() will follow: workers go back to sending their replies, and the descriptor turns readable for
+  /// those that they have not sent.
   virtual void stop_polling() = 0;
-  /// Not zero if the kernel has refused what flush() or drain() had for it: drain() is to be called after this time
-  /// then, whatever the descriptor says.
+  /// Not zero if the kernel has refused a request of flush() or drain(): drain() is then to be called after this time,
+  /// even if the descriptor is not readable.
   virtual std::chrono::milliseconds retry_after() const noexcept = 0;
-  /// Operations that have ended since the last call. `notices`, empty before, becomes what there is to tell before
-  /// their ends, oldest first. Nothing of the user's is destroyed under the engine's lock, which is why all of it is
-  /// handed out.
+  /// Operations that have ended since the last call. `notices`, empty before, receives the notices to deliver before
+  /// these ends, oldest first. All of this is handed out because no object of the user's may be destroyed under the
+  /// engine's lock.
   virtual completion_list take_completed(std::vector<notice>& notices) noexcept = 0;
 
   virtual clear_result clear_shm() = 0;
@@ -192,7 +194,7 @@ class engine {
 /// Checks the options; throws std::invalid_argument that names the option, or std::system_error.
 std::shared_ptr<engine> make_engine(const pool_options& options);
 
-/// The time that is `span` from now; that of no deadline if `span` is zero. Throws std::invalid_argument if it is
+/// The time that is `span` from now; time_point::max() if `span` is zero. Throws std::invalid_argument if `span` is
 /// negative.
 std::chrono::steady_clock::time_point deadline_after(std::chrono::nanoseconds span);
 

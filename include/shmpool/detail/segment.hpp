@@ -32,8 +32,9 @@ class segment {
   virtual std::string name() const { return {}; }
 
   void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
-  /// Whoever seems to hold the last reference leaves its end to the owner, which gives it up under its own lock: it
-  /// never sees a count of zero while a thread has yet to tell it so, and may destroy what nobody holds.
+  /// A thread that seems to hold the last reference leaves its release to the owner, which gives it up under its own
+  /// lock. So the owner never sees a count of zero before that thread tells it, and may destroy a segment that nobody
+  /// holds.
   void release() noexcept {
     std::uint32_t count = references_.load(std::memory_order_relaxed);
     while (count != 1) {
@@ -48,7 +49,7 @@ class segment {
   segment(kind what, std::uint64_t id) noexcept : id_(id), kind_(what) {}
   ~segment() = default;
 
-  /// Gives up one reference that may be the last; if give_up() says that it was, frees the memory, or keeps it warm for
+  /// Gives up one reference that may be the last; if give_up() says that it was, frees the memory or keeps it warm for
   /// the next user.
   virtual void last_release() noexcept = 0;
   /// True if the count has fallen to zero.

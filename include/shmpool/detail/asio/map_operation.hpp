@@ -1,13 +1,15 @@
 // The operation behind map(): cuts the range into chunks, keeps the workers supplied, puts the results in order.
 //
-// Thread safety: chunks may come back on any thread. The state is changed by one of them at a time, without a lock: the
-// range, the function, and what packs and unpacks are the user's code.
+// Thread safety: chunks may come back on any thread. One thread at a time changes the state, without a lock: the range,
+// the function, packing and unpacking run user code.
 #pragma once
 
 #include <shmpool/asio.hpp>
 #include <shmpool/detail/asio/one_at_a_time.hpp>
+#include <shmpool/detail/asio/permit.hpp>
 #include <shmpool/detail/asio/submit_operation.hpp>
 #include <shmpool/detail/codec/map_chunk.hpp>
+#include <shmpool/detail/run_mean.hpp>
 #include <shmpool/remote_error.hpp>
 
 #include <algorithm>
@@ -26,7 +28,7 @@
 namespace shmpool::detail {
 inline namespace SHMPOOL_ASIO_ABI {
 
-/// Says in `error`, if a task threw it, which element it was.
+/// Sets the index of the element in `error`, if a task threw it.
 inline std::exception_ptr at_element(std::exception_ptr error, std::size_t index) noexcept {
   try {
     std::rethrow_exception(std::move(error));
@@ -68,13 +70,14 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
   bool context_gone() const noexcept { return driver_->context_gone(); }
   bool owns_slot = false;
 
-  /// Takes in what has arrived and submits as much as may be in flight; completes if there is nothing (left) to do.
+  /// Takes in the chunks that have come back and submits as many as may be in flight; completes if there is nothing
+  /// (left) to do.
   void proceed(delivery how) {
     const auto self = this->shared_from_this();
     std::optional<pending_handler<Handler, Executor>> pending;
     work_.run([&] {
       step();
-      // On this thread at most once, and on no other.
+      // Only one thread gets here, and only once.
       if (in_flight_.empty() && pending_ && (stopped_ || exhausted_)) {
         pending.emplace(std::move(*pending_));
         pending_.reset();
@@ -83,8 +86,8 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
     if (pending) finish(std::move(*pending), how);
   }
 
-  /// Submits no more, and cancels what is in flight. Total is ignored: it promises that nothing has run, which nobody
-  /// can say of several tasks at once.
+  /// Submits no more, and cancels the chunks in flight. Total is ignored: it promises that nothing has run, which
+  /// nobody can say of several tasks at once.
   void cancel(cancel_kind kind) {
     if (kind == cancel_kind::total) return;
     {
@@ -95,7 +98,7 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
   }
 
  private:
-  /// One chunk in flight. Where the pool has a bound it first waits for room, and takes its elements when there is.
+  /// One chunk in flight. If the pool has a bound, the chunk first waits for room, and then takes its elements.
   class chunk final : public operation {
    public:
     explicit chunk(std::shared_ptr<map_state> state) : state_(std::move(state)) { cancel_key = next_cancel_key(); }
@@ -122,7 +125,7 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
     };
 
     void arrive() {
-      const auto state = state_;  // which owns this from here
+      const auto state = state_;  // its inbox owns *this from here on
       {
         std::lock_guard lock(state->inbox_mutex_);
         state->inbox_.push(*this);
@@ -144,9 +147,9 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
     flush_hint what = flush_hint::none;
     while (operation* each = arrived.pop()) {
       std::unique_ptr<chunk> self(static_cast<chunk*>(each));
-      if (self->result.place != 0) {
-        const auto place = std::exchange(self->result.place, 0);
-        what = std::max(what, use_place(std::move(self), place));
+      if (self->result.permit != 0) {
+        permit got(driver_, *self, std::exchange(self->result.permit, 0));
+        what = std::max(what, use(std::move(got), std::move(self)));
       } else {
         take(*self);
       }
@@ -166,16 +169,16 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
     } catch (...) {
       fail(std::current_exception(), index_);  // the range itself threw
     }
-    driver_->react(what);
+    driver_->follow(what);
   }
 
   /// How many elements the next task takes: about half a millisecond's worth, and small enough that the end of the
   /// range is shared out.
   std::size_t chunk_size() const {
-    if (!per_item_) return 1;
+    if (per_item_.get() == per_item_.unknown) return 1;
     constexpr std::chrono::nanoseconds target = std::chrono::microseconds(500);
     auto size = static_cast<std::size_t>(
-        std::clamp<std::int64_t>(target / std::max(*per_item_, std::chrono::nanoseconds(1)), 1, 1024));
+        std::clamp<std::int64_t>(target / std::max(per_item_.get(), std::chrono::nanoseconds(1)), 1, 1024));
     if constexpr (std::ranges::sized_range<View>) {
       const std::size_t left = static_cast<std::size_t>(std::ranges::size(range_)) - index_;
       size = std::min(size, left / (2 * std::size_t{driver_->engine().max_workers()}) + 1);
@@ -187,23 +190,26 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
     auto made = std::make_unique<chunk>(this->shared_from_this());
     made->deadline = deadline_;
     in_flight_.push_back(made->cancel_key);
-    if (!driver_->engine().holds()) return fill(std::move(made), 0);
-    std::uint64_t place = 0;
+    if (!driver_->engine().has_admission_limit()) return fill(std::move(made), {});
+    std::uint64_t number = 0;
     flush_hint what = flush_hint::none;
     try {
-      what = driver_->engine().hold(*made, place);
+      driver_->expect_end();
+      what = driver_->engine().acquire(*made, number);
     } catch (...) {
-      std::erase(in_flight_, made->cancel_key);
-      fail(std::current_exception(), index_);
+      give_up(*made, index_);
       return flush_hint::none;
     }
-    if (place != 0) return std::max(what, fill(std::move(made), place));
-    (void)made.release();  // it waits
+    if (number != 0) {
+      permit got(driver_, *made, number);
+      return std::max(what, fill(std::move(made), std::move(got)));
+    }
+    (void)made.release();  // the engine has it while it waits
     return what;
   }
 
   /// There is room for one more chunk; there may be nothing left to put into it.
-  flush_hint use_place(std::unique_ptr<chunk> made, std::uint64_t place) {
+  flush_hint use(permit got, std::unique_ptr<chunk> made) {
     bool wanted = !stopped_;
     try {
       wanted = wanted && *next_ != std::ranges::end(range_);
@@ -211,22 +217,23 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
       fail(std::current_exception(), index_);
       wanted = false;
     }
-    if (wanted) return fill(std::move(made), place);
+    if (wanted) return fill(std::move(made), std::move(got));
     std::erase(in_flight_, made->cancel_key);
-    return driver_->engine().withdraw(place, made->cancel_key);
+    return flush_hint::none;
   }
 
-  /// Takes elements and submits them. `place`: from engine::hold, or 0.
-  flush_hint fill(std::unique_ptr<chunk> made, std::uint64_t place) {
+  /// Takes elements and submits them.
+  flush_hint fill(std::unique_ptr<chunk> made, permit with) {
     const std::size_t wanted = chunk_size();
     const std::size_t first = index_;
     try {
+      driver_->expect_end();
       packer message(driver_->engine().memory(), driver_->engine().inline_limit());
       callable_kind<Function>::put(message, function_);
       const std::size_t count_at = message.bytes().size();
       message.put(std::uint32_t{0});
       std::uint32_t count = 0;
-      // Elements that are large on their own need no company.
+      // A chunk that has become large takes no further elements.
       while (count != wanted && *next_ != std::ranges::end(range_) && message.bytes().size() < 256 * 1024 &&
              message.attachments().size() < 64) {
         auto stored = store_arguments<Function, item>(**next_);
@@ -239,18 +246,25 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
       made->first = first;
       made->count = count;
       const flush_hint what = driver_->engine().submit(*made, call::ref(function_), std::move(message.bytes()),
-                                                       std::move(message.attachments()), options_, place);
+                                                       std::move(message.attachments()), options_, with.number());
+      with.spent();
       (void)made.release();
       return what;
     } catch (...) {
-      std::erase(in_flight_, made->cancel_key);
-      fail(std::current_exception(), first);
-      return place != 0 ? driver_->engine().withdraw(place, made->cancel_key) : flush_hint::none;
+      give_up(*made, first);
+      return flush_hint::none;
     }
   }
 
+  /// Ends the map with the current exception: the engine has not taken the chunk, whose first element is `element`.
+  void give_up(const chunk& made, std::size_t element) noexcept {
+    std::erase(in_flight_, made.cancel_key);
+    fail(std::current_exception(), element);
+    driver_->expect_no_end();
+  }
+
   void fail(std::exception_ptr error, std::size_t element) noexcept {
-    // Of several, the one that comes first in the range is told.
+    // Of several errors, the one that comes first in the range is reported.
     if (!error_ || element < error_element_) {
       error_ = std::move(error);
       error_element_ = element;
@@ -266,8 +280,7 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
       return;
     }
     if (std::exception_ptr error = error_in(result)) return fail(std::move(error), arrived.first);
-    const auto per_item = result.run / std::max<std::int64_t>(arrived.count, 1);
-    per_item_ = per_item_ ? (*per_item_ + per_item) / 2 : per_item;
+    per_item_.add(result.run / std::max<std::int64_t>(arrived.count, 1));
     std::size_t element = arrived.first;
     try {
       unpacker from(result.bytes, result.attachments);
@@ -291,7 +304,7 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
   }
 
   void finish(pending_handler<Handler, Executor>&& pending, delivery how) {
-    // Cancelled; but when everything has arrived nonetheless, it is worth having.
+    // A map that was cancelled still succeeds if all results have arrived.
     const bool aborted = aborted_ || !exhausted_;
     std::exception_ptr error = error_;
     if (!error && aborted) error = std::make_exception_ptr(net_system_error(net::error::operation_aborted));
@@ -308,7 +321,7 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
   std::mutex inbox_mutex_;  // guards the next two, and is held for nothing else
   completion_list inbox_;   // chunks that have come back
   std::optional<cancel_kind> cancelled_;
-  one_at_a_time work_;  // whoever is at it has the rest
+  one_at_a_time work_;  // the thread that runs it owns the members below
   std::optional<pending_handler<Handler, Executor>> pending_;
   std::shared_ptr<pool_driver> driver_;
   Function function_;
@@ -318,13 +331,13 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
   std::optional<std::ranges::iterator_t<View>> next_;
   std::size_t index_ = 0;  // of *next_
   std::vector<std::uint64_t> in_flight_;
-  std::optional<std::chrono::nanoseconds> per_item_;
+  recent_run_mean per_item_;
   results_storage results_{};
   std::exception_ptr error_;
   std::size_t error_element_ = 0;
   bool exhausted_ = false;  // the whole range was submitted
   bool stopped_ = false;    // nothing more is to be submitted
-  bool aborted_ = false;    // a task was
+  bool aborted_ = false;    // a task was aborted
 };
 
 /// The initiation of map().

@@ -1,5 +1,5 @@
-// Work that one thread at a time does and that runs code of the user's, which a lock must not be held for: that code
-// may come back, or wait for another thread that does.
+// Runs work on one thread at a time, without a lock, because the work runs user code: that code may call run() again,
+// or wait for another thread that does.
 //
 // Thread safety: all members may be called from any thread.
 #pragma once
@@ -10,11 +10,11 @@
 
 namespace shmpool::detail {
 
-/// Whoever comes while somebody is at it, another thread or what the work itself calls, leaves it to that one, which
-/// does it once more.
+/// A call that comes while another thread (or the work itself) is running leaves the work to that run, which repeats
+/// it.
 class one_at_a_time {
  public:
-  /// `work()` has to do all that there is to do. Throws what it threw last, when all is done that was asked for.
+  /// `work()` has to do all that is due. When no further call has come, rethrows the last exception of work(), if any.
   template <class Work>
   void run(Work work) {
     if (asked_.fetch_add(1, std::memory_order_acq_rel) != 0) return;

@@ -1,5 +1,5 @@
-// A completion handler on its way: the handler, and the outstanding work on its executor, and on the pool's if that is
-// another, that keeps both contexts running until it has been called.
+// A completion handler that is to be called, with outstanding work on its executor, and on the pool's if that is
+// another. The work keeps both contexts running until the call.
 //
 // Thread safety: none; it belongs to one operation.
 #pragma once
@@ -15,7 +15,7 @@
 namespace shmpool::detail {
 inline namespace SHMPOOL_ASIO_ABI {
 
-/// What runs on the handler's executor: takes the operation's cancellation handler out of the slot, then calls.
+/// The function that runs on the handler's executor: clears the handler's cancellation slot, then calls the handler.
 template <class Handler, class... Results>
 struct bound_completion {
   Handler handler;
@@ -44,7 +44,7 @@ auto track(const Executor& executor) {
 }
 
 /// An executor that keeps its context running. net::executor_work_guard does the same with two copies of the executor,
-/// which would be the most of what a queued task takes.
+/// which would be most of the memory of a queued task.
 template <class Executor>
 class working_executor {
  public:
@@ -72,8 +72,7 @@ class pending_handler {
 
   const Handler& handler() const noexcept { return handler_; }
 
-  /// Calls the handler; the operation's memory is to be free already. `owns_slot`: a cancellation handler was
-  /// installed.
+  /// Calls the handler; the operation's memory must be free already. `owns_slot`: a cancellation handler was installed.
   template <class... Results>
   void complete(delivery how, bool owns_slot, Results... results) && {
     bound_completion<Handler, Results...> bound{std::move(handler_), owns_slot, {std::move(results)...}};
@@ -97,7 +96,7 @@ class pending_handler {
 
   Handler handler_;
   working_executor<handler_executor> handler_work_;
-  std::optional<working_executor<Executor>> pool_work_;  // if that is another
+  std::optional<working_executor<Executor>> pool_work_;  // if the pool's executor is another
 };
 
 /// Memory for an operation, from its handler's allocator; the operation frees it before the handler is called.

@@ -1,5 +1,5 @@
 // The Asio side of a pool, below its handlers: waits for the engine's descriptor while work is outstanding, drains it,
-// and sends completions on their way. Shared by the pool object and by what it has in flight.
+// and sends completions on their way. Shared by the pool object and its operations in flight.
 //
 // Thread safety: all members may be called from any thread.
 #pragma once
@@ -8,6 +8,7 @@
 #include <shmpool/detail/asio/one_at_a_time.hpp>
 #include <shmpool/detail/asio/turns.hpp>
 #include <shmpool/detail/engine.hpp>
+#include <shmpool/error.hpp>
 
 #include <sys/types.h>
 #include <unistd.h>
@@ -27,7 +28,7 @@
 namespace shmpool::detail {
 inline namespace SHMPOOL_ASIO_ABI {
 
-/// What a pool does when its execution context is destroyed under it.
+/// Told when the execution context of a pool is destroyed before the pool.
 class context_listener {
  public:
   virtual void context_destroyed() noexcept = 0;
@@ -68,7 +69,7 @@ class pool_service : public net::execution_context::service {
 
 class pool_driver final : public context_listener, public std::enable_shared_from_this<pool_driver> {
  public:
-  /// `engine` is that of make_engine(), or a test's.
+  /// `engine` comes from make_engine(), or from a test.
   static std::shared_ptr<pool_driver> make(net::any_io_executor executor, std::shared_ptr<detail::engine> engine) {
     std::shared_ptr<pool_driver> made(new pool_driver(std::move(executor), std::move(engine)));
     auto& context = net::query(made->executor_, net::execution::context);
@@ -78,7 +79,8 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
 
   pool_driver(const pool_driver&) = delete;
   pool_driver& operator=(const pool_driver&) = delete;
-  ~pool_driver() { drop_descriptor(); }  // in a process that the application has forked from inside it
+  // close() has dropped it, but not in a process that the application has forked inside a handler.
+  ~pool_driver() { drop_descriptor(); }
 
   detail::engine& engine() noexcept { return *engine_; }
   const net::any_io_executor& executor() const noexcept { return executor_; }
@@ -93,19 +95,19 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     }
   }
 
-  /// Begins to wait for ends before an operation is given to the engine, so that to wait takes no memory afterwards.
-  /// Throws what the executor does; where the engine then does not take it, expect_no_end() is to be called.
+  /// Starts the wait for the descriptor before an operation is given to the engine, so that the wait takes no memory
+  /// afterwards. Throws what the executor throws. Call expect_no_end() if the engine then does not take the operation.
   void expect_end() { watch(expect::start); }
   void expect_no_end() noexcept {
     try {
       watch(expect::ends);
     } catch (...) {
-      // It ends with the next operation.
+      // The wait ends with the next operation.
     }
   }
 
-  /// As react(), where the engine has taken an operation over: what fails here is not the caller's failure, whose
-  /// operation ends as any other.
+  /// As react(), after the engine has taken an operation over: a failure here is not the caller's, whose operation ends
+  /// as any other.
   void follow(flush_hint what) noexcept {
     try {
       react(what);
@@ -113,7 +115,7 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     }
   }
 
-  /// Does what a call to the engine left to be done. Completions are posted, never called from here.
+  /// Does the flush that a call to the engine left to its caller. Completions are posted, never called from here.
   void react(flush_hint what) {
     if (what == flush_hint::now) {
       engine_->flush();
@@ -124,7 +126,7 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     }
   }
 
-  /// A pool that nobody waits for is not watched, so what became of its workers is noticed now.
+  /// The descriptor of a pool that nobody waits for is not watched, so the ends of its workers are noticed now.
   pool_stats stats() {
     if (!engine_->inert() && !engine_->active()) {
       engine_->drain();
@@ -141,8 +143,8 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     react(flush_hint::now);
   }
 
-  /// The pool object is gone: nothing of it is left when this returns, but posted handlers and, where the kernel has
-  /// refused something lately, a timer of at most engine::retry_after().
+  /// Called when the pool object goes. When this returns, only posted handlers are left and, where the kernel has
+  /// refused a request lately, a timer of at most engine::retry_after().
   void close() noexcept {
     stop_watching();
     engine_->close();
@@ -164,8 +166,8 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     descriptor_ = std::make_unique<descriptor>(executor_, engine_->descriptor());
   }
 
-  /// The engine closes it. In a process that the application has forked it is left alone, for good: Asio's epoll
-  /// instance is shared with the parent there, and to deregister would be to deregister the parent's.
+  /// The engine closes the descriptor. A process that the application has forked leaves the descriptor alone, for good:
+  /// Asio's epoll instance is shared with the parent there, and deregistering would deregister the parent's.
   void drop_descriptor() noexcept {
     if (!descriptor_) return;
     if (owner_ == ::getpid()) descriptor_->release();
@@ -199,7 +201,7 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
       else driver->poll_soon();
     }
   };
-  /// Handler of the timer that retry_if_refused() sets, which it keeps.
+  /// Handler of the timer that retry_if_refused() sets; owns the timer.
   struct on_retry {
     on_retry(std::shared_ptr<pool_driver> of, std::shared_ptr<timer> when) noexcept
         : driver(std::move(of)), due(std::move(when)) {}
@@ -216,7 +218,7 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     std::shared_ptr<timer> due;
   };
 
-  /// Counts a notice for as long as it is on its way.
+  /// Counts a notice from its post until its call has returned.
   class on_its_way {
    public:
     explicit on_its_way(std::shared_ptr<std::atomic<std::size_t>> all) : all_(std::move(all)) {
@@ -240,10 +242,10 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
   };
 
   /// Waits for the descriptor while somebody waits for a completion, and no longer: an idle pool lets io_context::run()
-  /// return. To be called by whoever has started operations, and by whoever may have ended some: another thread may
-  /// have begun to wait for them meanwhile.
+  /// return. Call after starting operations, and after anything that may have ended some: another thread may have begun
+  /// to wait for them meanwhile.
   void watch(expect what) {
-    // Who ends the wait looks once more whether somebody waits for a completion.
+    // The thread that ends the wait checks once more whether somebody waits for a completion.
     if (what != expect::ends && waiting_.load(std::memory_order_acquire)) return;
     if (engine_->inert()) return;
     watching_.run([this, what] {
@@ -262,10 +264,10 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     });
   }
 
-  /// Not before another thread, or an executor's code that has called this, is done with the descriptor.
+  /// Drops the descriptor, but not before another thread, or an executor's code that has called this, is done with it.
   void stop_watching() noexcept {
     closed_ = true;
-    if (owner_ != ::getpid()) return drop_descriptor();  // whoever was at it may be a thread that is not there
+    if (owner_ != ::getpid()) return drop_descriptor();  // the thread that used it may not exist here
     watching_.run([this] { drop_descriptor(); });
   }
 
@@ -285,7 +287,7 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     settle(delivery::dispatch);
   }
 
-  /// What follows whatever may have ended operations.
+  /// Call after anything that may have ended operations.
   void settle(delivery how) {
     completion_list first;
     try {
@@ -294,14 +296,15 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
       watch(expect::ends);
       post_ended(how, first);
     } catch (...) {
-      engine_->stop_polling();  // or else workers would rely on somebody who never comes
+      engine_->stop_polling();  // or else workers would rely on a poll() that never comes
       throw;
     }
-    poll_soon();  // after what was posted, which may have something to send
+    poll_soon();  // after the posted handlers, which may have something to send
     if (operation* op = first.pop()) op->complete(delivery::dispatch);
   }
 
-  /// Of what the kernel was too short of memory for, say, nothing will make the descriptor readable.
+  /// Sets a timer if the kernel has refused a request, for lack of memory, say: nothing will make the descriptor
+  /// readable.
   void retry_if_refused() {
     const auto delay = engine_->retry_after();
     if (delay == delay.zero() || context_gone() || retry_set_.exchange(true, std::memory_order_acq_rel)) return;
@@ -314,7 +317,7 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     }
   }
 
-  /// As long as the engine polls. Between two polls the other handlers run that are due.
+  /// Posts the next poll, as long as the engine polls. Other handlers that are due run between two polls.
   void poll_soon() {
     if (!engine_->polling() || poll_posted_.exchange(true, std::memory_order_acq_rel)) return;
     try {
@@ -329,14 +332,14 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     if (flush_posted_.exchange(true, std::memory_order_acq_rel)) return;
     try {
       turns_.execute(on_flush{shared_from_this()});
-    } catch (...) {  // out of memory, say: what it finds that has ended is delivered by the next turn
+    } catch (...) {  // out of memory, say: operations that this flush ends are delivered by the next turn
       flush_posted_.store(false, std::memory_order_release);
       engine_->flush();
     }
   }
 
-  /// Calls the handlers of what has ended; from a turn of the loop (dispatch) the first at once. The others are posted
-  /// before it runs: it may throw, or block until another thread that runs the context has called them. So each
+  /// Calls the handlers of operations that have ended; from a turn of the loop (dispatch) the first at once. The others
+  /// are posted before the first runs: it may throw, or block until another thread has called the others. So each
   /// exception also leaves run() on its own.
   void deliver(delivery how) {
     completion_list first;
@@ -344,30 +347,30 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     if (operation* op = first.pop()) op->complete(delivery::dispatch);
   }
 
-  /// Posts what has ended, but for what is to be called at once.
+  /// Posts operations that have ended, except the one to be called at once, which becomes `first`.
   void post_ended(delivery how, completion_list& first) {
     if (engine_->inert()) return;
-    // By one thread at a time, so that nothing overtakes what was taken before it.
+    // By one thread at a time, so that no completion overtakes one that was taken earlier.
     posting_.run([&] {
       std::vector<notice> notices;
       completion_list ended = engine_->take_completed(notices);
-      // What a task has said is heard before its end: by now the engine has all of it.
+      // The notices of a task are posted before its end: by now the engine has all of them.
       for (notice& each : notices) {
         try {
           turns_.execute([call = std::move(each), heard = on_its_way(notices_)] { call(); });
         } catch (const std::bad_alloc&) {
-          // It is not heard; but nothing that has ended may be lost for it.
+          // This notice is dropped; but no operation that has ended may be lost for it.
         }
       }
       if (how == delivery::dispatch && first.empty() && notices_->load(std::memory_order_acquire) == 0) {
         if (operation* op = ended.pop()) first.push(*op);
       }
-      // By way of the pool's executor: use_future's own is Asio's system executor, which would start threads for them.
+      // On the pool's executor: that of use_future is Asio's system executor, which would start threads for them.
       while (operation* op = ended.pop()) turns_.complete(*op);
     });
   }
 
-  /// Destroys what there is to tell and to complete: there is nowhere to post it.
+  /// Destroys the notices and completions that are due: there is nowhere to post them.
   void discard() noexcept {
     std::vector<notice> notices;
     const completion_list ended = engine_->take_completed(notices);
@@ -384,8 +387,8 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
   net::any_io_executor executor_;
   const turns turns_;
   std::shared_ptr<detail::engine> engine_;
-  // No lock: what these two do runs code of the executor's, which is the user's.
-  one_at_a_time watching_;  // whoever is at it has the descriptor
+  // No locks: these two run code of the executor, which is user code.
+  one_at_a_time watching_;  // the thread that runs it owns descriptor_
   one_at_a_time posting_;
   std::unique_ptr<descriptor> descriptor_;
   std::atomic<bool> closed_{false};
@@ -394,7 +397,7 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
   std::atomic<bool> poll_posted_{false};
   std::atomic<bool> retry_set_{false};
   std::atomic<bool> context_gone_{false};
-  std::shared_ptr<std::atomic<std::size_t>> notices_ = std::make_shared<std::atomic<std::size_t>>(0);  // not heard yet
+  std::shared_ptr<std::atomic<std::size_t>> notices_ = std::make_shared<std::atomic<std::size_t>>(0);  // undelivered
 };
 
 }  // namespace SHMPOOL_ASIO_ABI

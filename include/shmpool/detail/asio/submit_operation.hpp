@@ -1,10 +1,11 @@
-// The asynchronous operations of a pool: submit and shutdown, and what their initiations have in common.
+// The asynchronous operations of a pool: submit and shutdown, and the parts that they share.
 //
 // Thread safety: initiations may run on any thread.
 #pragma once
 
 #include <shmpool/asio.hpp>
 #include <shmpool/detail/asio/pending_handler.hpp>
+#include <shmpool/detail/asio/permit.hpp>
 #include <shmpool/detail/asio/pool_driver.hpp>
 #include <shmpool/detail/codec/callable.hpp>
 
@@ -35,7 +36,7 @@ inline std::optional<cancel_kind> kind_of(net::cancellation_type type) noexcept 
   return std::nullopt;
 }
 
-/// Cancellation asked for through a slot. It may be emitted on any thread, so that it only posts.
+/// Handler of a cancellation slot. The signal may be emitted on any thread, so the handler only posts.
 struct slot_handler {
   std::weak_ptr<pool_driver> driver;
   std::uint64_t key;
@@ -57,7 +58,8 @@ void install_cancellation(operation& op, const Handler& handler, const std::shar
   slot.assign(slot_handler{driver, op.cancel_key});
 }
 
-/// What the two operations share: `Result` is what the handler gets after the std::exception_ptr; void: nothing.
+/// The operation of submit() and shutdown(). `Result` is the handler's argument after the std::exception_ptr; void:
+/// none.
 template <class Result, class Handler, class Executor>
 class handler_operation final : public operation {
  public:
@@ -116,11 +118,10 @@ class handler_operation final : public operation {
   decoder decode_;
 };
 
-/// Packs the arguments and submits; what fails completes the operation. `place`: from engine::hold, or 0.
+/// Packs the arguments and submits. A failure completes the operation.
 template <class Operation, class Function, class Arguments>
 void pack_and_submit(pool_driver& driver, Operation* op, const Function& function, callable_ref callable,
-                     const task_options& options, Arguments&& arguments, std::uint64_t place) {
-  const std::uint64_t cancel_key = op->cancel_key;
+                     const task_options& options, Arguments&& arguments, permit with) {
   flush_hint next = flush_hint::none;
   bool taken = false;
   try {
@@ -128,19 +129,18 @@ void pack_and_submit(pool_driver& driver, Operation* op, const Function& functio
     packer message(driver.engine().memory(), driver.engine().inline_limit());
     encode_arguments(message, function, std::forward<Arguments>(arguments));
     next = driver.engine().submit(*op, callable, std::move(message.bytes()), std::move(message.attachments()), options,
-                                  place);
+                                  with.number());
+    with.spent();
     taken = true;
   } catch (...) {
     op->result.error = std::current_exception();
     op->complete(delivery::post);
-    if (place != 0) next = driver.engine().withdraw(place, cancel_key);
   }
-  if (taken) return driver.follow(next);
-  driver.expect_no_end();
-  driver.react(next);
+  if (taken) driver.follow(next);
+  else driver.expect_no_end();
 }
 
-/// A submit that waits for room: what is to be packed when there is.
+/// A submit that waits for room: its arguments, which are packed when there is room.
 template <class Operation, class Function, class Arguments>
 class held_submit final : public operation {
  public:
@@ -158,28 +158,28 @@ class held_submit final : public operation {
     deadline = op->deadline;
   }
 
-  /// There is room now, or it has failed.
+  /// There is room now, or the wait for room has failed.
   void complete(delivery how) override {
-    if (result.place != 0) return proceed(result.place);
+    if (result.permit != 0) return proceed(permit(driver_, *this, result.permit));
     op_->result = std::move(result);
     abandon()->complete(how);
   }
 
   void destroy() noexcept override { abandon()->destroy(); }
 
-  /// Submits with the place. This is gone when it returns.
-  void proceed(std::uint64_t place) {
+  /// Submits with the permit. *this is gone when proceed() returns.
+  void proceed(permit with) {
     const auto driver = std::move(driver_);
     const Function function = std::move(function_);
     const callable_ref callable = callable_;
     const task_options options = std::move(options_);
     Arguments arguments = std::move(arguments_);
-    // Before the submit, whose end on another thread may be that of the handler, and of the allocator that it has.
+    // Before the submit: the task may end on another thread, which destroys the handler and its allocator.
     Operation* op = abandon();
-    pack_and_submit(*driver, op, function, callable, options, std::move(arguments), place);
+    pack_and_submit(*driver, op, function, callable, options, std::move(arguments), std::move(with));
   }
 
-  /// Frees this and not the operation, which is the caller's then.
+  /// Frees *this but not the operation, which the caller then owns.
   Operation* abandon() noexcept {
     Operation* op = op_;
     memory::free(this, op->handler());
@@ -221,18 +221,18 @@ struct initiate_submit {
       op->complete(delivery::post);
       return;
     }
-    if (!driver->engine().holds()) {
-      return pack_and_submit(*driver, op, function, callable, options, std::move(arguments), 0);
+    if (!driver->engine().has_admission_limit()) {
+      return pack_and_submit(*driver, op, function, callable, options, std::move(arguments), {});
     }
     using held_type = held_submit<operation_type, Function, Arguments>;
     held_type* held = nullptr;
-    std::uint64_t place = 0;
+    std::uint64_t number = 0;
     flush_hint next;
     try {
       held = held_type::memory::make(op->handler(), op, driver, std::move(function), callable, std::move(options),
                                      std::move(arguments));
       driver->expect_end();
-      next = driver->engine().hold(*held, place);
+      next = driver->engine().acquire(*held, number);
     } catch (...) {
       if (held) held->abandon();
       op->result.error = std::current_exception();
@@ -241,7 +241,7 @@ struct initiate_submit {
       return;
     }
     driver->follow(next);
-    if (place != 0) held->proceed(place);
+    if (number != 0) held->proceed(permit(driver, *held, number));
   }
 };
 

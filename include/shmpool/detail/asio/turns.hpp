@@ -1,5 +1,5 @@
-// How what the pool has to do gets its turns of the user's loop: between the other handlers that are due, and never
-// from inside the call that asks for it.
+// Runs the pool's functions in turns of the user's loop: between the other handlers that are due, and never from inside
+// the call that asks for them.
 //
 // Thread safety: all members may be called from any thread.
 #pragma once
@@ -16,8 +16,8 @@
 namespace shmpool::detail {
 inline namespace SHMPOOL_ASIO_ABI {
 
-/// Memory for the turn of an operation: what the operation has for it, if that is enough. Asio frees what it has
-/// allocated for a function before it calls or destroys the function, which owns the operation.
+/// Memory for the turn of an operation: the operation's turn_memory, if that is enough. Asio frees the memory of a
+/// function before it calls or destroys the function, which owns the operation.
 template <class T>
 class turn_allocator {
  public:
@@ -56,8 +56,8 @@ class turns {
  public:
   explicit turns(const net::any_io_executor& executor)
       : any_(net::prefer(net::require(executor, net::execution::blocking.never), net::execution::relationship.fork)) {
-    // What most pools run on. Any other takes memory for each turn, twice, as its type is not known here. target() does
-    // not compare the types.
+    // Most pools run on this executor. Any other allocates memory twice for each turn, as its type is not known here.
+    // target() does not compare the types.
     using loop = net::io_context::executor_type;
     if (executor.target_type() == typeid(loop)) loop_.emplace(*executor.target<loop>());
   }
@@ -88,11 +88,11 @@ class turns {
     }
 
    private:
-    completion_list ended_;  // one
+    completion_list ended_;  // holds one operation
     allocator_type memory_;
   };
 
-  net::any_io_executor any_;  // as post() would have it
+  net::any_io_executor any_;  // with the properties that post() would ask for
   std::optional<net::io_context::executor_type> loop_;
 };
 

@@ -1,8 +1,8 @@
 // Which trivially copyable types hold an address, or another thing that means nothing in another process: their bytes
 // must not travel. The compiler knows of scalars, of the standard types listed here, and of the members of aggregates;
-// what a class with a constructor or with private members holds, nobody can ask in C++20.
+// C++20 cannot tell the members of a class with a constructor or with private members.
 //
-// It errs on one side only: what is refused does hold an address.
+// The search errs on one side only: a type that is refused does hold an address.
 //
 // Thread safety: nothing happens at run time.
 #pragma once
@@ -38,7 +38,7 @@
 
 namespace shmpool::detail {
 
-/// Views that do not own what they show. These two hold all that there is to see.
+/// Views that do not own their elements. iota_view and empty_view hold all that they show.
 template <class T>
 inline constexpr bool is_view_of_memory = std::ranges::enable_view<T> && std::ranges::enable_borrowed_range<T>;
 template <class T, class Bound>
@@ -90,8 +90,8 @@ inline constexpr bool is_address_class<std::thread::id> = true;
 template <class T>
 concept iterator_into_memory = std::forward_iterator<T> && std::is_reference_v<std::iter_reference_t<T>>;
 
-/// What has a category as error codes do, and is none that is known: a class derived from one, say. The category has
-/// virtual functions, so it is not a member of what is trivially copyable.
+/// Types that have a category as error codes do, and are no known error code: a class derived from one, say. The
+/// category has virtual functions, so it cannot be a member of a trivially copyable class.
 template <class T>
 concept has_error_category = requires(const T& code) {
   { code.value() } -> std::convertible_to<int>;
@@ -117,7 +117,7 @@ template <class T, class... Rest>
 struct first_address<T, Rest...>
     : std::conditional_t<holds_address<T>, address_search<std::remove_cv_t<T>>, first_address<Rest...>> {};
 
-/// Standard templates that hold what their arguments say.
+/// Standard templates that hold objects of their argument types.
 template <class T>
 struct standard_parts;
 template <class... T>
@@ -138,8 +138,8 @@ struct standard_parts<std::expected<T, E>> : first_address<T, E> {};
 template <class T>
 concept made_of_standard_parts = requires { typename standard_parts<T>::type; };
 
-/// What a class template that is no aggregate was given, such as the result types of other libraries: one that is given
-/// an error code or a view holds it. A pointer may also be a mere tag, and so may a type that is not complete.
+/// The template arguments of a class that is no aggregate, such as the result types of other libraries: one that is
+/// given an error code or a view holds it. A pointer may also be a mere tag, and so may a type that is not complete.
 template <class... Arguments>
 struct first_address_class {
   using type = void;
@@ -179,7 +179,7 @@ template <class T, std::size_t... Position>
 consteval bool a_base_holds_address(std::index_sequence<Position...>) {
   return ((accepts<T, probe::base_with_address<T>, Position> && !accepts<T, probe::nothing, Position>) || ...);
 }
-/// Constructors that are templates may take the probe as well, so this is a reason to look, and none to refuse.
+/// Constructors that are templates may take the probe as well, so this is a reason to look closer, not to refuse.
 template <class T, std::size_t... Position>
 consteval bool a_member_may_hold_address(std::index_sequence<Position...>) {
   return (accepts<T, probe::address, Position> || ...);

@@ -8,7 +8,7 @@
 #pragma once
 
 #include <shmpool/detail/codec/array_codec.hpp>
-#include <shmpool/detail/message.hpp>
+#include <shmpool/detail/codec/message.hpp>
 
 #include <cereal/cereal.hpp>
 #include <cereal/types/memory.hpp>
@@ -59,7 +59,7 @@ class output_archive : public cereal::OutputArchive<output_archive, cereal::Allo
     if (++depth_ > detail::max_nesting) detail::throw_nested_too_deeply();
   }
   void leave() noexcept { --depth_; }
-  // What a shared_ptr leads to may have other owners, so arrays in there are not given away.
+  // The object of a shared_ptr may have other owners, so arrays in it are not given away.
   void enter_shared() noexcept { ++shared_; }
   void leave_shared() noexcept { --shared_; }
 
@@ -93,8 +93,8 @@ class input_archive : public cereal::InputArchive<input_archive, cereal::AllowEm
     if (++depth_ > detail::max_nesting) detail::throw_protocol_violation("value that is nested too deeply");
   }
   void leave() noexcept { --depth_; }
-  /// cereal keeps the shared_ptrs that it has read as shared_ptr<void>, and casts them back to what the reader wants.
-  /// This looks at the reference that comes next and makes sure that the cast is right.
+  /// cereal keeps the shared_ptrs that it has read as shared_ptr<void>, and casts them back to the type that the reader
+  /// wants. This function looks at the next reference and makes sure that the cast is right.
   void expect_shared(const std::type_info& type);
 
  private:
@@ -105,7 +105,7 @@ class input_archive : public cereal::InputArchive<input_archive, cereal::AllowEm
   std::unordered_map<std::uint32_t, std::type_index> shared_types_;
 };
 
-// ---- What cereal calls before and after each object.
+// ---- Functions that cereal calls before and after each object.
 
 template <class T>
 void prologue(output_archive& archive, const T&) {
@@ -150,7 +150,7 @@ void prologue(input_archive& archive, const cereal::memory_detail::PtrWrapper<st
   archive.expect_shared(typeid(std::remove_cv_t<T>));
 }
 
-// ---- What every cereal archive has to know.
+// ---- Types that every cereal archive has to know.
 
 template <class T>
   requires std::is_arithmetic_v<T>

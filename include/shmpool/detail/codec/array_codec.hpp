@@ -1,12 +1,13 @@
 // How arrays, and blocks of bytes, are written into a message: in place where they are small, as a reference to a
-// shared segment where they are not. The layout is in docs/wire-arrays.md. Whatever is read is checked first: a message
-// may come from a process that has gone wrong.
+// shared segment where they are not. The layout is in docs/wire-arrays.md. Every value that is read is checked first: a
+// message may come from a process that has gone wrong.
 //
 // Thread safety: as packer and unpacker.
 #pragma once
 
 #include <shmpool/array.hpp>
-#include <shmpool/detail/message.hpp>
+#include <shmpool/detail/codec/message.hpp>
+#include <shmpool/detail/segment_source.hpp>
 
 #include <array>
 #include <bit>
@@ -19,12 +20,12 @@
 
 namespace shmpool::detail {
 
-/// What the receiver gets.
+/// The access that the receiver gets.
 enum class purpose : std::uint8_t {
-  lend,         ///< argument: a look at the elements
+  lend,         ///< argument: the elements, to read
   lend_write,   ///< argument: the elements themselves, to edit in place
   give,         ///< argument: elements of its own; the sender's memory if nobody else has it, otherwise a copy
-  share,        ///< result: a look at the elements, which the task may share with others
+  share,        ///< result: the elements, to read, which the task may share with others
   share_write,  ///< result: the elements themselves, which the task may share with others
 };
 
@@ -57,8 +58,8 @@ struct received_array {
   std::size_t bytes = 0;
 };
 
-/// Reads an array of rank extents.size() and writes its extents there. Throws protocol_violation if anything about it
-/// is not as asked for; `writable` refuses a segment that was only lent for reading.
+/// Reads an array of rank extents.size() and writes its extents there. Throws protocol_violation if the array is not as
+/// these parameters ask; `writable` refuses a segment that was only lent for reading.
 received_array take_array(unpacker& from, std::size_t element_size, std::size_t alignment, bool writable,
                           std::span<std::size_t> extents);
 

@@ -1,6 +1,6 @@
-// Which types travel as their bytes: scalars, and trivially copyable classes that nobody has taught cereal. A class
-// with a serialize() of its own is never taken for its bytes, even where that would compile: it may well hold a
-// pointer. One without that holds an address is refused, where that can be known (addresses.hpp).
+// Which types travel as their bytes: scalars, and trivially copyable classes without cereal functions. A class with a
+// serialize() of its own is never taken for its bytes, even where that would compile: it may well hold a pointer. A
+// class without one that holds an address is refused, where that can be known (addresses.hpp).
 //
 // Thread safety: nothing happens at run time.
 #pragma once
@@ -22,9 +22,9 @@
 
 namespace shmpool::detail {
 
-// Whether cereal can serialize a type by other means than its bytes is asked with archives that derive from ours, so
-// that whatever accepts ours is found, and are not ours, so that the byte-wise functions below step aside and the
-// question does not depend on its own answer.
+// These probe archives ask whether cereal can serialize a type by other means than its bytes. They derive from our
+// archives, so that every function that accepts ours is found. They are not ours, so that the byte-wise functions below
+// do not match, and the question does not depend on its own answer.
 class probe_output : public output_archive {
   using output_archive::output_archive;
 };
@@ -48,7 +48,7 @@ inline constexpr bool refers_to_memory<std::initializer_list<T>> = true;
 template <class T>
 inline constexpr bool refers_to_memory<std::coroutine_handle<T>> = true;
 
-/// True if cereal can write and read it by other means than its bytes.
+/// True if cereal can write or read a T by other means than its bytes.
 template <class T>
 inline constexpr bool has_serializer = cereal::traits::detail::count_output_serializers<T, probe_output>::value != 0 ||
                                        cereal::traits::detail::count_input_serializers<T, probe_input>::value != 0;
@@ -69,7 +69,7 @@ consteval bool has_no_serializer() {
   }
 }
 
-/// A trivially copyable class that only its bytes describe.
+/// A trivially copyable class that can only travel as its bytes.
 template <class T>
 concept plain_class = has_no_serializer<T>();
 
@@ -77,7 +77,7 @@ concept plain_class = has_no_serializer<T>();
 template <class T>
 inline constexpr bool is_bitwise_standard_type = false;
 
-/// Types of which a million in a row may be copied as one block.
+/// Types of which any number in a row may be copied as one block.
 template <class T>
 concept bitwise = (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) || std::is_enum_v<T> || plain_class<T> ||
                   is_bitwise_standard_type<T>;
@@ -92,7 +92,7 @@ inline constexpr bool is_bitwise_standard_type<std::chrono::time_point<Clock, Du
 template <bitwise T, std::size_t N>
 inline constexpr bool is_bitwise_standard_type<std::array<T, N>> = N > 0;
 
-/// Standard classes that refer to something of this process, and that nobody has taught cereal nevertheless.
+/// Standard classes that refer to something of this process, and have no cereal functions.
 template <class T>
 concept untaught_address_class = std::is_class_v<T> && !error_code_type<T> && is_address_class<T> && !has_serializer<T>;
 

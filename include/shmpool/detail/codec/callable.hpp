@@ -1,13 +1,15 @@
-// What can be submitted: function pointers, stateless function objects and by_value() closures. From one of these and
-// its arguments follow the parameter types, the result type, and the trampoline that makes the call in the worker.
+// Callables that can be submitted: function pointers, stateless function objects and by_value() closures. A callable
+// and its arguments determine the parameter types, the result type, and the trampoline that makes the call in the
+// worker.
 //
 // Thread safety: pure functions; messages as packer and unpacker.
 #pragma once
 
 #include <shmpool/by_value.hpp>
+#include <shmpool/detail/callable_ref.hpp>
 #include <shmpool/detail/codec/codec.hpp>
+#include <shmpool/detail/codec/message.hpp>
 #include <shmpool/detail/codec/signature.hpp>
-#include <shmpool/detail/message.hpp>
 
 #include <cstddef>
 #include <tuple>
@@ -60,8 +62,8 @@ struct task_of<Callable, R, type_list<P...>> {
   using parameters = std::tuple<P...>;
 };
 
-/// What submit(function, args...) runs. F and Args as forwarded (lvalue references for lvalues). Does not compile, and
-/// says why, unless callable_with<F, Args...>.
+/// The task that submit(function, args...) runs. F and Args as forwarded (lvalue references for lvalues). Does not
+/// compile, and says why, unless callable_with<F, Args...>.
 template <class F, class... Args>
 struct task_for {
  private:
@@ -71,7 +73,7 @@ struct task_for {
   using call = task_of<callable, typename deduced::result, typename deduced::parameters>;
 
  public:
-  /// What the operation completes with; void, or a type without reference or const.
+  /// The type of the operation's result: void, or a type without reference or const.
   using result_type = std::remove_cv_t<typename deduced::result>;
   /// std::tuple of the parameter types, as the function declares them.
   using parameters = typename call::parameters;
@@ -93,7 +95,7 @@ struct stored_for<type_list<P...>, Args...> {
   }
 };
 
-/// The arguments as they are kept until the operation is initiated; see parameter_codec.hpp for what is kept how.
+/// The arguments as they are kept until the operation is initiated; parameter_codec.hpp says how each is kept.
 template <class F, class... Args>
 auto store_arguments(Args&&... args) {
   require_call<F, Args...>();
@@ -103,7 +105,7 @@ auto store_arguments(Args&&... args) {
 
 /// Writes the closure, if there is one to write, and the arguments. Afterwards the arguments are of no further use.
 /// Throws std::invalid_argument for an array that cannot be lent for writing, std::system_error(errc::shm_exhausted),
-/// and what user code throws; the packer is then to be thrown away.
+/// and what user code throws; discard the packer then.
 template <class F, class... P, class... Args>
 void encode_arguments(packer& to, const F& function, std::tuple<stored_argument<P, Args>...>&& arguments) {
   callable_kind<F>::put(to, function);

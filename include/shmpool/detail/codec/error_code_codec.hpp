@@ -19,7 +19,7 @@ class input_archive;
 
 namespace detail {
 
-/// A value, and a pointer to what gives it its meaning.
+/// Types that hold a value and a pointer to the category that gives it its meaning.
 template <class T>
 concept error_code_type = std::same_as<T, std::error_code> || std::same_as<T, std::error_condition> ||
                           std::same_as<T, boost::system::error_code> || std::same_as<T, boost::system::error_condition>;
@@ -28,11 +28,11 @@ concept error_code_type = std::same_as<T, std::error_code> || std::same_as<T, st
 struct named_error_code {
   std::int32_t value = 0;
   std::string category;
-  /// A boost::system::error_code that holds a std::error_code, and this is that one.
+  /// True if this is a std::error_code that a boost::system::error_code holds.
   bool wrapped = false;
 };
 
-/// What Boost calls the category of a code that holds a standard one.
+/// The name that Boost gives the category of a code that holds a standard one.
 inline constexpr std::string_view wrapping_category = "std:unknown";
 
 template <error_code_type Code>
@@ -56,7 +56,7 @@ Code revive_error_code(const named_error_code& code) {
 }
 
 void save_error_code(output_archive& to, const named_error_code& code);
-/// Throws protocol_violation unless there is one.
+/// Throws protocol_violation if the message holds none.
 named_error_code load_error_code(input_archive& from);
 
 }  // namespace detail

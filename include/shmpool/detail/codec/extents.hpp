@@ -11,7 +11,7 @@
 
 namespace shmpool::detail {
 
-/// An integer, but no truth value and no character: those are element values.
+/// An integer type, but not bool or a character type: those are element values.
 template <class T>
 concept extent_like =
     std::integral<std::remove_cvref_t<T>> && !std::same_as<std::remove_cvref_t<T>, bool> &&
@@ -47,8 +47,8 @@ constexpr std::size_t checked_index(T index, std::size_t dimension, std::size_t 
   return static_cast<std::size_t>(index);
 }
 
-/// True, and the bytes that elements of `element_size` in these extents take, unless that is more than a process can
-/// address. An array with a zero extent has no elements, however large the others are.
+/// Sets `bytes` to the size of an array of these extents with elements of `element_size` bytes. False if that is more
+/// than a process can address. An array with a zero extent has no elements, however large the others are.
 template <std::size_t Rank>
 constexpr bool product_in_bytes(const std::array<std::size_t, Rank>& extents, std::size_t element_size,
                                 std::size_t& bytes) noexcept {
@@ -74,7 +74,7 @@ constexpr std::size_t checked_bytes(const std::array<std::size_t, Rank>& extents
   return bytes;
 }
 
-/// What shmpool::fill() returns.
+/// The result of shmpool::fill().
 template <class T>
 struct fill_value {
   T value;

@@ -3,7 +3,7 @@
 // Thread safety: stateless.
 #pragma once
 
-#include <shmpool/detail/message.hpp>
+#include <shmpool/detail/codec/message.hpp>
 
 #include <concepts>
 #include <cstddef>

@@ -1,5 +1,4 @@
-// Several elements of a map in one task: the trampoline that runs them in the worker, and the layout of what it sends
-// back.
+// Several elements of a map in one task: the trampoline that runs them in the worker, and the layout of its result.
 //
 // Arguments: closure, `u32` count, then each element's argument. Result: per element `u8` 1, `u64` length and the
 // result; or, for the element that threw, `u8` 0 and the exception's record, which ends it.

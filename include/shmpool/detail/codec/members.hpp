@@ -1,9 +1,8 @@
 // Which types the members of an aggregate have, as far as C++20 can tell: it has no reflection, but an aggregate can be
 // counted (how many initialisers does it take?) and taken apart (a structured binding for each).
 //
-// An initialiser is always written {}, which stands for one member whatever that is; an expression could also go into
-// the first element of an array. Taking apart what was miscounted does not compile, so whoever does it asks countable<>
-// first.
+// An initialiser is always written {}, which stands for one member of any type; an expression could also go into the
+// first element of an array. Taking apart a miscounted aggregate does not compile, so callers ask countable<> first.
 //
 // Thread safety: nothing happens at run time.
 #pragma once
@@ -324,8 +323,8 @@ consteval std::size_t last_member() {
   }
 }
 
-/// The number of members (and bases) of an aggregate. It is too small where one cannot be made from {}, see countable,
-/// and most_members + 1 where there are more.
+/// The number of members (and bases) of an aggregate. It is too small where a member cannot be made from {} (see
+/// countable), and most_members + 1 where there are more.
 template <class T, std::size_t AtLeast = 0>
 consteval std::size_t count_members() {
   if constexpr (AtLeast == most_members + 1) {
@@ -339,7 +338,7 @@ consteval std::size_t count_members() {
   }
 }
 
-// ---- Probes: what converts to some types and not to others. They are only ever declared.
+// ---- Probes: objects that convert to some types and not to others. They are only declared.
 
 namespace probe {
 
@@ -351,7 +350,7 @@ struct reference {
   template <class U>
   operator U&() const;
 };
-/// Converts to nothing. Whatever accepts it accepts anything, and says nothing about its type.
+/// Converts to nothing. A member that accepts this probe accepts anything, so a probe says nothing about its type.
 struct nothing {};
 template <class T, bool Empty>
 struct base_of {
@@ -368,8 +367,9 @@ consteval bool has_no_name() {
   }
   return false;
 }
-/// The members of an anonymous union or struct are members of what it is in, so it cannot be bound to a name. Whether
-/// it is anonymous cannot be asked: this is also a union, or a struct of a type without a name, that has one.
+/// The members of an anonymous union or struct are members of the enclosing class, so no name can be bound to the union
+/// or struct. C++ cannot tell whether one is anonymous: this probe also converts to a named member that is a union, or
+/// a struct without a type name.
 struct maybe_anonymous {
   template <class U>
     requires(std::is_union_v<U> || (std::is_class_v<U> && has_no_name<U>()))
@@ -379,7 +379,7 @@ struct maybe_anonymous {
 }  // namespace probe
 
 template <class T>
-concept has_bases = accepts<T, probe::base_of<T, false>, 0>;  // or what accepts anything
+concept has_bases = accepts<T, probe::base_of<T, false>, 0>;  // or a first member that accepts anything
 
 /// Bases without members of their own come first and are left out.
 template <class T, std::size_t Position = 0>
@@ -403,7 +403,7 @@ consteval bool can_be_taken_apart() {
   } else if constexpr (probe::has_no_name<T>()) {
     return false;  // perhaps that of an anonymous struct
   } else if constexpr (requires { std::tuple_size<T>::value; }) {
-    return false;  // a structured binding would ask that
+    return false;  // a structured binding would use std::tuple_size
   } else {
     constexpr std::size_t count = count_members<T>();
     constexpr std::size_t bases = count_empty_bases<T>();

@@ -69,9 +69,9 @@ array<T, 1> flat(const array<T, Rank>& value) {
   return value.reshape(value.size());
 }
 
-// ---- What the rows that only read elements have in common: array<const T>, std::span<const T>, std::vector<T>.
+// ---- Shared by the rows that only read elements: array<const T>, std::span<const T>, std::vector<T>.
 
-/// How a readable argument is kept. Forwarded C arrays cannot be, so their elements are.
+/// How a readable argument is kept. Forwarded C arrays cannot be kept, so their elements are.
 template <class T, class Arg>
 struct kept_range {
   using type = std::remove_cvref_t<Arg>;
@@ -106,7 +106,7 @@ void put_readable(packer& to, Stored& stored) {
   }
 }
 
-// ---- Everything that no other row takes: by value.
+// ---- All other parameters: by value.
 
 template <class P>
 struct parameter_codec {

@@ -29,8 +29,7 @@ struct result_codec {
     }
   }
 
-  /// `result` is the only name that the task has left for it, so arrays in it are given away where nobody else has
-  /// them.
+  /// `result` is the task's last reference to its arrays, so arrays that nobody else has are given away.
   static void put(packer& to, const value& result) {
     if constexpr (is_array<value>) {
       put_array(to, result, purpose_of(direction::result, std::is_const_v<typename value::element_type>));

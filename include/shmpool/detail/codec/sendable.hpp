@@ -1,5 +1,5 @@
-// Whether a value holds an address anywhere: in itself, or in what a standard container or pointer holds. Types that
-// were taught cereal are trusted.
+// Whether a value holds an address anywhere: in itself, or in an object that a standard container or pointer holds.
+// Types with cereal functions are trusted.
 //
 // Thread safety: nothing happens at run time.
 #pragma once
@@ -23,7 +23,7 @@
 
 namespace shmpool::detail {
 
-/// The parts of a standard class that cereal writes one by one; what allocates, compares or deletes them is left out.
+/// The parts of a standard class that cereal writes one by one; allocators, comparators and deleters are left out.
 template <class T>
 struct parts_of {
   static constexpr bool known = false;

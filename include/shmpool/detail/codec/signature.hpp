@@ -1,13 +1,13 @@
-// Which parameters a callable takes. One that has a single signature says so itself; for generic and overloaded
-// function objects they follow from the arguments.
+// Which parameters a callable takes. A callable with a single signature says so itself; the parameters of generic and
+// overloaded function objects follow from the arguments.
 //
 // Thread safety: nothing happens at run time but the copying of closures.
 #pragma once
 
 #include <shmpool/by_value.hpp>
 #include <shmpool/detail/codec/codec.hpp>
+#include <shmpool/detail/codec/message.hpp>
 #include <shmpool/detail/codec/verdict.hpp>
-#include <shmpool/detail/message.hpp>
 
 #include <array>
 #include <bit>
@@ -40,12 +40,12 @@ struct fixed_signature<R (C::*)(P...) & noexcept(NoExcept)> : fixed_signature<R 
 template <class R, class C, class... P, bool NoExcept>
 struct fixed_signature<R (C::*)(P...) const & noexcept(NoExcept)> : fixed_signature<R (*)(P...)> {};
 
-// ---- The kinds of callables: how each is judged, written in front of the arguments, and had in the worker.
+// ---- The kinds of callables: how each is judged, written in front of the arguments, and received in the worker.
 
 template <class F>
 struct function_object {
   static constexpr bool has_fixed_signature = requires { typename fixed_signature<decltype(&F::operator())>::result; };
-  /// What is called.
+  /// The type that is called.
   using object = F;
 };
 
@@ -179,8 +179,8 @@ consteval bool judge_call() {
 template <class F, class... Args>
 concept callable_with = judge_call<F, Args...>();
 
-/// True if F says itself that it takes as many arguments: then none of them is a completion token, and one that does
-/// not fit is to be told as that.
+/// True if F says itself that it takes as many arguments: then none of them is a completion token, and an argument that
+/// does not fit is reported as such.
 template <class F, class... Args>
 concept takes_this_many = callable_kind<std::decay_t<F>>::has_fixed_signature &&
                           signature_for<std::decay_t<F>, Args...>::parameters::size == sizeof...(Args);

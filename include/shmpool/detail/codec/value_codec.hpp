@@ -22,7 +22,7 @@ inline constexpr bool is_plain_string = false;
 template <class Char, class Traits>
 inline constexpr bool is_plain_string<std::basic_string<Char, Traits>> = true;
 
-/// What is read where a T is wanted: an element of a std::map has a const key, which cannot be read into.
+/// The type that is read for a T: an element of a std::map has a const key, which cannot be read into.
 template <class T>
 struct read_as {
   using type = T;
@@ -92,7 +92,7 @@ T get_value(unpacker& from) {
     } catch (const cereal::Exception& error) {
       throw_protocol_violation(error.what());
     } catch (const std::length_error& error) {
-      // From containers that were given nonsense; what else it throws is its own.
+      // From containers that were given a size that makes no sense. Other exceptions of the type pass.
       throw_protocol_violation(error.what());
     }
   }

@@ -1,4 +1,4 @@
-// Everything that can be wrong with a call at compile time, and what the compiler then says about it.
+// Everything that can be wrong with a call at compile time, and the compiler's message for each.
 //
 // Thread safety: nothing happens at run time.
 #pragma once
@@ -37,7 +37,7 @@ enum class verdict : std::uint8_t {
   not_invocable,
 };
 
-/// Does not compile unless `Verdict` is ok; `Types` are what it is about, for the compiler to name.
+/// Does not compile unless `Verdict` is ok; `Types` are the types concerned, for the compiler to name.
 template <verdict Verdict, class... Types>
 consteval void require_ok() {
   using enum verdict;

@@ -19,9 +19,10 @@ namespace shmpool::pool {
 
 class worker_channel;
 
-struct task {
+struct task_entry {
   bool open = false;  // between task_ledger::open() and close()
   detail::operation* op = nullptr;
+  sched::task_handle handle = sched::no_task;  // its place in the ledger
   sched::task_id id = 0;
   std::uint32_t function = 0;
   std::vector<std::byte> arguments;

@@ -1,4 +1,4 @@
-#include "pool/task.hpp"
+#include "pool/task_entry.hpp"
 
 #include "pool/worker_channel.hpp"
 
@@ -7,11 +7,11 @@
 
 namespace shmpool::pool {
 
-void task::request_stop() const noexcept {
+void task_entry::request_stop() const noexcept {
   if (on) on->slot(slot).stop.store(on->handover_in(slot), std::memory_order_release);
 }
 
-void task::abandon() noexcept {
+void task_entry::abandon() noexcept {
   if (!on || on->life.is_ended()) return;
   auto& kept = on->abandoned;
   try {
@@ -25,7 +25,7 @@ void task::abandon() noexcept {
   }
 }
 
-void task::unassign() noexcept {
+void task_entry::unassign() noexcept {
   if (on) on->free_slot(slot);
   on = nullptr;
   leases.clear();
