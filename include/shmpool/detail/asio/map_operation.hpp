@@ -156,7 +156,7 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
     }
     if (cancelled) {
       stopped_ = true;
-      for (const std::uint64_t key : std::vector(in_flight_)) driver_->cancel(key, *cancelled);
+      for (const std::uint64_t key : in_flight_) what = std::max(what, driver_->engine().cancel(key, *cancelled));
     }
     if (!pending_) return;  // completed; the range may be gone
     try {
@@ -224,18 +224,19 @@ class map_state : public std::enable_shared_from_this<map_state<Function, View, 
 
   /// Takes elements and submits them.
   flush_hint fill(std::unique_ptr<chunk> made, permit with) {
-    const std::size_t wanted = chunk_size();
     const std::size_t first = index_;
     try {
       driver_->expect_end();
+      const std::size_t wanted = chunk_size();
       packer message(driver_->engine().memory(), driver_->engine().inline_limit());
       callable_kind<Function>::put(message, function_);
       const std::size_t count_at = message.bytes().size();
       message.put(std::uint32_t{0});
       std::uint32_t count = 0;
-      // A chunk that has become large takes no further elements.
-      while (count != wanted && *next_ != std::ranges::end(range_) && message.bytes().size() < 256 * 1024 &&
-             message.attachments().size() < 64) {
+      // A chunk that has become large takes no further elements; one it takes in any case, or a large function would
+      // leave no room for any.
+      const auto is_large = [&] { return message.bytes().size() >= 256 * 1024 || message.attachments().size() >= 64; };
+      while (count != wanted && *next_ != std::ranges::end(range_) && (count == 0 || !is_large())) {
         auto stored = store_arguments<Function, item>(**next_);
         parameter_codec<typename call::parameter>::put(message, std::get<0>(stored).value);
         ++*next_;

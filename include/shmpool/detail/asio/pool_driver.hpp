@@ -18,6 +18,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -294,9 +295,15 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
       retry_if_refused();
       // Before the handlers: while they run, another thread of the context can drain.
       watch(expect::ends);
+    } catch (...) {
+      engine_->stop_polling();            // or else workers would rely on a poll() that never comes
+      post_ended(delivery::post, first);  // or else nobody may ever ask for what has ended
+      throw;
+    }
+    try {
       post_ended(how, first);
     } catch (...) {
-      engine_->stop_polling();  // or else workers would rely on a poll() that never comes
+      engine_->stop_polling();
       throw;
     }
     poll_soon();  // after the posted handlers, which may have something to send
