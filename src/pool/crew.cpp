@@ -55,21 +55,12 @@ std::size_t crew::running_tasks() const noexcept {
   return count;
 }
 
-/// The lowest place that no worker has.
-std::uint32_t crew::free_place() const {
-  std::vector<bool> taken(channels_.size() + 1);
-  each([&](const worker_channel& other) {
-    if (other.place < taken.size()) taken[other.place] = true;
-  });
-  return static_cast<std::uint32_t>(std::find(taken.begin(), taken.end(), false) - taken.begin());
-}
-
 void crew::start(sched::worker_id id, bool lasting, time_point now) {
   occupy_standard_streams();  // the application may have closed some since the last call
   try {
     auto made = std::make_unique<worker_channel>(id);
-    made->place = free_place();
     worker_channel& to = *channels_.emplace(id, std::move(made)).first->second;
+    roster_.add(to);
     wire::frame_header header;
     header.type = wire::frame_type::hello;
     to.queue_frame(header, {}, lasting ? orders_.lasting_hello : orders_.hello);
@@ -77,11 +68,13 @@ void crew::start(sched::worker_id id, bool lasting, time_point now) {
     settings.index = to.place;
     server_.spawn(id, settings, std::move(to.worker_end), to.control.take_descriptor(), now);
     to.start_receiving(loop_.queue());
+    note_due(to);
   } catch (const std::exception& error) {
     std::string why = error.what();
     if (const auto* failed = dynamic_cast<const std::system_error*>(&error)) why += shm::advice(why, failed->code());
     problems_.cannot_start(std::move(why));
     server_.forget(id);
+    if (worker_channel* const unborn = find(id)) roster_.remove(*unborn);
     channels_.erase(id);
     scheduler_.worker_start_failed(id, now);
   }
@@ -137,12 +130,18 @@ bool crew::server_reaped(const loop::operation& op, time_point now) {
 }
 
 void crew::reaped(worker_channel& worker, const loop::operation& op, time_point now) {
-  if (&op == &worker.receive) return received(worker, now);
-  if (worker.life.is_ended()) return;
-  if (&op == &worker.exit_watch) return process_watched(worker, now);
-  // If the stream cannot be written, the worker has died; its other operations report that.
-  worker.sent(loop_.queue());
-  worker.found_busy(now);
+  if (&op == &worker.receive) {
+    received(worker, now);
+  } else if (worker.life.is_ended()) {
+    return;
+  } else if (&op == &worker.exit_watch) {
+    process_watched(worker, now);
+  } else {
+    // If the stream cannot be written, the worker has died; its other operations report that.
+    worker.sent(loop_.queue());
+    worker.found_busy(now);
+  }
+  note_due(worker);
 }
 
 void crew::process_watched(worker_channel& worker, time_point now) {
@@ -150,7 +149,7 @@ void crew::process_watched(worker_channel& worker, time_point now) {
   if (worker.exit_watch.result < 0)
     return worker.failed("waiting for the end of its process", -worker.exit_watch.result);
   worker.life.process_ended(now);
-  check_exits(now);
+  check_exit(worker, now);
 }
 
 void crew::received(worker_channel& from, time_point now) {
@@ -179,9 +178,10 @@ void crew::received(worker_channel& from, time_point now) {
 
 bool crew::look(time_point now) {
   bool found = false;
-  each([&](worker_channel& from) {
-    if (!from.polled() || !from.life.violation().empty() || !replies_.read_ring(from, now)) return;
+  roster_.each_polled([&](worker_channel& from) {
+    if (!from.life.violation().empty() || !replies_.read_ring(from, now)) return;
     found = true;
+    note_due(from);
     execute_sentence(from, now);
   });
   return found;
@@ -190,30 +190,40 @@ bool crew::look(time_point now) {
 bool crew::end_polling(time_point now) {
   // Workers may have left replies in their rings while they were polled: look once more.
   bool found = false;
-  each([&](worker_channel& from) {
-    if (!from.polled()) return;
+  roster_.each_polled([&](worker_channel& from) {
     from.set_polled(false);
     if (!from.life.violation().empty() || !replies_.read_ring(from, now)) return;
     found = true;
+    note_due(from);
     execute_sentence(from, now);
   });
+  roster_.end_polling();
+  told_polled_ = false;
   return found;
 }
 
 void crew::send(bool polled, std::chrono::nanoseconds spin) {
-  for (const auto& [id, channel] : channels_) {
-    if (channel->has_tasks()) {
-      if (polled) channel->set_polled(true);
-      channel->let_spin(spin);
+  const bool is_news = (polled && !told_polled_) || spin != told_spin_;
+  roster_.each_busy(is_news, [&](worker_channel& worker) {
+    if (polled) {
+      worker.set_polled(true);
+      roster_.is_polled(worker);
     }
-    channel->start_sending(loop_.queue());
-  }
+    worker.let_spin(spin);
+  });
+  told_polled_ = polled;
+  told_spin_ = spin;
+  roster_.each_outgoing([&](worker_channel& worker) {
+    worker.start_sending(loop_.queue());
+    if (worker.retry_due) note_due(worker);
+  });
 }
 
 void crew::now_busy(worker_channel& worker, time_point now) {
   worker.found_busy(now);
-  due_ = std::min(due_, now + worker_channel::patience);
+  roster_.is_busy(worker);
   if (worker.life.is_ready() && !worker.receive.pending) worker.start_receiving(loop_.queue());
+  note_due(worker);
 }
 
 // ---- The fork server.
@@ -257,10 +267,11 @@ void crew::take_report(server_channel::report& heard, time_point now) {
     case kind::exited:
       worker->life.exit_status(heard.message.status, heard.message.max_rss_bytes,
                                std::chrono::microseconds(heard.message.cpu_us));
-      check_exits(now);
+      check_exit(*worker, now);
       break;
     default: break;
   }
+  note_due(*worker);
 }
 
 void crew::start_failed(worker_channel& worker, std::string why, time_point now) {
@@ -269,6 +280,8 @@ void crew::start_failed(worker_channel& worker, std::string why, time_point now)
   server_.forget(worker.id);
   for (loop::operation* op : {&worker.receive, &worker.send, &worker.exit_watch}) loop_.queue().cancel(*op);
   worker.life.spawn_failed();
+  roster_.remove(worker);
+  ++over_;
   // The process may have existed and have begun a task, although the parent has no pidfd for it.
   if (started.empty()) scheduler_.worker_start_failed(worker.id, now);
   else scheduler_.worker_exited(worker.id, started, now);
@@ -296,28 +309,36 @@ void crew::server_lost(time_point now) {
 
 // ---- Time.
 
-crew::time_point crew::next_due() noexcept {
-  due_ = server_.due();
-  for (const auto& [id, channel] : channels_) due_ = std::min(due_, channel->due());
-  return due_;
+crew::time_point crew::due() const noexcept {
+  SHMPOOL_ASSERT(std::all_of(channels_.begin(), channels_.end(),
+                             [](const auto& each) { return each.second->life.is_ended() || each.second->is_noted(); }));
+  return std::min(server_.due(), roster_.due());
 }
 
 void crew::tick(time_point now) {
-  check_exits(now);
-  check_unstarted(now);
-  retry_transfers(now);
+  std::string failure;
+  roster_.each_due(now, [&](worker_channel& worker) {
+    check_exit(worker, now);
+    check_unstarted(worker, now);
+    if (std::string why = retry_transfers(worker, now); !why.empty()) failure = std::move(why);
+  });
+  if (!failure.empty()) break_pool({"a worker cannot be talked to: " + failure}, now);
+  server_.tick(now, server_wanted());
+  take_reports(now);
 }
 
 void crew::check_exits(time_point now) {
-  std::vector<worker_channel*> dead;
-  each([&](worker_channel& worker) {
-    worker.life.status_overdue(now);
-    if (worker.life.end_is_known()) dead.push_back(&worker);
-  });
-  for (worker_channel* worker : dead) {
-    if (worker->receive.pending) loop_.queue().cancel(worker->receive);  // received() buries it
-    else bury(*worker, now);
-  }
+  std::vector<worker_channel*> all;
+  each([&](worker_channel& worker) { all.push_back(&worker); });
+  for (worker_channel* const worker : all) check_exit(*worker, now);
+}
+
+void crew::check_exit(worker_channel& worker, time_point now) {
+  if (worker.life.is_ended()) return;
+  worker.life.status_overdue(now);
+  if (!worker.life.end_is_known()) return;
+  if (worker.receive.pending) loop_.queue().cancel(worker.receive);  // received() buries it
+  else bury(worker, now);
 }
 
 /// A worker begins a task as soon as it has it and has finished the previous one. A worker that has received tasks and
@@ -325,41 +346,33 @@ void crew::check_exits(time_point now) {
 /// its tasks, as their timeouts count from their start; killing the worker gives them back. If it was only slow, the
 /// tasks have lost nothing but time. It must be found quiet twice, so that a halted machine (or process group) does not
 /// look like this. First look at the ring of a worker that still believes it is polled and sends nothing.
-void crew::check_unstarted(time_point now) {
-  each([&](worker_channel& worker) {
-    if (now < worker.look_due()) return;
-    if (worker.life.violation().empty() && replies_.read_ring(worker, now)) {
-      execute_sentence(worker, now);
-      return worker.repeat_polled();
-    }
-    const unsigned found_quiet = worker.times_found_quiet + 1;
-    worker.found_busy(now);
-    if (!worker.all_sent() || worker.started_tasks() != 0) return;
-    worker.times_found_quiet = found_quiet;
-    if (found_quiet == 2)
-      kill(worker, worker.life.kill_as_useless("it had begun none of its tasks for two seconds"), now);
-  });
+void crew::check_unstarted(worker_channel& worker, time_point now) {
+  if (worker.life.is_ended() || now < worker.look_due()) return;
+  if (worker.life.violation().empty() && replies_.read_ring(worker, now)) {
+    execute_sentence(worker, now);
+    return worker.repeat_polled();
+  }
+  const unsigned found_quiet = worker.times_found_quiet + 1;
+  worker.found_busy(now);
+  if (!worker.all_sent() || worker.started_tasks() != 0) return;
+  worker.times_found_quiet = found_quiet;
+  if (found_quiet == 2)
+    kill(worker, worker.life.kill_as_useless("it had begun none of its tasks for two seconds"), now);
 }
 
-/// Retries failed operations on the sockets and pidfds of workers, and on the socket of the fork server.
-void crew::retry_transfers(time_point now) {
-  std::string why;
-  for (const auto& [id, channel] : channels_) {
-    worker_channel& worker = *channel;
-    if (!worker.retry_due || now < *worker.retry_due) continue;
-    worker.retry_due.reset();
-    if (worker.life.is_ended()) continue;
-    if (now - worker.failing_since >= pool_loop::patience) why = worker.failure;
-    if (!worker.receive.pending && worker.life.violation().empty()) worker.start_receiving(loop_.queue());
-    if (worker.life.awaits_end() && !worker.exit_watch.pending) loop_.queue().start(worker.exit_watch);
-  }
-  if (!why.empty()) break_pool({"a worker cannot be reached: " + why}, now);
-  server_.tick(now, server_wanted());
-  take_reports(now);
+std::string crew::retry_transfers(worker_channel& worker, time_point now) {
+  if (!worker.retry_due || now < *worker.retry_due) return {};
+  worker.retry_due.reset();
+  if (worker.life.is_ended()) return {};
+  roster_.has_frames(worker);
+  if (!worker.receive.pending && worker.life.violation().empty()) worker.start_receiving(loop_.queue());
+  if (worker.life.awaits_end() && !worker.exit_watch.pending) loop_.queue().start(worker.exit_watch);
+  return now - worker.failing_since >= pool_loop::patience ? worker.failure : std::string();
 }
 
 void crew::sweep() {
-  std::erase_if(channels_, [](const auto& each) {
+  if (over_ == 0) return;
+  over_ -= std::erase_if(channels_, [](const auto& each) {
     const worker_channel& worker = *each.second;
     return worker.life.is_ended() && !worker.receive.pending && !worker.send.pending && !worker.exit_watch.pending;
   });
@@ -386,6 +399,8 @@ void crew::bury(worker_channel& worker, time_point now) {
   scheduler_.worker_exited(worker.id, started, now, worker.life.died_by_pool());
   loop_.queue().cancel(worker.exit_watch);
   loop_.queue().cancel(worker.send);
+  roster_.remove(worker);
+  ++over_;
 }
 
 void crew::count(pool_stats& stats) const noexcept {
@@ -443,10 +458,12 @@ void crew::end_without_loop(time_point deadline, time_point now) {
 
 void crew::forget_all() {
   server_.close();
-  if (loop_.is_refused()) {
-    for (auto& [id, channel] : channels_) loop_.outlive(std::move(channel));
+  for (auto& [id, channel] : channels_) {
+    roster_.remove(*channel);
+    if (loop_.is_refused()) loop_.outlive(std::move(channel));
   }
   channels_.clear();
+  over_ = 0;
 }
 
 }  // namespace shmpool::pool

@@ -8,6 +8,7 @@
 #include "pool/diagnosis.hpp"
 #include "pool/pool_loop.hpp"
 #include "pool/reply_handler.hpp"
+#include "pool/roster.hpp"
 #include "pool/server_channel.hpp"
 #include "pool/task_ledger.hpp"
 #include "pool/worker_accounts.hpp"
@@ -87,10 +88,8 @@ class crew {
 
   // ---- Time.
 
-  /// When tick() has something to do. next_due() looks at every worker, which is necessary after any event of a worker;
-  /// due() returns the last result, which may be too late after such an event.
-  time_point next_due() noexcept;
-  time_point due() const noexcept { return due_; }
+  /// When tick() has something to do; may be early, never late.
+  time_point due() const noexcept;
   /// Retries failed transfers, accounts for dead workers, and looks for workers that do not begin their tasks.
   void tick(time_point now);
   /// Forgets workers that are accounted for and have no pending operation.
@@ -118,11 +117,14 @@ class crew {
   void count(pool_stats& stats) const noexcept;
 
  private:
-  std::uint32_t free_place() const;
   void kill(worker_channel& worker, worker_life::killer how, time_point now);
   /// Kills the worker if reply_handler has condemned it.
   void execute_sentence(worker_channel& worker, time_point now);
   void received(worker_channel& from, time_point now);
+  /// After any event of the worker that may have made its due() earlier.
+  void note_due(worker_channel& worker) noexcept {
+    if (!worker.is_noted()) roster_.note_due(worker);
+  }
   void process_watched(worker_channel& worker, time_point now);
   void take_reports(time_point now);
   void take_report(server_channel::report& heard, time_point now);
@@ -131,8 +133,10 @@ class crew {
   /// Accounts for dead workers: at once if the fork server has reported the wait status, else when its time for that is
   /// over.
   void check_exits(time_point now);
-  void check_unstarted(time_point now);
-  void retry_transfers(time_point now);
+  void check_exit(worker_channel& worker, time_point now);
+  void check_unstarted(worker_channel& worker, time_point now);
+  /// Returns the failure if transfers have failed for too long.
+  std::string retry_transfers(worker_channel& worker, time_point now);
   void bury(worker_channel& worker, time_point now);
   void meet_last_workers(time_point deadline);
   bool server_wanted() const noexcept { return !scheduler_.broken() && !is_drained_; }
@@ -146,7 +150,11 @@ class crew {
   worker_accounts accounts_;
   server_channel server_;
   std::unordered_map<sched::worker_id, std::unique_ptr<worker_channel>> channels_;
-  time_point due_ = time_point::max();
+  roster roster_;
+  std::size_t over_ = 0;  // channels that are accounted for and not forgotten yet
+  // As the busy workers were told last.
+  bool told_polled_ = false;
+  std::chrono::nanoseconds told_spin_{};
   bool is_drained_ = false;
 };
 

@@ -204,7 +204,7 @@ void pool_engine::drain() {
       run_actions(now);
     }
     courier_.store().trim(now);
-    arm_timer(crew_.next_due());
+    arm_timer(crew_.due());
     cycle(now);
   });
 }
@@ -221,7 +221,7 @@ bool pool_engine::poll() {
     found = look(now);
     if (!found && (poller_.is_over(now) || scheduler_.assigned_count() == 0)) found = end_polling(now);
     if (!found) return;
-    arm_timer(crew_.next_due());
+    arm_timer(crew_.due());
     cycle(now);
   });
   return found;
@@ -319,7 +319,7 @@ bool pool_engine::reap(clock::time_point now) {
     run_actions(now);
   }
   crew_.sweep();  // only now: the actions above may ask how a worker ended
-  const bool waits = arm_timer(crew_.next_due());
+  const bool waits = arm_timer(crew_.due());
   return any || waits;
 }
 

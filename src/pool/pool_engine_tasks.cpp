@@ -223,11 +223,11 @@ void pool_engine::admit(task_entry& task, sched::task_id id) {
 
 void pool_engine::assign(worker_channel& to, task_entry& task, clock::time_point now) {
   try {
-    if (!to.has_tasks()) {
-      idle_output_ = true;
-      crew_.now_busy(to, now);
-    }
+    const bool was_idle = !to.has_tasks();
     hand_over(to, task, functions_, courier_, now);
+    if (!was_idle) return;
+    idle_output_ = true;
+    crew_.now_busy(to, now);
   } catch (const std::bad_alloc&) {
     if (!scheduler_.not_sent(to.id, task.id, now)) return;
     ++ledger_.failures().shm_exhausted;

@@ -2,12 +2,10 @@
 
 #include "process/assert.hpp"
 
-#include <algorithm>
-
 namespace shmpool::pool {
 
 bool server_retries::begin_attempt(bool wanted) noexcept {
-  reconnect_due_.reset();
+  reconnect_due_ = time_point::max();
   return wanted && ++attempts_ <= most_attempts;
 }
 
@@ -26,8 +24,8 @@ bool server_retries::send_refused(time_point now) noexcept {
 }
 
 bool server_retries::resend_is_due(time_point now) noexcept {
-  if (!resend_due_ || now < *resend_due_) return false;
-  resend_due_.reset();
+  if (!is_due(resend_due_, now)) return false;
+  resend_due_ = time_point::max();
   return true;
 }
 
@@ -40,23 +38,18 @@ bool server_retries::receive_refused(time_point now) noexcept {
 
 void server_retries::received() noexcept {
   receiving_.accepted();
-  receive_due_.reset();
+  receive_due_ = time_point::max();
 }
 
 bool server_retries::receive_is_due(time_point now) noexcept {
-  if (!receive_due_ || now < *receive_due_) return false;
-  receive_due_.reset();
+  if (!is_due(receive_due_, now)) return false;
+  receive_due_ = time_point::max();
   return true;
 }
 
 void server_retries::server_lost() noexcept {
   sent();
   received();
-}
-
-server_retries::time_point server_retries::due() const noexcept {
-  constexpr auto never = time_point::max();
-  return std::min({reconnect_due_.value_or(never), resend_due_.value_or(never), receive_due_.value_or(never)});
 }
 
 }  // namespace shmpool::pool

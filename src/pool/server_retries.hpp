@@ -11,8 +11,8 @@
 #include "pool/kernel_patience.hpp"
 #include "process/clock.hpp"
 
+#include <algorithm>
 #include <chrono>
-#include <optional>
 
 namespace shmpool::pool {
 
@@ -41,7 +41,7 @@ class server_retries {
   /// A server has sent a message, so it can live: attempts are counted anew.
   void server_spoke() noexcept { attempts_ = 0; }
   /// True if begin_attempt() is to be called.
-  bool reconnect_is_due(time_point now) const noexcept { return reconnect_due_ && now >= *reconnect_due_; }
+  bool reconnect_is_due(time_point now) const noexcept { return is_due(reconnect_due_, now); }
 
   // ---- Sending and receiving.
 
@@ -65,13 +65,16 @@ class server_retries {
 
   /// When the first of reconnect_is_due(), resend_is_due() and receive_is_due() turns true; the end of time if none
   /// does.
-  time_point due() const noexcept;
+  time_point due() const noexcept { return std::min({reconnect_due_, resend_due_, receive_due_}); }
 
  private:
-  unsigned attempts_ = 0;                    // to connect, since the last message of a server
-  std::optional<time_point> reconnect_due_;  // when to try again to connect
-  std::optional<time_point> resend_due_;     // when to try again to send
-  std::optional<time_point> receive_due_;    // when to try again to receive
+  static bool is_due(time_point due, time_point now) noexcept { return due != time_point::max() && now >= due; }
+
+  unsigned attempts_ = 0;  // to connect, since the last message of a server
+  // When to try again; the end of time: not.
+  time_point reconnect_due_ = time_point::max();
+  time_point resend_due_ = time_point::max();
+  time_point receive_due_ = time_point::max();
   kernel_patience sending_, receiving_;
 };
 

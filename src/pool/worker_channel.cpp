@@ -89,6 +89,7 @@ std::size_t worker_channel::started_tasks() const noexcept {
 void worker_channel::queue_frame(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
                                  std::span<const std::byte> body) {
   wire::append_frame(out_, header, segments, body);
+  if (marks.in) marks.in->has_frames(*this);
 }
 
 void worker_channel::queue_frame(const wire::frame_header& header, const wire::segment_ref& ref, int fd,

@@ -7,6 +7,7 @@
 #include "loop/completion_queue.hpp"
 #include "pool/control_memory.hpp"
 #include "pool/reply_reader.hpp"
+#include "pool/roster.hpp"
 #include "pool/worker_life.hpp"
 #include "process/clock.hpp"
 #include "process/unique_fd.hpp"
@@ -41,6 +42,7 @@ class worker_channel {
 
   const std::uint32_t id;
   std::uint32_t place = 0;  ///< this_task::worker_index(): the lowest that no other worker of the pool has
+  roster::marks marks;      ///< see roster
   worker_life life;
   unique_fd process;     ///< pidfd
   unique_fd worker_end;  ///< the worker's end of the socket, until it goes to the fork server
@@ -105,7 +107,8 @@ class worker_channel {
   bool all_sent() const noexcept { return out_.empty() && sending_.empty(); }
   /// The worker's request for memory was answered, but nothing was sent since: it cannot have read the answer.
   bool answer_waits = false;
-  /// Starts to send the queued frames, if no send is pending.
+  /// Starts to send the queued frames, if no send is pending. What it leaves goes out when the pending send has been
+  /// reaped, or after retry_due.
   void start_sending(loop::completion_queue& queue);
   /// After `send` was reaped.
   void sent(loop::completion_queue& queue);
@@ -123,6 +126,9 @@ class worker_channel {
     if (retry_due) first = std::min(first, *retry_due);
     return first;
   }
+  /// True if the roster knows of a time that is not later than due(). After an event that may have made due() earlier
+  /// and this false, roster::note_due() is to be called.
+  bool is_noted() const noexcept { return marks.noted <= due(); }
   monotonic_clock::time_point failing_since{};
   std::optional<monotonic_clock::time_point> last_failure;
   std::string failure;  ///< the call and its error
