@@ -88,7 +88,7 @@ std::size_t worker_channel::started_tasks() const noexcept {
 
 void worker_channel::queue_frame(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
                                  std::span<const std::byte> body) {
-  wire::append_frame(out_, header, segments, body);
+  if (on_socket_ || !requests_.put(header, segments, body)) queue_for_socket(header, segments, body);
   if (marks.in) marks.in->has_frames(*this);
 }
 
@@ -96,32 +96,55 @@ void worker_channel::queue_frame(const wire::frame_header& header, const wire::s
                                  shm_handle segment) {
   descriptors_.push_back({out_.size(), fd, std::move(segment)});
   try {
-    queue_frame(header, {&ref, 1}, {});
+    queue_for_socket(header, {&ref, 1}, {});
   } catch (...) {
     descriptors_.pop_back();  // or another frame would get the descriptor
     throw;
   }
+  if (marks.in) marks.in->has_frames(*this);
+}
+
+void worker_channel::queue_for_socket(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
+                                      std::span<const std::byte> body) {
+  if (!std::exchange(on_socket_, true)) requests_.put_switch();
+  wire::append_frame(out_, header, segments, body);
+}
+
+void worker_channel::queue_signal(wire::frame_type type) {
+  wire::frame_header header;
+  header.type = type;
+  wire::append_frame(out_, header, {}, {});
 }
 
 void worker_channel::start_sending(loop::completion_queue& queue) {
-  if (send.pending || retry_due || life.is_ended()) return;
+  if (life.is_ended()) return;
+  if (!requests_.is_published()) {
+    if (requests_.publish()) wake_due_ = true;
+    answer_waits = false;
+  }
+  try {
+    if (on_socket_ && requests_.is_roomy()) {
+      queue_signal(wire::frame_type::by_ring);
+      on_socket_ = false;
+    }
+    // Any frame in out_ is sent later than the frames in the ring were shown, so it wakes the worker. One that is being
+    // sent may have come before the worker fell asleep.
+    if (wake_due_ && out_.empty()) queue_signal(wire::frame_type::wake);
+    wake_due_ = false;
+  } catch (const std::bad_alloc&) {
+    return failed("memory for a frame", ENOMEM);
+  }
+  if (send.pending || retry_due) return;
   if (sending_.empty()) {  // else send the rest of an incomplete send
     if (out_.empty()) return;
     if (!descriptors_.empty()) return send_with_descriptors(queue);
     std::swap(out_, sending_);
-    announce(sending_.size());
     answer_waits = false;
   }
   send.what = loop::operation::kind::send;
   send.data = sending_.data();
   send.size = std::min(sending_.size(), most_at_once);
   queue.start(send);
-}
-
-/// Shows a worker that polls for frames that some are coming.
-void worker_channel::announce(std::size_t bytes) noexcept {
-  frames_end_ += bytes;
-  control.page().frames_end.store(frames_end_, std::memory_order_release);
 }
 
 /// Sends descriptors by plain sendmsg, each with the first byte of its frame: this function sends everything up to the
@@ -152,7 +175,6 @@ void worker_channel::send_with_descriptors(loop::completion_queue& queue) {
       break;
     }
     sent += static_cast<std::size_t>(result);
-    announce(static_cast<std::size_t>(result));
     if (at_frame) descriptors_.pop_front();
   }
   out_.erase(out_.begin(), out_.begin() + static_cast<std::ptrdiff_t>(sent));

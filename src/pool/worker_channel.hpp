@@ -7,6 +7,7 @@
 #include "loop/completion_queue.hpp"
 #include "pool/control_memory.hpp"
 #include "pool/reply_reader.hpp"
+#include "pool/request_ring.hpp"
 #include "pool/roster.hpp"
 #include "pool/worker_life.hpp"
 #include "process/clock.hpp"
@@ -102,13 +103,12 @@ class worker_channel {
                    std::span<const std::byte> body);
   /// With the descriptor of a segment, which is held until the descriptor is sent.
   void queue_frame(const wire::frame_header& header, const wire::segment_ref& ref, int fd, shm_handle segment);
-  bool has_output() const noexcept { return !out_.empty(); }
-  /// True if the socket has taken all queued frames.
-  bool all_sent() const noexcept { return out_.empty() && sending_.empty(); }
+  /// True if the worker can get hold of all queued frames.
+  bool all_sent() const noexcept { return requests_.is_published() && out_.empty() && sending_.empty(); }
   /// The worker's request for memory was answered, but nothing was sent since: it cannot have read the answer.
   bool answer_waits = false;
-  /// Starts to send the queued frames, if no send is pending. What it leaves goes out when the pending send has been
-  /// reaped, or after retry_due.
+  /// Shows the worker the frames in the ring, wakes it if it sleeps, and starts to send those for the socket. What a
+  /// pending send does not let it send goes out when that has been reaped, or after retry_due.
   void start_sending(loop::completion_queue& queue);
   /// After `send` was reaped.
   void sent(loop::completion_queue& queue);
@@ -155,7 +155,11 @@ class worker_channel {
 
  private:
   void send_with_descriptors(loop::completion_queue& queue);
-  void announce(std::size_t bytes) noexcept;
+  /// Queues a frame for the socket, which comes behind all others.
+  void queue_for_socket(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
+                        std::span<const std::byte> body);
+  /// A frame without a body.
+  void queue_signal(wire::frame_type type);
 
   unique_fd socket_;
   struct assigned {
@@ -166,8 +170,10 @@ class worker_channel {
   std::uint64_t free_slots_ = ~std::uint64_t{0};
   bool polled_ = false;
   std::uint32_t spin_ns_ = 0;
-  std::uint64_t frames_end_ = 0;
-  std::vector<std::byte> out_, sending_;
+  request_ring requests_{control.page()};
+  bool on_socket_ = false;                // the worker was told to read further frames from the socket
+  bool wake_due_ = false;                 // the worker sleeps
+  std::vector<std::byte> out_, sending_;  // frames for the socket
   struct attached {
     std::size_t position;  // of its frame in out_
     int fd;

@@ -1,6 +1,7 @@
 // The memory that the parent and one worker share for control: slots that say which task has been started; the ring in
-// which the worker keeps replies until the parent has them, so that a crash loses none that was finished; and the
-// fields that save both the calls to the kernel while both are awake. docs/control-page.md.
+// which the worker keeps replies until the parent has them, so that a crash loses none that was finished; the ring in
+// which it gets its frames; and the fields that save both the calls to the kernel while both are awake.
+// docs/control-page.md.
 //
 // Thread safety: every field that both sides touch is atomic. The parent trusts nothing that it reads here: what it
 // reads decides about that worker's own tasks only, so a lying worker harms only itself.
@@ -13,7 +14,8 @@
 namespace shmpool::wire {
 
 inline constexpr unsigned slot_count = 64;
-inline constexpr std::size_t reply_ring_bytes = 64 * 1024;  // a power of two
+inline constexpr std::size_t reply_ring_bytes = 64 * 1024;    // a power of two
+inline constexpr std::size_t request_ring_bytes = 64 * 1024;  // a power of two
 
 /// State of a slot, in the low two bits of slot::word; the other bits hold the number of the hand-over.
 enum class slot_state : std::uint64_t {
@@ -42,22 +44,25 @@ struct control_page {
   // Written by the worker. Positions are bytes of the reply stream since the worker began.
   alignas(64) std::atomic<std::uint64_t> reply_end;  ///< up to here replies are complete
   std::atomic<std::uint64_t> reply_begin;  ///< earlier bytes of the stream have left the ring, or were never in it
+  // Positions of frames are bytes that were put into the request ring since the worker began.
+  std::atomic<std::uint64_t> frames_taken;  ///< up to here the worker has copied frames out of the request ring
+  std::atomic<std::uint32_t> sleeps;        ///< odd: the worker sleeps, or is about to, until bytes come on the socket
 
   // Written by the parent.
-  alignas(64) std::atomic<std::uint64_t> frames_end;  ///< bytes of frames that it has sent or is about to send, since
-                                                      ///< the worker began
+  alignas(64) std::atomic<std::uint64_t> frames_end;  ///< up to here the request ring has whole frames
   std::atomic<std::uint64_t> reply_taken;             ///< up to here it has taken replies from the ring
   std::atomic<std::uint32_t> polled;                  ///< not 0: the parent polls reply_end, the worker need not send
   std::atomic<std::uint32_t> spin_ns;                 ///< how long the worker may poll frames_end before it sleeps
 
   alignas(64) slot slots[slot_count];
   alignas(4096) std::byte
-      reply_ring[reply_ring_bytes];  ///< the reply stream's byte at position p is at p modulo its size
+      reply_ring[reply_ring_bytes];            ///< the reply stream's byte at position p is at p modulo its size
+  std::byte request_ring[request_ring_bytes];  ///< the byte of frames at position p is at p modulo its size
 };
 static_assert(offsetof(control_page, reply_ring) == 4096 && std::atomic<std::uint64_t>::is_always_lock_free);
 
 inline constexpr std::uint32_t control_magic = 0x50434853;
-inline constexpr std::uint32_t control_version = 2;
+inline constexpr std::uint32_t control_version = 3;
 
 /// The worker's side: true if the task may run now.
 inline bool claim(slot& in, std::uint64_t handover, std::uint64_t now_ns) noexcept {

@@ -73,6 +73,13 @@ void frame_reader::commit(std::size_t bytes) noexcept {
   filled_ = end_ == buffer_.size();
 }
 
+std::optional<frame_type> frame_reader::next_type() const noexcept {
+  frame_header header;
+  if (end_ - begin_ < sizeof header) return std::nullopt;
+  std::memcpy(&header, buffer_.data() + begin_, sizeof header);
+  return header.type;
+}
+
 frame_reader::status frame_reader::next(frame& out) {
   const std::size_t available = end_ - begin_;
   wanted_ = 0;

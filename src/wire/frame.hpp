@@ -1,5 +1,5 @@
-// Frames: the messages between parent and worker on their stream socket. A fixed header, then segment references, then
-// a body. docs/wire-frames.md has the byte layout; this file is its source.
+// Frames: the messages between parent and worker, in their rings and on their stream socket. A fixed header, then
+// segment references, then a body. docs/wire-frames.md has the byte layout; this file is its source.
 //
 // Thread safety: none; a stream belongs to one thread at a time.
 #pragma once
@@ -21,14 +21,17 @@ inline constexpr std::uint16_t max_segments = 16 * 1024;
 
 enum class frame_type : std::uint8_t {
   // parent to worker
-  hello = 1,     ///< first frame: the worker's settings
-  function = 2,  ///< gives function number `value` its code references, before the first task that uses it
-  task = 3,      ///< run function `value` in `slot`; segments lent and leased; body: arguments
-  grant = 4,     ///< answer to need and open: one segment
-  refuse = 5,    ///< answer to need and open: no; value: errc, body: text
-  unmap = 6,     ///< these segments (ids in the body) are gone: drop their mappings
-  leave = 7,     ///< run the finalizer, and exit
-  segment = 8,   ///< introduces a memfd, before the first task that refers to it: one segment, one descriptor
+  hello = 1,      ///< first frame: the worker's settings
+  function = 2,   ///< gives function number `value` its code references, before the first task that uses it
+  task = 3,       ///< run function `value` in `slot`; segments lent and leased; body: arguments
+  grant = 4,      ///< answer to need and open: one segment
+  refuse = 5,     ///< answer to need and open: no; value: errc, body: text
+  unmap = 6,      ///< these segments (ids in the body) are gone: drop their mappings
+  leave = 7,      ///< run the finalizer, and exit
+  segment = 8,    ///< introduces a memfd, before the first task that refers to it: one segment, one descriptor
+  by_socket = 9,  ///< in the ring: further frames come on the socket, until by_ring
+  by_ring = 10,   ///< on the socket: further frames come in the ring again
+  wake = 11,      ///< on the socket, and no part of the stream of frames: the ring has frames for a worker that sleeps
   // worker to parent
   ready = 32,  ///< the initializer has run; task: the worker's pid
   value = 33,  ///< the task's result; segments: results first, then those marked kept or created; value: run time in ns
@@ -120,6 +123,8 @@ class frame_reader {
   std::span<std::byte> prepare(std::size_t least = 4096);
   void commit(std::size_t bytes) noexcept;
   status next(frame& out);
+  /// The type of the next frame, if its header is there.
+  std::optional<frame_type> next_type() const noexcept;
   const char* why() const noexcept { return why_; }
   /// Bytes received that do not make a whole frame yet.
   std::size_t pending() const noexcept { return end_ - begin_; }

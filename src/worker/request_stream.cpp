@@ -7,9 +7,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstring>
+#include <span>
 
 namespace shmpool::worker {
 
@@ -27,58 +30,95 @@ void pause() noexcept {
 }  // namespace
 
 bool request_stream::next(wire::frame& out) {
-  switch (reader_.next(out)) {
-    case wire::frame_reader::status::frame: return true;
-    case wire::frame_reader::status::incomplete: return false;
-    case wire::frame_reader::status::malformed: break;
+  for (;;) {
+    wire::frame_reader& from = on_socket_ ? from_socket_ : from_ring_;
+    switch (from.next(out)) {
+      case wire::frame_reader::status::frame: break;
+      case wire::frame_reader::status::incomplete:
+        if (on_socket_ || !take_from_ring()) return false;
+        continue;
+      case wire::frame_reader::status::malformed: ::_exit(125);  // the parent makes none: this process is damaged
+    }
+    switch (out.header.type) {
+      case wire::frame_type::by_socket: on_socket_ = true; break;
+      case wire::frame_type::by_ring: on_socket_ = false; break;
+      case wire::frame_type::wake: break;
+      default: return true;
+    }
   }
-  ::_exit(125);  // the parent does not make such frames: this process is damaged
+}
+
+bool request_stream::ring_has_frames() const noexcept {
+  // Acquire: whoever sees the end sees the frames.
+  return page_.frames_end.load(std::memory_order_acquire) != taken_;
+}
+
+bool request_stream::take_from_ring() {
+  const std::uint64_t end = page_.frames_end.load(std::memory_order_acquire);
+  if (end == taken_) return false;
+  if (end - taken_ > wire::request_ring_bytes) ::_exit(125);  // the parent does not do that: this page is damaged
+  const auto size = static_cast<std::size_t>(end - taken_);
+  const std::span<std::byte> room = from_ring_.prepare(size);
+  const std::size_t at = taken_ % wire::request_ring_bytes;
+  const std::size_t first = std::min(size, wire::request_ring_bytes - at);
+  std::memcpy(room.data(), page_.request_ring + at, first);
+  std::memcpy(room.data() + first, page_.request_ring, size - first);
+  from_ring_.commit(size);
+  taken_ = end;
+  // Release: the parent writes to the place again only when the copy is complete.
+  page_.frames_taken.store(taken_, std::memory_order_release);
+  return true;
 }
 
 request_stream::arrival request_stream::receive() {
-  if (receive_soon() > 0) return arrival::bytes;
+  if (!on_socket_) {
+    if (poll_ring()) return arrival::bytes;
+    page_.sleeps.store(++sleeps_, std::memory_order_relaxed);
+    // Either this thread sees the new end, or the parent sees that it has to wake this worker.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (ring_has_frames()) {
+      page_.sleeps.store(++sleeps_, std::memory_order_relaxed);
+      return arrival::bytes;
+    }
+  }
   ssize_t received = 0;
-  for (shortage_pause pause; (received = receive_once(0)) < 0;) {
-    if (received == -EAGAIN) return arrival::nothing;
+  for (shortage_pause pause; (received = receive_once(0)) < 0 && received != -EAGAIN;) {
     if (!pause.passes(static_cast<int>(-received))) break;
   }
-  return received > 0 ? arrival::bytes : arrival::end;
+  if (!on_socket_) page_.sleeps.store(++sleeps_, std::memory_order_relaxed);
+  // What is left is for when the ring says so.
+  wire::frame dropped;
+  while (!on_socket_ && from_socket_.next_type() == wire::frame_type::wake) (void)from_socket_.next(dropped);
+  return received > 0 ? arrival::bytes : received == -EAGAIN ? arrival::nothing : arrival::end;
 }
 
 /// Bytes received, 0 at the end of the stream, or a negative errno.
 ssize_t request_stream::receive_once(int flags) {
   bool dropped = false;
-  const ssize_t received = wire::receive_with_fds(socket_, reader_.prepare(), descriptors_, flags, &dropped);
+  const ssize_t received = wire::receive_with_fds(socket_, from_socket_.prepare(), descriptors_, flags, &dropped);
   // A message carries at most one descriptor. Its task has to do without; an empty entry keeps the order for others.
   if (dropped) descriptors_.emplace_back();
-  if (received > 0) {
-    taken_in_ += static_cast<std::uint64_t>(received);
-    reader_.commit(static_cast<std::size_t>(received));
-  }
+  if (received > 0) from_socket_.commit(static_cast<std::size_t>(received));
   return received;
 }
 
-/// Polls for as long as the parent allows, since a wake-up takes longer than most waits. A result that is not positive
-/// means no bytes yet, or an error.
-ssize_t request_stream::receive_soon() {
+bool request_stream::poll_ring() {
+  if (ring_has_frames()) return true;
   const std::chrono::nanoseconds most(page_.spin_ns.load(std::memory_order_relaxed));
-  if (most == most.zero() || !spin_.begin()) return 0;
+  if (most == most.zero() || !spin_.begin()) return false;
   const auto until = monotonic_clock::now() + most;
   std::int64_t looks = most.count() / 100;  // more than the time allows, unless the clock stands still
   do {
     for (int i = 0; i != 64; ++i) {
-      if (page_.frames_end.load(std::memory_order_acquire) == taken_in_) {
-        pause();
-        continue;
+      if (ring_has_frames()) {
+        spin_.found();
+        return true;
       }
-      const ssize_t received = receive_once(MSG_DONTWAIT);
-      if (received == -EAGAIN) continue;  // announced, but not sent yet
-      if (received > 0) spin_.found();
-      return received;
+      pause();
     }
   } while (--looks > 0 && monotonic_clock::now() < until);
   spin_.missed();
-  return 0;
+  return false;
 }
 
 unique_fd request_stream::take_descriptor() {

@@ -6,6 +6,7 @@
 #include "api/pool_fixture.hpp"
 #include "fault/hostile_acts.hpp"
 
+#include "support/environment.hpp"
 #include "support/pending_result.hpp"
 #include "support/processes.hpp"
 
@@ -60,11 +61,6 @@ int fail_with(int number) {
 }
 
 // ---- The test's side.
-
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text ? std::strtoull(text, nullptr, 10) : otherwise;
-}
 
 std::size_t own_memory() {
   std::ifstream statm("/proc/self/statm");

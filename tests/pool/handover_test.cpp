@@ -2,6 +2,7 @@
 #include "pool/handover.hpp"
 
 #include "loop/completion_queue.hpp"
+#include "pool/worker_end.hpp"
 #include "shm/shm_fixture.hpp"
 
 #include <gmock/gmock.h>
@@ -33,11 +34,7 @@ void second(detail::invocation&) {
 constexpr monotonic_clock::time_point now{1h};
 
 /// A frame as the worker gets it.
-struct heard {
-  wire::frame_header header;
-  std::vector<wire::segment_ref> segments;
-  std::vector<std::byte> body;
-};
+using heard = worker_end::heard;
 
 class handovers : public shm::shm_fixture {
  protected:
@@ -50,6 +47,7 @@ class handovers : public shm::shm_fixture {
   }
   void TearDown() override {
     tasks.clear();
+    end.reset();
     worker.reset();
     courier.reset();
     shm_fixture::TearDown();
@@ -64,33 +62,7 @@ class handovers : public shm::shm_fixture {
   }
   void hand(task_entry& task) { hand_over(*worker, task, functions, *courier, now); }
 
-  /// Sends all that is queued, and reads it at the other end; descriptors are dropped.
-  std::vector<heard> hears() {
-    worker->start_sending(*queue);
-    while (worker->send.pending) {
-      EXPECT_FALSE(queue->submit());
-      if (queue->reap() != &worker->send) {
-        ADD_FAILURE() << "the socket has no room";
-        return {};
-      }
-      worker->sent(*queue);
-    }
-    wire::frame_reader reader;
-    for (;;) {
-      const auto room = reader.prepare();
-      const ssize_t got = ::recv(worker->worker_end.get(), room.data(), room.size(), MSG_DONTWAIT);
-      if (got <= 0) break;
-      reader.commit(static_cast<std::size_t>(got));
-    }
-    std::vector<heard> all;
-    for (wire::frame in; reader.next(in) == wire::frame_reader::status::frame;) {
-      heard& each = all.emplace_back();
-      each.header = in.header;
-      for (std::size_t i = 0; i != in.segment_count(); ++i) each.segments.push_back(in.segment(i));
-      each.body.assign(in.body.begin(), in.body.end());
-    }
-    return all;
-  }
+  std::vector<heard> hears() { return end->hears(*queue); }
   static std::vector<frame_type> types_of(const std::vector<heard>& all) {
     std::vector<frame_type> types;
     for (const heard& each : all) types.push_back(each.header.type);
@@ -99,6 +71,7 @@ class handovers : public shm::shm_fixture {
 
   std::unique_ptr<loop::completion_queue> queue = loop::make_completion_queue(backend::epoll);
   std::optional<worker_channel> worker{std::in_place, 5};
+  std::optional<worker_end> end{std::in_place, *worker};
   std::optional<segment_courier> courier;
   function_table functions;
   std::vector<std::unique_ptr<task_entry>> tasks;
@@ -153,6 +126,7 @@ TEST_F(handovers, a_function_is_introduced_to_each_worker) {
   hears();
   one.unassign();
   worker.emplace(6);
+  end.emplace(*worker);
   hand(two);
   EXPECT_THAT(types_of(hears()), ElementsAre(frame_type::function, frame_type::task));
 }

@@ -2,11 +2,12 @@
 // one holds random stories against a restatement of the rule.
 #include "pool/kernel_patience.hpp"
 
+#include "support/environment.hpp"
+
 #include <gtest/gtest.h>
 
 #include <chrono>
 #include <cstdint>
-#include <cstdlib>
 #include <optional>
 #include <random>
 #include <string>
@@ -135,11 +136,6 @@ TEST(kernel_patience, that_was_given_up_is_refused_for_good_and_asks_for_nothing
   EXPECT_TRUE(patience.is_given_up());
 }
 
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text ? std::strtoull(text, nullptr, 10) : otherwise;
-}
-
 /// A kernel that accepts and refuses as it likes, and a clock that may leap. The rule: the patience is over when there
 /// was no acceptance since a refusal that is as old as the limit.
 void run(std::uint64_t seed) {
@@ -182,7 +178,7 @@ void run(std::uint64_t seed) {
 }
 
 TEST(kernel_patience, follows_its_rule_whatever_the_kernel_answers) {
-  const std::uint64_t first = from_environment("SHMPOOL_SEED", 1);
+  const std::uint64_t first = testing::from_environment("SHMPOOL_SEED", 1);
   for (std::uint64_t seed = first; seed != first + 20'000 && !::testing::Test::HasFatalFailure(); ++seed) {
     SCOPED_TRACE("SHMPOOL_SEED=" + std::to_string(seed));
     run(seed);

@@ -2,6 +2,7 @@
 #include "pool/segment_courier.hpp"
 
 #include "loop/completion_queue.hpp"
+#include "pool/worker_end.hpp"
 #include "shm/mapping.hpp"
 #include "shm/shm_fixture.hpp"
 #include "wire/fd_passing.hpp"
@@ -41,12 +42,7 @@ constexpr std::size_t page = shm::page_bytes;
 constexpr std::uint64_t number = 77;  // of the task at the worker
 
 /// A frame as the worker gets it.
-struct heard {
-  wire::frame_header header;
-  std::vector<wire::segment_ref> segments;
-  std::string body;
-  unique_fd descriptor;
-};
+using heard = worker_end::heard;
 
 /// A frame as the parent reads it from a worker.
 struct said {
@@ -97,6 +93,8 @@ class segment_couriers : public shm::shm_fixture {
  protected:
   void TearDown() override {
     task = {};
+    end.reset();
+    other_end.reset();
     worker.reset();
     other.reset();
     post.reset();
@@ -118,39 +116,7 @@ class segment_couriers : public shm::shm_fixture {
     task.arrays = lent_arrays({{handle, offset, length, mode}});
   }
 
-  /// Sends all that is queued, and reads it at the other end.
-  std::vector<heard> hears(worker_channel& channel) {
-    channel.start_sending(*queue);
-    while (channel.send.pending) {
-      EXPECT_FALSE(queue->submit());
-      const loop::operation* const ended = queue->reap();
-      if (ended != &channel.send) {
-        ADD_FAILURE() << "the socket has no room";
-        return {};
-      }
-      channel.sent(*queue);
-    }
-    wire::frame_reader reader;
-    std::vector<unique_fd> descriptors;
-    for (;;) {
-      const ssize_t got = wire::receive_with_fds(channel.worker_end.get(), reader.prepare(), descriptors, MSG_DONTWAIT);
-      if (got <= 0) break;
-      reader.commit(static_cast<std::size_t>(got));
-    }
-    std::vector<heard> all;
-    std::size_t next_descriptor = 0;
-    for (wire::frame in; reader.next(in) == wire::frame_reader::status::frame;) {
-      heard& each = all.emplace_back();
-      each.header = in.header;
-      for (std::size_t i = 0; i != in.segment_count(); ++i) each.segments.push_back(in.segment(i));
-      each.body.assign(reinterpret_cast<const char*>(in.body.data()), in.body.size());
-      const bool with_descriptor = !each.segments.empty() && (each.segments[0].flags & wire::flag_with_fd) != 0;
-      if (with_descriptor && next_descriptor != descriptors.size())
-        each.descriptor = std::move(descriptors[next_descriptor++]);
-    }
-    EXPECT_EQ(next_descriptor, descriptors.size()) << "a descriptor came with no frame";
-    return all;
-  }
+  std::vector<heard> hears(worker_channel& channel) { return (&channel == &*worker ? end : other_end)->hears(*queue); }
   std::vector<heard> hears() { return hears(*worker); }
   /// The one frame that it gets.
   heard answer() {
@@ -188,6 +154,7 @@ class segment_couriers : public shm::shm_fixture {
   std::unique_ptr<loop::completion_queue> queue = loop::make_completion_queue(backend::epoll);
   std::optional<segment_courier> post;
   std::optional<worker_channel> worker{std::in_place, 5}, other{std::in_place, 6};
+  std::optional<worker_end> end{std::in_place, *worker}, other_end{std::in_place, *other};
   task_entry task;
 };
 
@@ -350,7 +317,7 @@ TEST_F(segment_couriers, a_worker_hears_why_there_is_no_memory_in_the_budget) {
   EXPECT_EQ(refusal.header.type, frame_type::refuse);
   EXPECT_EQ(refusal.header.task, number);
   EXPECT_EQ(refusal.header.value, static_cast<std::uint64_t>(errc::shm_exhausted));
-  EXPECT_THAT(refusal.body, HasSubstr("pool_options::max_shm_bytes = 1048576"));
+  EXPECT_THAT(refusal.text(), HasSubstr("pool_options::max_shm_bytes = 1048576"));
   EXPECT_TRUE(task.leases.empty());
   EXPECT_EQ(post->store().stats().live_segments, 0u);
 }
@@ -374,7 +341,7 @@ TEST_F(segment_couriers, a_task_has_at_most_8192_segments_of_its_own) {
   const heard refusal = answer();
   EXPECT_EQ(refusal.header.type, frame_type::refuse);
   EXPECT_EQ(refusal.header.value, static_cast<std::uint64_t>(errc::shm_exhausted));
-  EXPECT_THAT(refusal.body, HasSubstr("8192 segments"));
+  EXPECT_THAT(refusal.text(), HasSubstr("8192 segments"));
   EXPECT_EQ(task.leases.size(), 8192u);
 }
 
@@ -427,7 +394,7 @@ TEST_F(segment_couriers, a_worker_hears_why_there_is_no_descriptor) {
   const heard refusal = answer();
   EXPECT_EQ(refusal.header.type, frame_type::refuse);
   EXPECT_EQ(refusal.header.value, static_cast<std::uint64_t>(errc::shm_exhausted));
-  EXPECT_THAT(refusal.body, HasSubstr("open: "));
+  EXPECT_THAT(refusal.text(), HasSubstr("open: "));
 }
 
 // ---- What a worker says of its memory.

@@ -2,6 +2,8 @@
 // holds random stories against a restatement of the rule.
 #include "pool/server_retries.hpp"
 
+#include "support/environment.hpp"
+
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -262,11 +264,6 @@ TEST(server_retries, bear_a_time_that_goes_far_ahead) {
   EXPECT_TRUE(retries.reconnect_is_due(late + 20ms));
 }
 
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text ? std::strtoull(text, nullptr, 10) : otherwise;
-}
-
 /// A channel whose calls fail at random, beside the rule: the numbers and times that it follows from, written down one
 /// by one.
 class world {
@@ -391,7 +388,7 @@ class world {
 };
 
 TEST(server_retries, follow_their_rule_whatever_fails) {
-  const std::uint64_t first = from_environment("SHMPOOL_SEED", 1);
+  const std::uint64_t first = testing::from_environment("SHMPOOL_SEED", 1);
   for (std::uint64_t seed = first; seed != first + 20'000 && !::testing::Test::HasFatalFailure(); ++seed) {
     SCOPED_TRACE("SHMPOOL_SEED=" + std::to_string(seed));
     world(seed).run();

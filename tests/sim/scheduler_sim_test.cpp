@@ -4,6 +4,8 @@
 // the seed that failed. The events of a failing run are printed.
 #include "scheduler_sim_world.hpp"
 
+#include "support/environment.hpp"
+
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -12,14 +14,9 @@
 namespace shmpool::sched::sim {
 namespace {
 
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);
-  return text ? std::strtoull(text, nullptr, 10) : otherwise;
-}
-
 TEST(scheduler_sim, keeps_its_promises_in_random_worlds) {
-  const std::uint64_t first = from_environment("SHMPOOL_SEED", 1);
-  const std::uint64_t count = from_environment("SHMPOOL_SIM_SEEDS", 200'000);
+  const std::uint64_t first = testing::from_environment("SHMPOOL_SEED", 1);
+  const std::uint64_t count = testing::from_environment("SHMPOOL_SIM_SEEDS", 200'000);
   for (std::uint64_t seed = first; seed != first + count; ++seed) {
     try {
       world(seed, nullptr).run();

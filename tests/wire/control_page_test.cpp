@@ -69,13 +69,16 @@ TEST(slots, goes_to_exactly_one_side_of_a_race) {
 TEST(control_pages, has_the_documented_layout) {
   EXPECT_EQ(offsetof(control_page, reply_end), 64U);
   EXPECT_EQ(offsetof(control_page, reply_begin), 72U);
+  EXPECT_EQ(offsetof(control_page, frames_taken), 80U);
+  EXPECT_EQ(offsetof(control_page, sleeps), 88U);
   EXPECT_EQ(offsetof(control_page, frames_end), 128U);
   EXPECT_EQ(offsetof(control_page, reply_taken), 136U);
   EXPECT_EQ(offsetof(control_page, polled), 144U);
   EXPECT_EQ(offsetof(control_page, spin_ns), 148U);
   EXPECT_EQ(offsetof(control_page, slots), 192U);
   EXPECT_EQ(offsetof(control_page, reply_ring), 4096U);
-  EXPECT_EQ(sizeof(control_page), 4096U + 64 * 1024);
+  EXPECT_EQ(offsetof(control_page, request_ring), 4096U + 64 * 1024);
+  EXPECT_EQ(sizeof(control_page), 4096U + 128 * 1024);
 }
 
 }  // namespace

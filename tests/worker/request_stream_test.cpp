@@ -1,6 +1,7 @@
 // What the parent sends arrives in order with its descriptors, whether the worker polls for it or sleeps.
 #include "worker/request_stream.hpp"
 
+#include "pool/request_ring.hpp"
 #include "pool/worker_channel.hpp"
 #include "wire/fd_passing.hpp"
 
@@ -10,6 +11,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <thread>
 #include <vector>
 
 namespace shmpool::worker {
@@ -19,19 +21,35 @@ class request_streams : public ::testing::Test {
  protected:
   using arrival = request_stream::arrival;
 
-  request_streams() : parent(1), page(parent.control.page()), requests(parent.worker_end.get(), page) {}
+  request_streams() : parent(1), page(parent.control.page()), ring(page), requests(parent.worker_end.get(), page) {}
 
-  std::vector<std::byte> task(std::uint64_t id) {
+  static wire::frame_header frame(wire::frame_type type, std::uint64_t task = 0) {
     wire::frame_header header;
-    header.type = wire::frame_type::task;
-    header.task = id;
+    header.type = type;
+    header.task = task;
+    return header;
+  }
+  static std::vector<std::byte> bytes_of(const wire::frame_header& header) {
     std::vector<std::byte> bytes;
     wire::append_frame(bytes, header, {}, {});
     return bytes;
   }
+  static std::vector<std::byte> task(std::uint64_t id) { return bytes_of(frame(wire::frame_type::task, id)); }
   void send(const std::vector<std::byte>& bytes) {
-    page.frames_end += bytes.size();
     ASSERT_EQ(::send(parent.receive.fd, bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
+  }
+  void signal(wire::frame_type type) { send(bytes_of(frame(type))); }
+  void put(std::uint64_t id) { ASSERT_TRUE(ring.put(frame(wire::frame_type::task, id), {}, {})); }
+  void show(std::uint64_t id) {
+    put(id);
+    ring.publish();
+  }
+  void go_on_by_socket() {
+    ring.put_switch();
+    ring.publish();
+  }
+  void sleep_at_most(timeval time) {
+    ASSERT_EQ(::setsockopt(parent.worker_end.get(), SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time), 0);
   }
   std::vector<std::uint64_t> here() {
     std::vector<std::uint64_t> tasks;
@@ -41,15 +59,28 @@ class request_streams : public ::testing::Test {
 
   pool::worker_channel parent;
   wire::control_page& page;
+  pool::request_ring ring;
   request_stream requests;
 };
 
 using tasks = std::vector<std::uint64_t>;
 
-TEST_F(request_streams, cuts_bytes_into_frames) {
+TEST_F(request_streams, takes_frames_from_the_ring_without_the_socket) {
+  put(1);
+  EXPECT_EQ(here(), tasks{}) << "it was not shown yet";
+  show(2);
+  EXPECT_EQ(requests.receive(), arrival::bytes);
+  EXPECT_EQ(here(), (tasks{1, 2}));
+  EXPECT_EQ(page.frames_taken, page.frames_end);
+  EXPECT_EQ(page.sleeps, 0U) << "there was no need to sleep";
+}
+
+TEST_F(request_streams, cuts_bytes_of_the_socket_into_frames) {
+  go_on_by_socket();
   auto both = task(1);
   const auto second = task(2);
   both.insert(both.end(), second.begin(), second.begin() + 10);
+  EXPECT_EQ(here(), tasks{});
   send(both);
   EXPECT_EQ(requests.receive(), arrival::bytes);
   EXPECT_EQ(here(), tasks{1});
@@ -60,24 +91,68 @@ TEST_F(request_streams, cuts_bytes_into_frames) {
   EXPECT_FALSE(requests.is_within_frame());
 }
 
-TEST_F(request_streams, finds_what_was_announced_by_polling) {
+TEST_F(request_streams, goes_to_the_socket_and_back_as_it_is_told) {
+  sleep_at_most({0, 1000});
+  put(1);
+  go_on_by_socket();
+  send(task(2));
+  send(task(3));
+  signal(wire::frame_type::by_ring);
+  show(4);
+  EXPECT_EQ(here(), tasks{1}) << "the fourth is there, but not its turn";
+  EXPECT_EQ(requests.receive(), arrival::bytes);
+  EXPECT_EQ(here(), (tasks{2, 3, 4}));
+  EXPECT_EQ(requests.receive(), arrival::nothing);
+}
+
+// The socket can be faster than the ring: a worker that wakes up reads both.
+TEST_F(request_streams, keeps_what_comes_on_the_socket_before_it_is_told_to_go_there) {
+  sleep_at_most({0, 1000});
+  signal(wire::frame_type::wake);
+  send(task(2));
+  signal(wire::frame_type::wake);
+  EXPECT_EQ(requests.receive(), arrival::bytes);
+  EXPECT_EQ(here(), tasks{});
+  put(1);
+  go_on_by_socket();
+  EXPECT_EQ(here(), (tasks{1, 2}));
+  signal(wire::frame_type::by_ring);
+  show(3);
+  EXPECT_EQ(requests.receive(), arrival::bytes);
+  EXPECT_EQ(here(), tasks{3});
+}
+
+TEST_F(request_streams, finds_frames_by_polling) {
   page.spin_ns = 1'000'000'000;
   // A socket that never blocks: what comes is found by polling or not at all.
-  const timeval none{0, 1};
-  ASSERT_EQ(::setsockopt(parent.worker_end.get(), SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none), 0);
+  sleep_at_most({0, 1});
   for (std::uint64_t id = 1; id != 100; ++id) {
-    send(task(id));
+    show(id);
     ASSERT_EQ(requests.receive(), arrival::bytes);
     EXPECT_EQ(here(), tasks{id});
   }
+  EXPECT_EQ(page.sleeps, 0U);
 }
 
-TEST_F(request_streams, sleeps_where_polling_finds_nothing) {
+TEST_F(request_streams, says_that_it_sleeps_and_that_it_is_awake) {
   page.spin_ns = 1000;
-  page.frames_end = 32;  // announced, and never sent
-  const timeval soon{0, 1000};
-  ASSERT_EQ(::setsockopt(parent.worker_end.get(), SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon), 0);
+  sleep_at_most({0, 1000});
   EXPECT_EQ(requests.receive(), arrival::nothing);
+  EXPECT_EQ(page.sleeps, 2U) << "it slept once, and is awake";
+  signal(wire::frame_type::wake);
+  EXPECT_EQ(requests.receive(), arrival::bytes);
+  EXPECT_EQ(page.sleeps, 4U);
+  EXPECT_FALSE(requests.is_within_frame()) << "wake is no part of the stream";
+}
+
+TEST_F(request_streams, is_woken_by_a_parent_that_sees_it_sleep) {
+  std::thread other([this] {
+    while (page.sleeps % 2 == 0) std::this_thread::yield();
+    put(1);
+    if (ring.publish()) signal(wire::frame_type::wake);
+  });
+  for (tasks all; all.empty(); all = here()) ASSERT_EQ(requests.receive(), arrival::bytes);
+  other.join();
 }
 
 TEST_F(request_streams, ends_with_the_parent) {
@@ -88,14 +163,23 @@ TEST_F(request_streams, ends_with_the_parent) {
   }
 }
 
+TEST_F(request_streams, leaves_if_its_page_is_damaged) {
+  page.frames_end = wire::request_ring_bytes + 1;
+  EXPECT_EXIT(here(), ::testing::ExitedWithCode(125), "");
+}
+
 TEST_F(request_streams, gives_descriptors_in_order) {
   int ends[2];
   ASSERT_EQ(::pipe(ends), 0);
   const unique_fd out(ends[0]), in(ends[1]);
+  go_on_by_socket();
   const auto bytes = task(1);
   for (const int fd : ends) ASSERT_GT(wire::send_with_fds(parent.receive.fd, bytes, {&fd, 1}, 0), 0);
-  while (here().empty()) ASSERT_EQ(requests.receive(), arrival::bytes);
-  while (here().empty()) ASSERT_EQ(requests.receive(), arrival::bytes);
+  tasks all = here();
+  while (all.size() != 2) {
+    ASSERT_EQ(requests.receive(), arrival::bytes);
+    for (const std::uint64_t each : here()) all.push_back(each);
+  }
   requests.return_descriptor(requests.take_descriptor());
   const unique_fd first = requests.take_descriptor(), second = requests.take_descriptor();
   ASSERT_EQ(::write(second.get(), "x", 1), 1);

@@ -1,0 +1,60 @@
+#include "pool/request_ring.hpp"
+
+#include "process/assert.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <utility>
+
+namespace shmpool::pool {
+
+/// Bytes that may be written without touching any that the worker has not taken.
+std::size_t request_ring::room() noexcept {
+  // Acquire: the worker has copied what it says it has taken. A worker that lies overwrites its own frames.
+  const std::uint64_t taken = page_.frames_taken.load(std::memory_order_acquire);
+  if (taken > taken_ && taken <= published_) taken_ = taken;
+  return wire::request_ring_bytes - static_cast<std::size_t>(written_ - taken_);
+}
+
+bool request_ring::put(wire::frame_header header, std::span<const wire::segment_ref> segments,
+                       std::span<const std::byte> body) noexcept {
+  const std::size_t size = sizeof header + segments.size_bytes() + body.size();
+  if (size + sizeof header > wire::request_ring_bytes) return false;
+  if (size + sizeof header > wire::request_ring_bytes - (written_ - taken_) && size + sizeof header > room()) {
+    return false;
+  }
+  header.segments = static_cast<std::uint16_t>(segments.size());
+  header.body = static_cast<std::uint32_t>(body.size());
+  write(std::as_bytes(std::span(&header, 1)));
+  if (!segments.empty()) write(std::as_bytes(segments));
+  if (!body.empty()) write(body);
+  return true;
+}
+
+void request_ring::put_switch() noexcept {
+  wire::frame_header header;
+  header.type = wire::frame_type::by_socket;
+  SHMPOOL_ASSERT(written_ - taken_ + sizeof header <= wire::request_ring_bytes);
+  write(std::as_bytes(std::span(&header, 1)));
+}
+
+void request_ring::write(std::span<const std::byte> bytes) noexcept {
+  const std::size_t at = written_ % wire::request_ring_bytes;
+  const std::size_t first = std::min(bytes.size(), wire::request_ring_bytes - at);
+  std::memcpy(page_.request_ring + at, bytes.data(), first);
+  std::memcpy(page_.request_ring, bytes.data() + first, bytes.size() - first);
+  written_ += bytes.size();
+}
+
+bool request_ring::publish() noexcept {
+  if (std::exchange(published_, written_) == written_) return false;
+  // Release: a worker that sees the end sees the frames, and the slots of their tasks.
+  page_.frames_end.store(written_, std::memory_order_release);
+  // Either this thread sees that the worker sleeps, or the worker's last look before it sleeps sees the new end.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  const std::uint32_t sleeps = page_.sleeps.load(std::memory_order_relaxed);
+  return sleeps % 2 != 0 && std::exchange(woken_, sleeps) != sleeps;
+}
+
+}  // namespace shmpool::pool
