@@ -129,6 +129,7 @@ void uring_queue::cancel(operation& op) {
 }
 
 std::error_code uring_queue::submit() {
+  if (!retry_ && waiting_.empty() && cancel_due_.empty() && ended_.empty()) return {};
   unsigned handed = 0;
   return hand_over(handed);
 }

@@ -2,6 +2,8 @@
 
 #include "process/assert.hpp"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -41,14 +43,23 @@ void request_ring::put_switch() noexcept {
 
 void request_ring::write(std::span<const std::byte> bytes) noexcept {
   const std::size_t at = written_ % wire::request_ring_bytes;
-  const std::size_t first = std::min(bytes.size(), wire::request_ring_bytes - at);
-  std::memcpy(page_.request_ring + at, bytes.data(), first);
-  std::memcpy(page_.request_ring, bytes.data() + first, bytes.size() - first);
   written_ += bytes.size();
+  const std::size_t until_end = wire::request_ring_bytes - at;
+  if (bytes.size() <= until_end) {
+    std::memcpy(page_.request_ring + at, bytes.data(), bytes.size());
+  } else {
+    std::memcpy(page_.request_ring + at, bytes.data(), until_end);
+    std::memcpy(page_.request_ring, bytes.data() + until_end, bytes.size() - until_end);
+  }
 }
 
 bool request_ring::publish() noexcept {
   if (std::exchange(published_, written_) == written_) return false;
+  // A hint. On most systems the call reads memory.
+  if (const auto cpu = static_cast<std::uint32_t>(::sched_getcpu()); cpu != cpu_) {
+    cpu_ = cpu;
+    page_.parent_cpu.store(cpu, std::memory_order_relaxed);
+  }
   // Release: a worker that sees the end sees the frames, and the slots of their tasks.
   page_.frames_end.store(written_, std::memory_order_release);
   // Either this thread sees that the worker sleeps, or the worker's last look before it sleeps sees the new end.

@@ -39,6 +39,7 @@ class request_ring {
   std::uint64_t written_ = 0, published_ = 0;  // stream positions
   std::uint64_t taken_ = 0;                    // what the worker has taken, as far as that makes sense
   std::uint32_t woken_ = 0;                    // the sleep for which the worker was last woken
+  std::uint32_t cpu_ = 0;                      // as control_page::parent_cpu
 };
 
 }  // namespace shmpool::pool

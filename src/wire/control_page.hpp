@@ -53,6 +53,7 @@ struct control_page {
   std::atomic<std::uint64_t> reply_taken;             ///< up to here it has taken replies from the ring
   std::atomic<std::uint32_t> polled;                  ///< not 0: the parent polls reply_end, the worker need not send
   std::atomic<std::uint32_t> spin_ns;                 ///< how long the worker may poll frames_end before it sleeps
+  std::atomic<std::uint32_t> parent_cpu;              ///< where the parent ran when it last published frames
 
   alignas(64) slot slots[slot_count];
   alignas(4096) std::byte

@@ -105,7 +105,8 @@ ssize_t request_stream::receive_once(int flags) {
 bool request_stream::poll_ring() {
   if (ring_has_frames()) return true;
   const std::chrono::nanoseconds most(page_.spin_ns.load(std::memory_order_relaxed));
-  if (most == most.zero() || !spin_.begin()) return false;
+  if (most == most.zero() || !placement_.is_apart(page_.parent_cpu.load(std::memory_order_relaxed))) return false;
+  if (!spin_.begin()) return false;
   const auto until = monotonic_clock::now() + most;
   std::int64_t looks = most.count() / 100;  // more than the time allows, unless the clock stands still
   do {

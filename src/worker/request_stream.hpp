@@ -10,6 +10,7 @@
 #include "process/unique_fd.hpp"
 #include "wire/control_page.hpp"
 #include "wire/frame.hpp"
+#include "worker/placement.hpp"
 
 #include <sys/types.h>
 
@@ -59,6 +60,7 @@ class request_stream {
   std::uint64_t taken_ = 0;   // bytes copied out of the ring
   std::uint32_t sleeps_ = 0;  // as control_page::sleeps
   spin_budget spin_;
+  placement placement_;
   std::vector<unique_fd> descriptors_;  // received, in stream order, not yet claimed by a frame
 };
 

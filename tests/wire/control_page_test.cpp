@@ -75,6 +75,7 @@ TEST(control_pages, has_the_documented_layout) {
   EXPECT_EQ(offsetof(control_page, reply_taken), 136U);
   EXPECT_EQ(offsetof(control_page, polled), 144U);
   EXPECT_EQ(offsetof(control_page, spin_ns), 148U);
+  EXPECT_EQ(offsetof(control_page, parent_cpu), 152U);
   EXPECT_EQ(offsetof(control_page, slots), 192U);
   EXPECT_EQ(offsetof(control_page, reply_ring), 4096U);
   EXPECT_EQ(offsetof(control_page, request_ring), 4096U + 64 * 1024);

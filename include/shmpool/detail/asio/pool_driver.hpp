@@ -254,6 +254,8 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
       if (!descriptor_) return;
       const bool active = what == expect::start || engine_->active();
       if (active == waiting_) return;
+      // A poll() is to come, which calls this again: the next operation may start before that.
+      if (!active && engine_->polling()) return;
       if (!active) return descriptor_->cancel();  // on_readable is on its way, then
       waiting_ = true;                            // before its handler can run
       try {
@@ -326,7 +328,8 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
 
   /// Posts the next poll, as long as the engine polls. Other handlers that are due run between two polls.
   void poll_soon() {
-    if (!engine_->polling() || poll_posted_.exchange(true, std::memory_order_acq_rel)) return;
+    if (!engine_->polling()) return expect_no_end();  // watch() has left that to the end of polling
+    if (poll_posted_.exchange(true, std::memory_order_acq_rel)) return;
     try {
       turns_.execute(on_poll{shared_from_this()});
     } catch (...) {  // out of memory, say
@@ -342,6 +345,7 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     } catch (...) {  // out of memory, say: operations that this flush ends are delivered by the next turn
       flush_posted_.store(false, std::memory_order_release);
       engine_->flush();
+      engine_->stop_polling();  // nobody is there to poll
     }
   }
 
