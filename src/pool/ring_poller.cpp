@@ -6,7 +6,7 @@ void ring_poller::plan(bool awake, std::chrono::nanoseconds spin, time_point now
   if (!polling_under_lock()) {
     spinning_ = spin > spin.zero() && budget_.begin();
     if (!spinning_ && !awake) return;
-    polling_.store(true, std::memory_order_release);
+    polling_.store(true);
     found_ = false;
   }
   until_ = spinning_ ? now + spin : now;
@@ -18,7 +18,7 @@ void ring_poller::found() noexcept {
 }
 
 bool ring_poller::end() noexcept {
-  if (!polling_.exchange(false, std::memory_order_release)) return false;
+  if (!polling_.exchange(false)) return false;
   if (spinning_ && !found_) budget_.missed();
   return true;
 }

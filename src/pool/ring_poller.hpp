@@ -21,7 +21,7 @@ class ring_poller {
   ring_poller(std::chrono::nanoseconds spin, unsigned cpus) noexcept : most_(spin), cpus_(cpus) {}
 
   /// True while the parent polls.
-  bool polling() const noexcept { return polling_.load(std::memory_order_acquire); }
+  bool polling() const noexcept { return polling_.load(); }
   bool polling_under_lock() const noexcept { return polling_.load(std::memory_order_relaxed); }
 
   /// How long the parent, and a worker, may poll with nothing else to do: not at all if busy workers need the CPUs.
@@ -37,12 +37,12 @@ class ring_poller {
   /// Ends polling. False if it was over already.
   bool end() noexcept;
   /// The pool is at its end.
-  void close() noexcept { polling_.store(false, std::memory_order_release); }
+  void close() noexcept { polling_.store(false); }
 
  private:
   const std::chrono::nanoseconds most_;
   const unsigned cpus_;
-  std::atomic<bool> polling_{false};
+  std::atomic<bool> polling_{false};  // sequentially consistent: see pool_driver::watch()
   time_point until_{};
   bool spinning_ = false;  // polls also with nothing else to do
   bool found_ = false;     // a look has found replies since polling began

@@ -10,7 +10,10 @@ void scheduler::impl::dispatch(time_point now) {
   if (looks_.due(now) != no_index) find_stuck(now);
   if (!stuck_.empty()) recall_stranded(now);
   while (!queue_.empty() || !aside_.empty()) {
-    if (!dispatch_one(now)) return;
+    if (!dispatch_one(now)) {
+      stalled_ = !queue_.empty();
+      return;
+    }
   }
   rebalance(now);
   // Workers have died, or a pause has held back their start, since these tasks were handed out: a new worker will take

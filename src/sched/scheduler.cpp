@@ -14,12 +14,15 @@ scheduler::~scheduler() = default;
 task_id scheduler::submit(const task_spec& task, time_point now) {
   impl& self = *impl_;
   if (!self.has_room() || !self.lets_in(now)) return 0;
+  const bool stalled = self.is_stalled(now);
   self.prepare();
   self.kinds_.know(task.kind);
   const index_type index = self.tasks_.acquire();
   self.accept(index, task, now);
   const task_id id = self.tasks_.id(index);
-  self.settle(now);
+  // A task at the end of a line that does not move changes nothing for those before it.
+  if (stalled && self.queue_.back() == index) self.stalled_ = true;
+  else self.settle(now);
   return id;
 }
 

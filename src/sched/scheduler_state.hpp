@@ -33,6 +33,7 @@ struct scheduler::impl {
 
   /// Every event begins with this call: takes all memory that the event may need, so that no event fails half done.
   void prepare() {
+    stalled_ = false;
     // Also for the task that a submit adds, so that the events after it need no more memory.
     const std::size_t tasks = std::size_t{tasks_.slots()} + 1, workers = std::size_t{workers_.slots()} + 1;
     if (tasks > room_for_tasks_ || workers > room_for_workers_ || !actions_.empty()) make_room(tasks, workers);
@@ -58,6 +59,11 @@ struct scheduler::impl {
 
   /// Hands out queued tasks, then shares out tasks that wait behind others.
   void dispatch(time_point now);
+  /// Whether dispatch() would find nothing to do: nothing has happened since it last found nothing, and no time has
+  /// come at which it looks for more.
+  bool is_stalled(time_point now) const noexcept {
+    return stalled_ && looks_.due(now) == no_index && aside_.empty() && !(start_wanted_at_ && *start_wanted_at_ <= now);
+  }
   /// Hands out the first task in line, if a worker can be found for it.
   bool dispatch_one(time_point now);
   bool hand_out(task_list& from, time_point now);
@@ -209,6 +215,8 @@ struct scheduler::impl {
   std::uint64_t bytes_ = 0;           ///< of all tasks that were let in
   std::size_t room_for_tasks_ = 0;    ///< an event needs no memory while there are fewer records of tasks ...
   std::size_t room_for_workers_ = 0;  ///< ... and of workers, and no actions are left from the event before
+  /// The first task in line could not be handed out, and since then others came behind it at most.
+  bool stalled_ = false;
   bool closing_ = false;
   bool broken_ = false;
   bool drained_ = false;

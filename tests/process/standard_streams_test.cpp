@@ -8,7 +8,9 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
+#include <iterator>
 #include <latch>
 #include <sstream>
 #include <stdexcept>
@@ -96,6 +98,8 @@ TEST(standard_streams, leave_buffers_without_a_lock_alone_while_there_are_other_
     const auto written = contents(STDOUT_FILENO);
     end.count_down();
     other.join();
+    // join() can return a moment before the kernel has forgotten the thread.
+    while (std::distance(std::filesystem::directory_iterator("/proc/self/task"), {}) != 1) std::this_thread::yield();
     if (written != "stdout ") ::_exit(1);
     flush_standard_streams();
   });

@@ -171,7 +171,7 @@ class engine {
   virtual void flush() = 0;
   /// Handles everything that has arrived. Never blocks.
   virtual void drain() = 0;
-  /// True if poll() is to be called when the handlers that are due now have run.
+  /// True if poll() is to be called when the handlers that are due now have run. A sequentially consistent load.
   virtual bool polling() const noexcept = 0;
   /// Handles replies that workers have left in memory, to be called while polling() says so. True if there were any.
   virtual bool poll() = 0;

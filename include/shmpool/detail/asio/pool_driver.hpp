@@ -254,10 +254,15 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
       if (!descriptor_) return;
       const bool active = what == expect::start || engine_->active();
       if (active == waiting_) return;
-      // A poll() is to come, which calls this again: the next operation may start before that.
-      if (!active && engine_->polling()) return;
-      if (!active) return descriptor_->cancel();  // on_readable is on its way, then
-      waiting_ = true;                            // before its handler can run
+      if (!active) {
+        // While the engine polls, the next operation may start at any moment: the wait stays until poll_soon() finds
+        // that polling has ended. Said first: either it sees this, or this thread sees the end of polling.
+        wait_kept_ = true;
+        if (engine_->polling()) return;
+        wait_kept_ = false;
+        return descriptor_->cancel();  // on_readable is on its way, then
+      }
+      waiting_ = true;  // before its handler can run
       try {
         descriptor_->async_wait(descriptor::wait_read, on_readable(shared_from_this()));
       } catch (...) {
@@ -328,7 +333,10 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
 
   /// Posts the next poll, as long as the engine polls. Other handlers that are due run between two polls.
   void poll_soon() {
-    if (!engine_->polling()) return expect_no_end();  // watch() has left that to the end of polling
+    if (!engine_->polling()) {
+      if (wait_kept_.load() && wait_kept_.exchange(false)) expect_no_end();
+      return;
+    }
     if (poll_posted_.exchange(true, std::memory_order_acq_rel)) return;
     try {
       turns_.execute(on_poll{shared_from_this()});
@@ -404,6 +412,7 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
   std::unique_ptr<descriptor> descriptor_;
   std::atomic<bool> closed_{false};
   std::atomic<bool> waiting_{false};
+  std::atomic<bool> wait_kept_{false};  // nobody waits for a completion, but the engine polls
   std::atomic<bool> flush_posted_{false};
   std::atomic<bool> poll_posted_{false};
   std::atomic<bool> retry_set_{false};
