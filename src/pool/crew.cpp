@@ -322,7 +322,7 @@ void crew::tick(time_point now) {
     check_unstarted(worker, now);
     if (std::string why = retry_transfers(worker, now); !why.empty()) failure = std::move(why);
   });
-  if (!failure.empty()) break_pool({"a worker cannot be talked to: " + failure}, now);
+  if (!failure.empty()) break_pool({"a worker cannot be reached: " + failure}, now);
   server_.tick(now, server_wanted());
   take_reports(now);
 }

@@ -9,7 +9,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <optional>
 
 namespace shmpool::pool {
 
@@ -26,33 +25,35 @@ class kernel_patience {
   /// The kernel has done what it was asked for.
   void accepted() noexcept {
     SHMPOOL_ASSERT(!given_up_);
-    since_.reset();
+    since_ = never;
   }
   /// The kernel has refused, for the first time or again.
   void refused(time_point now) noexcept {
     SHMPOOL_ASSERT(!given_up_);
-    if (!since_) since_ = now;
+    if (since_ == never) since_ = now;
   }
   /// The kernel is not asked again: it is refused from now on, and neither pause() nor is_over() tell of it any more.
   void give_up() noexcept {
-    since_.reset();
+    since_ = never;
     given_up_ = true;
   }
 
   /// True if the kernel has refused for `limit`, and was not given up.
-  bool is_over(time_point now) const noexcept { return since_ && now - *since_ >= limit; }
+  bool is_over(time_point now) const noexcept { return since_ != never && now - since_ >= limit; }
   /// How long to wait before the kernel is asked again: the longer, the longer it has refused. Zero if it does not
   /// refuse, or is not asked again.
   milliseconds pause(time_point now) const noexcept {
-    if (!since_) return {};
-    const auto waited = std::chrono::duration_cast<milliseconds>(now - *since_);
+    if (since_ == never) return {};
+    const auto waited = std::chrono::duration_cast<milliseconds>(now - since_);
     return std::clamp<milliseconds>(waited / 4, shortest_pause, longest_pause);
   }
-  bool is_refused() const noexcept { return given_up_ || since_.has_value(); }
+  bool is_refused() const noexcept { return given_up_ || since_ != never; }
   bool is_given_up() const noexcept { return given_up_; }
 
  private:
-  std::optional<time_point> since_;  // set while the kernel refuses
+  static constexpr time_point never = time_point::max();
+
+  time_point since_ = never;  // of the refusal
   bool given_up_ = false;
 };
 
