@@ -367,7 +367,7 @@ std::string crew::retry_transfers(worker_channel& worker, time_point now) {
   roster_.has_frames(worker);
   if (!worker.receive.pending && worker.life.violation().empty()) worker.start_receiving(loop_.queue());
   if (worker.life.awaits_end() && !worker.exit_watch.pending) loop_.queue().start(worker.exit_watch);
-  return now - worker.failing_since >= pool_loop::patience ? worker.failure : std::string();
+  return now - worker.failing_since >= pool_loop::patience ? worker.failure() : std::string();
 }
 
 void crew::sweep() {

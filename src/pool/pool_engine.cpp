@@ -257,7 +257,12 @@ clear_result pool_engine::clear_shm() {
   const clear_result result = courier_.store().clear();
   if (made_here_.inherited()) return result;
   const mutex_lock lock(mutex_);
-  if (phase_ != phase::closed) submit_to_loop();  // tells the workers to unmap what was freed
+  if (phase_ == phase::closed) return result;
+  or_break([this] {
+    mutex_.assert_held();
+    submit_to_loop();  // tells the workers to unmap what was freed
+    if (arm_timer(crew_.due())) loop_.submit();
+  });
   return result;
 }
 
@@ -363,7 +368,9 @@ void pool_engine::cycle(clock::time_point now) {
   for (int i = 0; i != bound; ++i) {
     submit_to_loop();
     if (!reap(now)) break;
-    if (i == bound - 1) submit_to_loop();
+    if (i != bound - 1) continue;
+    submit_to_loop();
+    if (arm_timer(crew_.due())) loop_.submit();
   }
   give_up_if_refused(now);
 }

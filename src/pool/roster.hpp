@@ -124,9 +124,8 @@ template <class Visitor>
 void roster::each_due(time_point now, Visitor visit) {
   // Put off by the least step, so that the heap shows the next one, and a worker for which `visit` throws is due again.
   while (dues_.due(now) != sched::no_index) {
-    worker_channel& worker = *by_place_[dues_.first()];
-    due_now_.push_back(&worker);
-    set_due(worker, now + time_point::duration(1));
+    due_now_.push_back(by_place_[dues_.first()]);
+    dues_.set(dues_.first(), now + time_point::duration(1));
   }
   const none_is_due_now guard{*this};
   for (std::size_t i = 0; i != due_now_.size(); ++i) {

@@ -97,7 +97,6 @@ std::vector<wire::segment_ref> segment_courier::pack(worker_channel& to, task_en
 }
 
 void segment_courier::answer_need(worker_channel& to, task_entry* task, const wire::frame& in) {
-  to.answer_waits = true;
   auto& leases = task ? task->leases : to.initializer_leases;
   try {
     if (leases.size() >= most_leases) {
@@ -137,7 +136,6 @@ const char* segment_courier::answer_open(worker_channel& to, task_entry* task, c
     for (const detail::attachment& each : task->arrays.all()) look_at(each.handle);
   }
   if (!handle) return "request for a segment that it was not given";
-  to.answer_waits = true;
   int descriptor = -1;
   if (const shm::call_error failed = segment_of(handle).find_descriptor(descriptor)) {
     refuse(to, in.header.task, errc::shm_exhausted, shm::describe(failed));

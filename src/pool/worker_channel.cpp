@@ -88,8 +88,8 @@ std::size_t worker_channel::started_tasks() const noexcept {
 
 void worker_channel::queue_frame(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
                                  std::span<const std::byte> body) {
-  if (on_socket_ || !requests_.put(header, segments, body)) queue_for_socket(header, segments, body);
-  if (marks.in) marks.in->has_frames(*this);
+  if (!on_socket_ && requests_.put(header, segments, body)) note_queued(header.type);
+  else queue_for_socket(header, segments, body);
 }
 
 void worker_channel::queue_frame(const wire::frame_header& header, const wire::segment_ref& ref, int fd,
@@ -101,12 +101,20 @@ void worker_channel::queue_frame(const wire::frame_header& header, const wire::s
     descriptors_.pop_back();  // or another frame would get the descriptor
     throw;
   }
+}
+
+void worker_channel::note_queued(wire::frame_type type) noexcept {
+  if (type == wire::frame_type::grant || type == wire::frame_type::refuse) {
+    answer_waits = true;
+    answer_on_socket_ = on_socket_;
+  }
   if (marks.in) marks.in->has_frames(*this);
 }
 
 void worker_channel::queue_for_socket(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
                                       std::span<const std::byte> body) {
   if (!std::exchange(on_socket_, true)) requests_.put_switch();
+  note_queued(header.type);  // there is something to publish, whether or not the frame can be had
   wire::append_frame(out_, header, segments, body);
 }
 
@@ -120,7 +128,7 @@ void worker_channel::start_sending(loop::completion_queue& queue) {
   if (life.is_ended()) return;
   if (!requests_.is_published()) {
     if (requests_.publish()) wake_due_ = true;
-    answer_waits = false;
+    if (!answer_on_socket_) answer_waits = false;
   }
   try {
     if (on_socket_ && requests_.is_roomy()) {
@@ -203,13 +211,18 @@ bool worker_channel::is_end(int error) noexcept {
   return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == ECANCELED || error == EBADF;
 }
 
-void worker_channel::failed(const char* call, int error) {
+void worker_channel::failed(const char* call, int error) noexcept {
   const auto now = monotonic_clock::now();
   if (!last_failure || now - *last_failure > std::chrono::milliseconds(200))
     failing_since = now;  // transfers have worked since the last failure
   last_failure = now;
   retry_due = now + std::chrono::milliseconds(2);
-  failure = std::string(call) + ": " + std::system_category().message(error);
+  failed_call_ = call;
+  failed_with_ = error;
+}
+
+std::string worker_channel::failure() const {
+  return std::string(failed_call_) + ": " + std::system_category().message(failed_with_);
 }
 
 void worker_channel::start_receiving(loop::completion_queue& queue) {

@@ -118,7 +118,7 @@ class worker_channel {
   /// True for the errors of a stream whose other end is gone; the worker's exit is reported by its pidfd.
   static bool is_end(int error) noexcept;
   /// Notes that a transfer failed with another error and is to be retried.
-  void failed(const char* call, int error);
+  void failed(const char* call, int error) noexcept;
   std::optional<monotonic_clock::time_point> retry_due;  ///< when to try again
   /// When a check or a retry is due.
   monotonic_clock::time_point due() const noexcept {
@@ -131,7 +131,8 @@ class worker_channel {
   bool is_noted() const noexcept { return marks.noted <= due(); }
   monotonic_clock::time_point failing_since{};
   std::optional<monotonic_clock::time_point> last_failure;
-  std::string failure;  ///< the call and its error
+  /// The call that failed last, a literal, and its error.
+  std::string failure() const;
 
   // ---- Incoming.
 
@@ -155,6 +156,8 @@ class worker_channel {
 
  private:
   void send_with_descriptors(loop::completion_queue& queue);
+  /// A frame of that type has been queued.
+  void note_queued(wire::frame_type type) noexcept;
   /// Queues a frame for the socket, which comes behind all others.
   void queue_for_socket(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
                         std::span<const std::byte> body);
@@ -171,8 +174,11 @@ class worker_channel {
   bool polled_ = false;
   std::uint32_t spin_ns_ = 0;
   request_ring requests_{control.page()};
-  bool on_socket_ = false;                // the worker was told to read further frames from the socket
-  bool wake_due_ = false;                 // the worker sleeps
+  bool on_socket_ = false;         // the worker was told to read further frames from the socket
+  bool answer_on_socket_ = false;  // the last answer to a request of the worker
+  bool wake_due_ = false;          // the worker sleeps
+  const char* failed_call_ = "";
+  int failed_with_ = 0;
   std::vector<std::byte> out_, sending_;  // frames for the socket
   struct attached {
     std::size_t position;  // of its frame in out_

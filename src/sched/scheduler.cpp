@@ -14,7 +14,7 @@ scheduler::~scheduler() = default;
 task_id scheduler::submit(const task_spec& task, time_point now) {
   impl& self = *impl_;
   if (!self.has_room() || !self.lets_in(now)) return 0;
-  const bool stalled = self.is_stalled(now);
+  const bool stalled = self.is_stalled(now) && self.staff() != 0;  // without any, accept() ends a pause
   self.prepare();
   self.kinds_.know(task.kind);
   const index_type index = self.tasks_.acquire();

@@ -13,7 +13,8 @@ namespace shmpool::worker {
 class placement {
  public:
   /// True if the calling thread runs on another CPU than `parent`, perhaps because this call has moved it. It stays
-  /// where it is if it was moved within the last `interval`, or may run on one CPU only.
+  /// where it is if it was moved within the last `interval`, or may run on one CPU only. The CPUs that it may run on
+  /// are the same afterwards; but they are set then, so they do not follow a cpuset that grows.
   bool is_apart(unsigned parent) noexcept;
 
   static constexpr std::chrono::milliseconds interval{5};

@@ -29,7 +29,10 @@ class request_stream {
     end,      ///< the parent has closed its end
   };
 
-  request_stream(int socket, wire::control_page& page) noexcept : socket_(socket), page_(page) {}
+  /// Throws std::bad_alloc; what is taken from the ring later has its memory.
+  request_stream(int socket, wire::control_page& page) : socket_(socket), page_(page) {
+    (void)from_ring_.prepare(wire::request_ring_bytes);
+  }
 
   /// The next frame that has come already. A malformed frame ends the process: the parent makes none.
   bool next(wire::frame& out);

@@ -62,7 +62,7 @@ constexpr std::uint64_t progress_interval_ns = 10'000'000;
 
 class worker final : lease_source, progress_sink {
  public:
-  worker(unique_fd socket, wire::control_page& page, const setup_failure& failure) noexcept
+  worker(unique_fd socket, wire::control_page& page, const setup_failure& failure)
       : socket_(std::move(socket)),
         page_(page),
         failure_(failure),

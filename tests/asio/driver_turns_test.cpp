@@ -222,6 +222,32 @@ TEST_F(polling, goes_on_as_long_as_the_engine_polls_and_no_longer) {
   EXPECT_EQ(engine->count("poll"), 100);
 }
 
+// A chain of operations cancelled and began the wait for the descriptor for each of them.
+TEST_F(polling, keeps_the_wait_for_the_next_operation_and_ends_it_with_polling) {
+  engine->is_polling = true;
+  noted_operation& first = start("first");
+  noted_operation& second = make("second");
+  engine->polls.then(end(first)).then([&] { engine->take(second); }).then(end(second)).then(stop_polling());
+  pool->react(flush_hint::now);
+  run();
+  EXPECT_THAT(heard, ElementsAre("first", "second", "last poll"));
+  EXPECT_FALSE(waits()) << "nothing is outstanding any more";
+}
+
+// Where the application forks inside a handler, the copy must not wait for the parent's descriptor.
+TEST_F(polling, leaves_no_wait_in_a_copy_that_was_forked_meanwhile) {
+  engine->is_polling = true;
+  noted_operation& only = start("only", [&] {
+    engine->is_inert = true;  // as in the child of fork()
+    engine->is_polling = false;
+  });
+  engine->polls.then(end(only));
+  pool->react(flush_hint::now);
+  run();
+  EXPECT_THAT(heard, ElementsAre("only"));
+  EXPECT_FALSE(waits());
+}
+
 TEST_F(polling, is_one_poll_for_all_that_ask_for_it) {
   engine->is_polling = true;
   engine->polls.then(stop_polling());

@@ -1,9 +1,14 @@
 // What the parent notes of a worker's slots: each hand-over has a number of its own, which is what the worker goes by.
 #include "pool/worker_channel.hpp"
 
+#include "loop/completion_queue.hpp"
+#include "wire/frame.hpp"
+
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 namespace shmpool::pool {
@@ -88,6 +93,50 @@ TEST_F(worker_channel_slots, a_request_to_stop_does_not_outlive_its_hand_over) {
   to.free_slot(index);
   ASSERT_EQ(hand_over(task), index);
   EXPECT_EQ(to.slot(index).stop.load(), 0u);
+}
+
+// ---- Answers. A worker that reads none must not be able to ask for more: the parent would have to keep them all.
+
+class worker_channel_answers : public ::testing::Test {
+ protected:
+  static wire::frame_header grant() {
+    wire::frame_header header;
+    header.type = wire::frame_type::grant;
+    return header;
+  }
+  void answer_with_descriptor() {
+    wire::segment_ref ref;
+    ref.flags = wire::flag_with_fd;
+    to.queue_frame(grant(), ref, STDERR_FILENO, {});
+    to.start_sending(*queue);
+  }
+
+  std::unique_ptr<loop::completion_queue> queue = loop::make_completion_queue(backend::epoll);
+  worker_channel to{1};
+};
+
+TEST_F(worker_channel_answers, in_the_ring_may_have_been_read_when_they_are_published) {
+  to.queue_frame(grant(), {}, {});
+  EXPECT_TRUE(to.answer_waits);
+  to.start_sending(*queue);
+  EXPECT_FALSE(to.answer_waits);
+}
+
+// The ring, with the frame that leads to the socket, was published; the answer was not sent. It counted as read.
+TEST_F(worker_channel_answers, on_a_socket_that_is_full_cannot_have_been_read) {
+  int answers = 0;
+  for (; answers != 100'000 && !to.answer_waits; ++answers) {
+    answer_with_descriptor();
+    to.control.page().frames_taken = to.control.page().frames_end.load();  // it says that it reads the ring
+  }
+  EXPECT_LT(answers, 100'000) << "an answer waits in the end";
+  EXPECT_TRUE(to.send.pending);
+  wire::frame_header other;
+  other.type = wire::frame_type::leave;
+  to.queue_frame(other, {}, {});
+  to.start_sending(*queue);
+  EXPECT_TRUE(to.answer_waits) << "whatever else is published";
+  queue->cancel_all();
 }
 
 }  // namespace

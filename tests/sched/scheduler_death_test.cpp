@@ -442,6 +442,21 @@ TEST_F(scheduler_death, failed_start_with_others_alive_is_tried_again_after_a_pa
   EXPECT_EQ(sched().count().deaths, 0U);
 }
 
+// A submit behind a line that does not move looks no further; but where no worker is left, it ends the pause.
+TEST_F(scheduler_death, submit_ends_the_pause_after_a_failed_start_if_no_worker_is_left) {
+  settings.max_workers = 2;
+  submit("a");
+  submit("b");
+  actions();
+  up(1);
+  run("a");
+  sched().worker_start_failed(2, now);
+  die(1, "a");
+  EXPECT_EQ(actions(), "a worker_lost W1") << "b waits for the end of the pause";
+  submit("c");
+  EXPECT_EQ(actions(), "start W3, assign b W3, start W4, assign c W4");
+}
+
 // It was tried again at once, and again, with the engine's lock held, for as long as the system could start none.
 TEST_F(scheduler_death, minimum_of_workers_that_cannot_be_started_is_tried_again_after_a_pause) {
   settings.min_workers = 1;

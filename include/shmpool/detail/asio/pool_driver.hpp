@@ -334,7 +334,7 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
   /// Posts the next poll, as long as the engine polls. Other handlers that are due run between two polls.
   void poll_soon() {
     if (!engine_->polling()) {
-      if (wait_kept_.load() && wait_kept_.exchange(false)) expect_no_end();
+      if (wait_kept_.load() && wait_kept_.exchange(false)) end_kept_wait();
       return;
     }
     if (poll_posted_.exchange(true, std::memory_order_acq_rel)) return;
@@ -343,6 +343,16 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     } catch (...) {  // out of memory, say
       poll_posted_.store(false, std::memory_order_release);
       engine_->stop_polling();
+    }
+  }
+
+  void end_kept_wait() noexcept {
+    if (!engine_->inert()) return expect_no_end();
+    // In a process that was forked inside a handler nobody is to wait for the parent's descriptor.
+    try {
+      if (descriptor_) descriptor_->cancel();
+    } catch (...) {
+      // It is left alone, then.
     }
   }
 
