@@ -123,7 +123,7 @@ template <class Operation, class Function, class Arguments>
 void pack_and_submit(pool_driver& driver, Operation* op, const Function& function, callable_ref callable,
                      const task_options& options, Arguments&& arguments, permit with) {
   flush_hint next = flush_hint::none;
-  bool taken = false;
+  std::exception_ptr failure;
   try {
     driver.expect_end();
     packer message(driver.engine().memory(), driver.engine().inline_limit());
@@ -131,13 +131,14 @@ void pack_and_submit(pool_driver& driver, Operation* op, const Function& functio
     next = driver.engine().submit(*op, callable, std::move(message.bytes()), std::move(message.attachments()), options,
                                   with.number());
     with.spent();
-    taken = true;
   } catch (...) {
-    op->result.error = std::current_exception();
-    op->complete(delivery::post);
+    failure = std::current_exception();
   }
-  if (taken) driver.follow(next);
-  else driver.expect_no_end();
+  if (!failure) return driver.follow(next);
+  // Not inside the handler of the exception: its end would touch an exception that another thread may have by then.
+  op->result.error = std::move(failure);
+  op->complete(delivery::post);
+  driver.expect_no_end();
 }
 
 /// A submit that waits for room: its arguments, which are packed when there is room.
