@@ -55,6 +55,13 @@ class noted_operation final : public detail::operation {
   bool called_ = false, destroyed_ = false;
 };
 
+/// What a slot is asked for, and the kind of cancellation that the engine is asked for then.
+struct cancellation_request {
+  const char* name;
+  net::cancellation_type type;
+  const char* kind;
+};
+
 struct refusal_of_executor {};
 
 /// When an executor refuses, and how.

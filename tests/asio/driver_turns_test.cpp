@@ -227,10 +227,15 @@ TEST_F(polling, keeps_the_wait_for_the_next_operation_and_ends_it_with_polling) 
   engine->is_polling = true;
   noted_operation& first = start("first");
   noted_operation& second = make("second");
-  engine->polls.then(end(first)).then([&] { engine->take(second); }).then(end(second)).then(stop_polling());
+  engine->polls.then(end(first))
+      .then([&] { pool->expect_end(), engine->take(second); })
+      .then(end(second))
+      .then(stop_polling());
   pool->react(flush_hint::now);
   run();
   EXPECT_THAT(heard, ElementsAre("first", "second", "last poll"));
+  // At the start, for each of the two ends, and when the wait ends: once, not for each operation.
+  EXPECT_EQ(engine->count("take_completed"), 4);
   EXPECT_FALSE(waits()) << "nothing is outstanding any more";
 }
 

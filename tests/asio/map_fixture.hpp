@@ -6,6 +6,7 @@
 
 #include "asio/driver_fixture.hpp"
 #include "asio/fake_engine.hpp"
+#include "support/pending_result.hpp"
 
 #include <shmpool/detail/asio/map_operation.hpp>
 #include <shmpool/error.hpp>
@@ -36,15 +37,7 @@ struct map_result {
   std::exception_ptr error;
   std::vector<int> values;
 
-  std::error_code code() const {
-    try {
-      if (error) std::rethrow_exception(error);
-    } catch (const std::system_error& failed) {
-      return failed.code();
-    } catch (...) {
-    }
-    return {};
-  }
+  std::error_code code() const { return code_of(error); }
   template <class E>
   bool failed_with() const {
     try {
@@ -192,6 +185,32 @@ class map_fixture : public driver_fixture {
   std::ptrdiff_t releases() const { return count_of_calls("release"); }
 
   map_result got;
+};
+
+inline std::vector<int> done;  // the elements on which the functions below were called
+
+inline int twice(int x) {
+  done.push_back(x);
+  return 2 * x;
+}
+inline int twice_unless_negative(int x) {
+  done.push_back(x);
+  if (x < 0) throw std::invalid_argument("negative");
+  return 2 * x;
+}
+inline void note(int x) {
+  done.push_back(x);
+}
+inline void note_unless_negative(int x) {
+  if (x < 0) throw std::invalid_argument("negative");
+  done.push_back(x);
+}
+
+inline const std::error_code aborted = asio::error::make_error_code(asio::error::operation_aborted);
+
+class maps : public map_fixture {
+ protected:
+  maps() { done.clear(); }
 };
 
 }  // namespace shmpool::testing

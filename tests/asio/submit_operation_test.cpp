@@ -248,13 +248,7 @@ TEST_F(initiations_with_a_bound, are_destroyed_while_they_wait_for_a_permit) {
 
 // ---- Cancellation through a slot.
 
-struct asked_for {
-  const char* name;
-  asio::cancellation_type type;
-  const char* kind;
-};
-
-class signals : public initiations, public ::testing::WithParamInterface<asked_for> {};
+class signals : public initiations, public ::testing::WithParamInterface<cancellation_request> {};
 
 TEST_P(signals, ask_the_engine_with_the_key_of_the_operation_and_the_strongest_kind) {
   asio::cancellation_signal signal;
@@ -266,15 +260,16 @@ TEST_P(signals, ask_the_engine_with_the_key_of_the_operation_and_the_strongest_k
   EXPECT_EQ(engine->count(call), 1);
 }
 
-INSTANTIATE_TEST_SUITE_P(each, signals,
-                         ::testing::Values(asked_for{"total", asio::cancellation_type::total, "total"},
-                                           asked_for{"partial", asio::cancellation_type::partial, "partial"},
-                                           asked_for{"terminal", asio::cancellation_type::terminal, "terminal"},
-                                           asked_for{"partial_or_total",
-                                                     asio::cancellation_type::partial | asio::cancellation_type::total,
-                                                     "partial"},
-                                           asked_for{"all", asio::cancellation_type::all, "terminal"}),
-                         [](const auto& instance) { return std::string(instance.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    each, signals,
+    ::testing::Values(cancellation_request{"total", asio::cancellation_type::total, "total"},
+                      cancellation_request{"partial", asio::cancellation_type::partial, "partial"},
+                      cancellation_request{"terminal", asio::cancellation_type::terminal, "terminal"},
+                      cancellation_request{"partial_or_total",
+                                           asio::cancellation_type::partial | asio::cancellation_type::total,
+                                           "partial"},
+                      cancellation_request{"all", asio::cancellation_type::all, "terminal"}),
+    [](const auto& instance) { return std::string(instance.param.name); });
 
 TEST_F(initiations, without_a_slot_have_no_key) {
   submit(got.handler(), 1, 2);

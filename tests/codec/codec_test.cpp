@@ -19,13 +19,8 @@ using shmpool::make_array;
 using shmpool::detail::access;
 using shmpool::detail::callable_with;
 using shmpool::testing::inline_limit;
-using shmpool::testing::memory_segment;
 using shmpool::testing::round_trip;
-
-template <class T, class... Extents>
-auto shared_array(Extents... extents) {
-  return shmpool::detail::make_array_with<T>(memory_segment::make, extents...);
-}
+using shmpool::testing::shared_array;
 
 template <class T, std::size_t Rank>
 array<T, Rank> counting(array<T, Rank> a) {

@@ -33,10 +33,10 @@ using shmpool::detail::access;
 using shmpool::detail::bitwise;
 using shmpool::detail::direction;
 using shmpool::detail::plain_class;
-using shmpool::testing::memory_segment;
 using shmpool::testing::memory_source;
 using shmpool::testing::pack_value;
 using shmpool::testing::round_trip;
+using shmpool::testing::shared_array;
 using shmpool::testing::unpack_value;
 
 template <class T>
@@ -254,11 +254,6 @@ struct job {
     archive(name, samples, scratch);
   }
 };
-
-template <class T, class... Args>
-auto shared_array(const Args&... args) {
-  return shmpool::detail::make_array_with<T>(memory_segment::make, args...);
-}
 
 TEST(serialization, nested_arrays_travel_out_of_band) {
   round_trip submit;

@@ -18,13 +18,8 @@
 namespace {
 
 using shmpool::array;
-using shmpool::testing::memory_segment;
 using shmpool::testing::round_trip;
-
-template <class T, class... Extents>
-auto shared_array(Extents... extents) {
-  return shmpool::detail::make_array_with<T>(memory_segment::make, extents...);
-}
+using shmpool::testing::shared_array;
 
 /// No byte is at home in its neighbour's place, nor in that of another seed.
 template <class T, std::size_t Rank>

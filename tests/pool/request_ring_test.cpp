@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -94,6 +95,21 @@ TEST_F(request_rings, believes_no_nonsense_of_what_was_taken) {
   ring.publish();
   page->frames_taken = 0;
   EXPECT_FALSE(put(3, half)) << "and what it has taken it has";
+}
+
+TEST_F(request_rings, tells_the_worker_where_the_parent_runs) {
+  cpu_set_t before, one;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof before, &before), 0);
+  for (unsigned cpu = 0; cpu != CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &before)) continue;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
+    put(1);
+    ring.publish();
+    EXPECT_EQ(page->parent_cpu, cpu);
+  }
+  ASSERT_EQ(::sched_setaffinity(0, sizeof before, &before), 0);
 }
 
 // ---- Waking.

@@ -5,6 +5,7 @@
 
 #include "support/memory_source.hpp"
 
+#include <shmpool/array.hpp>
 #include <shmpool/detail/codec/callable.hpp>
 #include <shmpool/error.hpp>
 
@@ -16,6 +17,12 @@
 namespace shmpool::testing {
 
 inline constexpr std::size_t inline_limit = 64;
+
+/// As make_array(), in memory that the other side can be lent.
+template <class T, class... Args>
+auto shared_array(const Args&... args) {
+  return detail::make_array_with<T>(memory_segment::make, args...);
+}
 
 /// A message that outlives its packer.
 struct message {

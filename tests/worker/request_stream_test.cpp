@@ -7,10 +7,13 @@
 
 #include <gtest/gtest.h>
 
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <thread>
 #include <vector>
 
@@ -132,6 +135,30 @@ TEST_F(request_streams, finds_frames_by_polling) {
     EXPECT_EQ(here(), tasks{id});
   }
   EXPECT_EQ(page.sleeps, 0U);
+}
+
+// Each side would wait for the time that the other one polls away.
+TEST_F(request_streams, does_not_poll_on_the_cpu_of_the_parent) {
+  cpu_set_t before, one;
+  ASSERT_EQ(::sched_getaffinity(0, sizeof before, &before), 0);
+  CPU_ZERO(&one);
+  const int here = ::sched_getcpu();
+  ASSERT_GE(here, 0);
+  CPU_SET(static_cast<unsigned>(here), &one);
+  ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
+  page.parent_cpu = static_cast<std::uint32_t>(here);
+  page.spin_ns = 1'000'000'000;
+  sleep_at_most({0, 1000});
+  const auto used = [] {
+    timespec time{};
+    ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec);
+  };
+  const auto begin = used();
+  EXPECT_EQ(requests.receive(), arrival::nothing);
+  EXPECT_LT(used() - begin, std::chrono::milliseconds(500)) << "it would have polled for a second";
+  EXPECT_EQ(page.sleeps, 2U);
+  ASSERT_EQ(::sched_setaffinity(0, sizeof before, &before), 0);
 }
 
 TEST_F(request_streams, says_that_it_sleeps_and_that_it_is_awake) {
