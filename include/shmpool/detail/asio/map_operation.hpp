@@ -357,10 +357,8 @@ struct initiate_map {
     handler_type own(std::forward<Handler>(handler));
     pending_handler<handler_type, Executor> pending(std::move(own), executor);
     std::chrono::steady_clock::time_point deadline;
-    try {
-      deadline = deadline_after(options.deadline);
-    } catch (...) {
-      return fail_now<state_type>(std::move(pending), std::current_exception());
+    if (std::exception_ptr failure = thrown_by([&] { deadline = deadline_after(options.deadline); })) {
+      return fail_now<state_type>(std::move(pending), std::move(failure));
     }
     auto state = std::make_shared<state_type>(std::move(pending), driver, std::move(function), options, deadline,
                                               std::move(range));

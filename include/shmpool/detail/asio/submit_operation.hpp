@@ -118,26 +118,40 @@ class handler_operation final : public operation {
   decoder decode_;
 };
 
+/// What `step` throws, or null. The exception is no longer being handled then, so an operation may carry it to another
+/// thread: the end of a catch block touches its exception.
+template <class Step>
+std::exception_ptr thrown_by(Step step) {
+  try {
+    step();
+    return nullptr;
+  } catch (...) {
+    return std::current_exception();
+  }
+}
+
+/// Completes an operation that the engine has not taken.
+template <class Operation>
+void fail(Operation* op, std::exception_ptr why) {
+  op->result.error = std::move(why);
+  op->complete(delivery::post);
+}
+
 /// Packs the arguments and submits. A failure completes the operation.
 template <class Operation, class Function, class Arguments>
 void pack_and_submit(pool_driver& driver, Operation* op, const Function& function, callable_ref callable,
                      const task_options& options, Arguments&& arguments, permit with) {
   flush_hint next = flush_hint::none;
-  std::exception_ptr failure;
-  try {
+  std::exception_ptr failure = thrown_by([&] {
     driver.expect_end();
     packer message(driver.engine().memory(), driver.engine().inline_limit());
     encode_arguments(message, function, std::forward<Arguments>(arguments));
     next = driver.engine().submit(*op, callable, std::move(message.bytes()), std::move(message.attachments()), options,
                                   with.number());
     with.spent();
-  } catch (...) {
-    failure = std::current_exception();
-  }
+  });
   if (!failure) return driver.follow(next);
-  // Not inside the handler of the exception: its end would touch an exception that another thread may have by then.
-  op->result.error = std::move(failure);
-  op->complete(delivery::post);
+  fail(op, std::move(failure));
   driver.expect_no_end();
 }
 
@@ -214,32 +228,28 @@ struct initiate_submit {
     handler_type own(std::forward<Handler>(handler));
     pending_handler<handler_type, Executor> pending(std::move(own), executor);
     operation_type* op = operation_type::memory::make(pending.handler(), std::move(pending), decode);
-    try {
+    std::exception_ptr failure = thrown_by([&] {
       op->deadline = deadline_after(options.deadline);
       install_cancellation(*op, op->handler(), driver);
-    } catch (...) {
-      op->result.error = std::current_exception();
-      op->complete(delivery::post);
-      return;
-    }
+    });
+    if (failure) return fail(op, std::move(failure));
     if (!driver->engine().has_admission_limit()) {
       return pack_and_submit(*driver, op, function, callable, options, std::move(arguments), {});
     }
     using held_type = held_submit<operation_type, Function, Arguments>;
     held_type* held = nullptr;
     std::uint64_t number = 0;
-    flush_hint next;
-    try {
+    flush_hint next = flush_hint::none;
+    failure = thrown_by([&] {
       held = held_type::memory::make(op->handler(), op, driver, std::move(function), callable, std::move(options),
                                      std::move(arguments));
       driver->expect_end();
       next = driver->engine().acquire(*held, number);
-    } catch (...) {
+    });
+    if (failure) {
       if (held) held->abandon();
-      op->result.error = std::current_exception();
-      op->complete(delivery::post);
-      driver->expect_no_end();
-      return;
+      fail(op, std::move(failure));
+      return driver->expect_no_end();
     }
     driver->follow(next);
     if (number != 0) held->proceed(permit(driver, *held, number));
@@ -262,13 +272,7 @@ struct initiate_shutdown {
     handler_type own(std::forward<Handler>(handler));
     pending_handler<handler_type, Executor> pending(std::move(own), executor);
     operation_type* op = operation_type::memory::make(pending.handler(), std::move(pending), nullptr);
-    try {
-      driver->expect_end();
-    } catch (...) {
-      op->result.error = std::current_exception();
-      op->complete(delivery::post);
-      return;
-    }
+    if (std::exception_ptr failure = thrown_by([&] { driver->expect_end(); })) return fail(op, std::move(failure));
     driver->engine().shutdown(*op);
     driver->follow(flush_hint::now);
   }
