@@ -20,7 +20,7 @@ using namespace shmpool::sched;
 // Nothing has been started that has not been answered, so everything can be taken back.
 struct open_slots final : claims {
   bool take_back(worker_id, task_id) noexcept override { return true; }
-  std::optional<time_point> start_time(worker_id, task_id) noexcept override { return std::nullopt; }
+  std::optional<time_point> start_time(worker_id, task_id, time_point) noexcept override { return std::nullopt; }
 };
 
 // Workers that have what was assigned to them. A task that is taken back shows up elsewhere: the last assignment

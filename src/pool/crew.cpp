@@ -67,7 +67,7 @@ void crew::start(sched::worker_id id, bool lasting, time_point now) {
     wire::worker_settings settings = orders_.settings;
     settings.index = to.place;
     server_.spawn(id, settings, std::move(to.worker_end), to.control.take_descriptor(), now);
-    to.start_receiving(loop_.queue());
+    to.start_receiving(loop_.queue(), now);
     note_due(to);
   } catch (const std::exception& error) {
     std::string why = error.what();
@@ -138,7 +138,7 @@ void crew::reaped(worker_channel& worker, const loop::operation& op, time_point 
     process_watched(worker, now);
   } else {
     // If the stream cannot be written, the worker has died; its other operations report that.
-    worker.sent(loop_.queue());
+    worker.sent(loop_.queue(), now);
     worker.found_busy(now);
   }
   note_due(worker);
@@ -147,7 +147,7 @@ void crew::reaped(worker_channel& worker, const loop::operation& op, time_point 
 void crew::process_watched(worker_channel& worker, time_point now) {
   if (worker.exit_watch.result == -ECANCELED) return;
   if (worker.exit_watch.result < 0)
-    return worker.failed("waiting for the end of its process", -worker.exit_watch.result);
+    return worker.retries.failed("waiting for the end of its process", -worker.exit_watch.result, now);
   worker.life.process_ended(now);
   check_exit(worker, now);
 }
@@ -167,9 +167,9 @@ void crew::received(worker_channel& from, time_point now) {
   if (!is_trusted()) return;
   if (result > 0 || result == -ECANCELED) {
     // A worker without tasks sends nothing; exit_watch reports its end.
-    if (from.has_tasks() || !from.life.is_ready()) from.start_receiving(loop_.queue());
+    if (from.has_tasks() || !from.life.is_ready()) from.start_receiving(loop_.queue(), now);
   } else if (result < 0 && !worker_channel::is_end(-result)) {
-    from.failed("recv", -result);
+    from.retries.failed("recv", -result, now);
   } else if (from.life.now() != worker_life::stage::leaving) {
     // The worker has closed its socket: it is useless, or is dying of a cause that its wait status will tell.
     kill(from, from.life.kill(nullptr), now);
@@ -202,7 +202,7 @@ bool crew::end_polling(time_point now) {
   return found;
 }
 
-void crew::send(bool polled, std::chrono::nanoseconds spin) {
+void crew::send(bool polled, std::chrono::nanoseconds spin, time_point now) {
   const bool is_news = (polled && !told_polled_) || spin != told_spin_;
   roster_.each_busy(is_news, [&](worker_channel& worker) {
     if (polled) {
@@ -214,15 +214,15 @@ void crew::send(bool polled, std::chrono::nanoseconds spin) {
   told_polled_ = polled;
   told_spin_ = spin;
   roster_.each_outgoing([&](worker_channel& worker) {
-    worker.start_sending(loop_.queue());
-    if (worker.retry_due) note_due(worker);
+    worker.start_sending(loop_.queue(), now);
+    if (worker.retries.is_waiting()) note_due(worker);
   });
 }
 
 void crew::now_busy(worker_channel& worker, time_point now) {
   worker.found_busy(now);
   roster_.is_busy(worker);
-  if (worker.life.is_ready() && !worker.receive.pending) worker.start_receiving(loop_.queue());
+  if (worker.life.is_ready() && !worker.receive.pending) worker.start_receiving(loop_.queue(), now);
   note_due(worker);
 }
 
@@ -328,9 +328,7 @@ void crew::tick(time_point now) {
 }
 
 void crew::check_exits(time_point now) {
-  std::vector<worker_channel*> all;
-  each([&](worker_channel& worker) { all.push_back(&worker); });
-  for (worker_channel* const worker : all) check_exit(*worker, now);
+  each([&](worker_channel& worker) { check_exit(worker, now); });
 }
 
 void crew::check_exit(worker_channel& worker, time_point now) {
@@ -361,13 +359,11 @@ void crew::check_unstarted(worker_channel& worker, time_point now) {
 }
 
 std::string crew::retry_transfers(worker_channel& worker, time_point now) {
-  if (!worker.retry_due || now < *worker.retry_due) return {};
-  worker.retry_due.reset();
-  if (worker.life.is_ended()) return {};
+  if (!worker.retries.is_due(now) || worker.life.is_ended()) return {};
   roster_.has_frames(worker);
-  if (!worker.receive.pending && worker.life.violation().empty()) worker.start_receiving(loop_.queue());
+  if (!worker.receive.pending && worker.life.violation().empty()) worker.start_receiving(loop_.queue(), now);
   if (worker.life.awaits_end() && !worker.exit_watch.pending) loop_.queue().start(worker.exit_watch);
-  return now - worker.failing_since >= pool_loop::patience ? worker.failure() : std::string();
+  return worker.retries.is_over(now) ? worker.retries.why() : std::string();
 }
 
 void crew::sweep() {

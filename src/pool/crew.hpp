@@ -82,7 +82,7 @@ class crew {
   bool end_polling(time_point now);
   /// Sends all queued frames. `polled`: workers may leave replies in their rings; `spin`: how long an idle worker may
   /// poll for frames.
-  void send(bool polled, std::chrono::nanoseconds spin);
+  void send(bool polled, std::chrono::nanoseconds spin, time_point now);
   /// An idle worker has been given a task.
   void now_busy(worker_channel& worker, time_point now);
 

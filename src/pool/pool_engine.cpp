@@ -97,7 +97,7 @@ pool_engine::pool_engine(const pool_options& options)
   const auto now = clock::now();
   scheduler_.tick(now);  // starts min_workers
   run_actions(now);
-  submit_to_loop();
+  submit_to_loop(now);
 }
 
 pool_engine::~pool_engine() {
@@ -233,11 +233,12 @@ void pool_engine::stop_polling() {
   if (phase_ == phase::closed) return;
   or_break([this] {
     mutex_.assert_held();
-    end_polling(clock::now());
+    const auto now = clock::now();
+    end_polling(now);
     // Perhaps only drain() will deliver the completions that this has found.
     loop_.wake_now();
     arm_timer(crew_.due());
-    submit_to_loop();
+    submit_to_loop(now);
   });
 }
 
@@ -260,8 +261,9 @@ clear_result pool_engine::clear_shm() {
   if (phase_ == phase::closed) return result;
   or_break([this] {
     mutex_.assert_held();
-    submit_to_loop();  // tells the workers to unmap what was freed
-    if (arm_timer(crew_.due())) loop_.submit();
+    const auto now = clock::now();
+    submit_to_loop(now);  // tells the workers to unmap what was freed
+    if (arm_timer(crew_.due())) loop_.submit(now);
   });
   return result;
 }
@@ -349,13 +351,13 @@ bool pool_engine::end_polling(clock::time_point now) {
   return true;
 }
 
-void pool_engine::submit_to_loop() {
+void pool_engine::submit_to_loop(clock::time_point now) {
   if (loop_.is_lost()) return;
   if (const auto freed = courier_.take_freed(); !freed.empty()) {
     crew_.each([&](worker_channel& to) { segment_courier::tell_freed(to, freed); });
   }
-  crew_.send(poller_.polling_under_lock(), spin_time());
-  loop_.submit();
+  crew_.send(poller_.polling_under_lock(), spin_time(), now);
+  loop_.submit(now);
 }
 
 void pool_engine::cycle(clock::time_point now) {
@@ -366,11 +368,11 @@ void pool_engine::cycle(clock::time_point now) {
   if (scheduler_.assigned_count() != 0)
     poller_.plan(ledger_.several_completed(), spin_time(), now);  // else poll() ends it
   for (int i = 0; i != bound; ++i) {
-    submit_to_loop();
+    submit_to_loop(now);
     if (!reap(now)) break;
     if (i != bound - 1) continue;
-    submit_to_loop();
-    if (arm_timer(crew_.due())) loop_.submit();
+    submit_to_loop(now);
+    if (arm_timer(crew_.due())) loop_.submit(now);
   }
   give_up_if_refused(now);
 }

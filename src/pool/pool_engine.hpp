@@ -98,7 +98,7 @@ class pool_engine final : public detail::engine {
 
   // ---- The turn of the loop (pool_engine.cpp).
 
-  void submit_to_loop() SHMPOOL_REQUIRES(mutex_);
+  void submit_to_loop(clock::time_point now) SHMPOOL_REQUIRES(mutex_);
   /// Submits and reaps until there is nothing to reap, a bounded number of times: remaining completions make the
   /// descriptor readable.
   void cycle(clock::time_point now) SHMPOOL_REQUIRES(mutex_);

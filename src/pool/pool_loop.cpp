@@ -15,10 +15,10 @@ pool_loop::pool_loop(backend which)
   watch_.fd = timer_.get();
 }
 
-void pool_loop::submit() {
+void pool_loop::submit(time_point now) {
   if (is_lost()) return;
   refusal_ = queue_->submit();
-  if (refusal_) refusals_.refused(monotonic_clock::now());
+  if (refusal_) refusals_.refused(now);
   else refusals_.accepted();
 }
 

@@ -35,7 +35,7 @@ class pool_loop {
   const loop::completion_queue& queue() const noexcept { return *queue_; }
 
   /// Submits the started operations. The next call retries those that the kernel refuses.
-  void submit();
+  void submit(time_point now);
   /// How long the caller should wait before the next call, even if the descriptor is not readable; zero if the kernel
   /// has refused nothing.
   std::chrono::milliseconds retry_after(time_point now) const noexcept { return refusals_.pause(now); }

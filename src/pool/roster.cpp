@@ -82,18 +82,11 @@ void roster::end_polling() noexcept {
   polled_.clear();
 }
 
-void roster::set_due(worker_channel& worker, time_point due) noexcept {
-  worker.marks.noted = due;
-  if (due == time_point::max()) dues_.clear(worker.place);
-  else dues_.set(worker.place, due);
-}
-
 void roster::note_due(worker_channel& worker) noexcept {
-  if (worker.marks.in) set_due(worker, worker.due());
-}
-
-void roster::refresh_due(worker_channel& worker) noexcept {
-  set_due(worker, worker.due());
+  if (!worker.marks.in) return;
+  worker.marks.noted = worker.due();
+  if (worker.marks.noted == time_point::max()) dues_.clear(worker.place);
+  else dues_.set(worker.place, worker.marks.noted);
 }
 
 }  // namespace shmpool::pool

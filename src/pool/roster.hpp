@@ -54,7 +54,8 @@ class roster {
   /// No ring is polled any more.
   void end_polling() noexcept;
 
-  /// To be called when the worker's due() is earlier than its marks.noted; see worker_channel::is_noted().
+  /// Takes note of the worker's due(). To be called when that is earlier than marks.noted; see
+  /// worker_channel::is_noted().
   void note_due(worker_channel& worker) noexcept;
   /// When to call each_due(): may be early, never late.
   time_point due() const noexcept { return dues_.earliest().value_or(time_point::max()); }
@@ -78,8 +79,6 @@ class roster {
   void forget_idle() noexcept;
   bool has_tasks(const worker_channel& worker) const noexcept;
   marks& marks_of(worker_channel& worker) const noexcept;
-  void set_due(worker_channel& worker, time_point due) noexcept;
-  void refresh_due(worker_channel& worker) noexcept;
 
   list by_place_;
   list outgoing_, being_sent_, busy_, newly_busy_, polled_, due_now_;
@@ -131,7 +130,7 @@ void roster::each_due(time_point now, Visitor visit) {
   for (std::size_t i = 0; i != due_now_.size(); ++i) {
     if (!due_now_[i]) continue;
     visit(*due_now_[i]);
-    if (due_now_[i]) refresh_due(*due_now_[i]);
+    if (due_now_[i]) note_due(*due_now_[i]);
   }
 }
 

@@ -3,7 +3,6 @@
 #include "pool/task_entry.hpp"
 #include "pool/task_ledger.hpp"
 #include "pool/worker_channel.hpp"
-#include "process/clock.hpp"
 #include "wire/control_page.hpp"
 
 #include <algorithm>
@@ -25,7 +24,8 @@ bool slot_claims::take_back(sched::worker_id worker, sched::task_id id) noexcept
   return true;
 }
 
-std::optional<sched::time_point> slot_claims::start_time(sched::worker_id worker, sched::task_id id) noexcept {
+std::optional<sched::time_point> slot_claims::start_time(sched::worker_id worker, sched::task_id id,
+                                                         sched::time_point now) noexcept {
   task_entry* const task = assigned(worker, id);
   if (!task) return std::nullopt;
   const wire::slot& slot = task->on->slot(task->slot);
@@ -33,7 +33,7 @@ std::optional<sched::time_point> slot_claims::start_time(sched::worker_id worker
   if (slot.word.load(std::memory_order_acquire) != begun) return std::nullopt;
   // All processes should have the same clock. Clamp the worker's time: it cannot have started the task before the
   // handover, nor after the parent first saw it started; a lie of "now" each time would put a timeout off for ever.
-  task->seen_started = std::min(task->seen_started, monotonic_clock::now());
+  task->seen_started = std::min(task->seen_started, now);
   const sched::time_point told{std::chrono::nanoseconds(slot.started_ns.load(std::memory_order_relaxed))};
   return std::clamp(told, task->assigned, std::max(task->assigned, task->seen_started));
 }

@@ -20,7 +20,8 @@ class slot_claims final : public sched::claims {
   void ask_about(const sched::scheduler& scheduler) noexcept { scheduler_ = &scheduler; }
 
   bool take_back(sched::worker_id worker, sched::task_id id) noexcept override;
-  std::optional<sched::time_point> start_time(sched::worker_id worker, sched::task_id id) noexcept override;
+  std::optional<sched::time_point> start_time(sched::worker_id worker, sched::task_id id,
+                                              sched::time_point now) noexcept override;
 
  private:
   task_entry* assigned(sched::worker_id worker, sched::task_id id) const noexcept;

@@ -124,7 +124,7 @@ void worker_channel::queue_signal(wire::frame_type type) {
   wire::append_frame(out_, header, {}, {});
 }
 
-void worker_channel::start_sending(loop::completion_queue& queue) {
+void worker_channel::start_sending(loop::completion_queue& queue, monotonic_clock::time_point now) {
   if (life.is_ended()) return;
   if (!requests_.is_published()) {
     if (requests_.publish()) wake_due_ = true;
@@ -140,12 +140,12 @@ void worker_channel::start_sending(loop::completion_queue& queue) {
     if (wake_due_ && out_.empty()) queue_signal(wire::frame_type::wake);
     wake_due_ = false;
   } catch (const std::bad_alloc&) {
-    return failed("memory for a frame", ENOMEM);
+    return retries.failed("memory for a frame", ENOMEM, now);
   }
-  if (send.pending || retry_due) return;
+  if (send.pending || retries.is_waiting()) return;
   if (sending_.empty()) {  // else send the rest of an incomplete send
     if (out_.empty()) return;
-    if (!descriptors_.empty()) return send_with_descriptors(queue);
+    if (!descriptors_.empty()) return send_with_descriptors(queue, now);
     std::swap(out_, sending_);
     answer_waits = false;
   }
@@ -157,7 +157,7 @@ void worker_channel::start_sending(loop::completion_queue& queue) {
 
 /// Sends descriptors by plain sendmsg, each with the first byte of its frame: this function sends everything up to the
 /// last descriptor, start_sending() the rest.
-void worker_channel::send_with_descriptors(loop::completion_queue& queue) {
+void worker_channel::send_with_descriptors(loop::completion_queue& queue, monotonic_clock::time_point now) {
   std::size_t sent = 0;
   while (!descriptors_.empty()) {
     const std::size_t position = descriptors_.front().position;
@@ -173,7 +173,7 @@ void worker_channel::send_with_descriptors(loop::completion_queue& queue) {
       break;
     }
     if (result < 0 && !is_end(static_cast<int>(-result))) {
-      failed("sendmsg", static_cast<int>(-result));
+      retries.failed("sendmsg", static_cast<int>(-result), now);
       break;
     }
     // The worker is dead or dying; the report of its exit will end its tasks.
@@ -188,50 +188,36 @@ void worker_channel::send_with_descriptors(loop::completion_queue& queue) {
   out_.erase(out_.begin(), out_.begin() + static_cast<std::ptrdiff_t>(sent));
   if (sent != 0) answer_waits = false;
   for (auto& each : descriptors_) each.position -= sent;
-  if (descriptors_.empty() && !send.pending) start_sending(queue);
+  if (descriptors_.empty() && !send.pending) start_sending(queue, now);
 }
 
-void worker_channel::sent(loop::completion_queue& queue) {
+void worker_channel::sent(loop::completion_queue& queue, monotonic_clock::time_point now) {
   if (send.what == loop::operation::kind::send) {
     sending_.erase(sending_.begin(), sending_.begin() + static_cast<std::ptrdiff_t>(send.done));
     if (send.result < 0) {
-      if (!is_end(-send.result)) return failed("send", -send.result);
+      if (!is_end(-send.result)) return retries.failed("send", -send.result, now);
       // The worker is dead or dying, as above.
       out_.clear();
       descriptors_.clear();
       sending_.clear();
     }
-    if (!sending_.empty()) return start_sending(queue);
+    if (!sending_.empty()) return start_sending(queue, now);
     if (sending_.capacity() > 1024 * 1024) std::vector<std::byte>().swap(sending_);
   }
-  start_sending(queue);
+  start_sending(queue, now);
 }
 
 bool worker_channel::is_end(int error) noexcept {
   return error == EPIPE || error == ECONNRESET || error == ENOTCONN || error == ECANCELED || error == EBADF;
 }
 
-void worker_channel::failed(const char* call, int error) noexcept {
-  const auto now = monotonic_clock::now();
-  if (!last_failure || now - *last_failure > std::chrono::milliseconds(200))
-    failing_since = now;  // transfers have worked since the last failure
-  last_failure = now;
-  retry_due = now + std::chrono::milliseconds(2);
-  failed_call_ = call;
-  failed_with_ = error;
-}
-
-std::string worker_channel::failure() const {
-  return std::string(failed_call_) + ": " + std::system_category().message(failed_with_);
-}
-
-void worker_channel::start_receiving(loop::completion_queue& queue) {
+void worker_channel::start_receiving(loop::completion_queue& queue, monotonic_clock::time_point now) {
   try {
     const auto room = replies.prepare();
     receive.data = room.data();
     receive.size = room.size();
   } catch (const std::bad_alloc&) {
-    return failed("memory for replies", ENOMEM);
+    return retries.failed("memory for replies", ENOMEM, now);
   }
   queue.start(receive);
 }

@@ -9,6 +9,7 @@
 #include "pool/reply_reader.hpp"
 #include "pool/request_ring.hpp"
 #include "pool/roster.hpp"
+#include "pool/transfer_retries.hpp"
 #include "pool/worker_life.hpp"
 #include "process/clock.hpp"
 #include "process/unique_fd.hpp"
@@ -108,35 +109,25 @@ class worker_channel {
   /// The worker's request for memory was answered, but nothing was sent since: it cannot have read the answer.
   bool answer_waits = false;
   /// Shows the worker the frames in the ring, wakes it if it sleeps, and starts to send those for the socket. What a
-  /// pending send does not let it send goes out when that has been reaped, or after retry_due.
-  void start_sending(loop::completion_queue& queue);
+  /// pending send does not let it send goes out when that has been reaped, or when `retries` are due.
+  void start_sending(loop::completion_queue& queue, monotonic_clock::time_point now);
   /// After `send` was reaped.
-  void sent(loop::completion_queue& queue);
+  void sent(loop::completion_queue& queue, monotonic_clock::time_point now);
 
   // ---- Transfers that the kernel refuses for a moment, for example because memory or descriptors run short.
 
   /// True for the errors of a stream whose other end is gone; the worker's exit is reported by its pidfd.
   static bool is_end(int error) noexcept;
-  /// Notes that a transfer failed with another error and is to be retried.
-  void failed(const char* call, int error) noexcept;
-  std::optional<monotonic_clock::time_point> retry_due;  ///< when to try again
+  transfer_retries retries;
   /// When a check or a retry is due.
-  monotonic_clock::time_point due() const noexcept {
-    auto first = std::min(look_due(), life.due());
-    if (retry_due) first = std::min(first, *retry_due);
-    return first;
-  }
+  monotonic_clock::time_point due() const noexcept { return std::min({look_due(), life.due(), retries.due()}); }
   /// True if the roster knows of a time that is not later than due(). After an event that may have made due() earlier
   /// and this false, roster::note_due() is to be called.
   bool is_noted() const noexcept { return marks.noted <= due(); }
-  monotonic_clock::time_point failing_since{};
-  std::optional<monotonic_clock::time_point> last_failure;
-  /// The call that failed last, a literal, and its error.
-  std::string failure() const;
 
   // ---- Incoming.
 
-  void start_receiving(loop::completion_queue& queue);
+  void start_receiving(loop::completion_queue& queue, monotonic_clock::time_point now);
   reply_reader replies{control.page()};
   /// After the worker's death: reads the rest of the socket into `replies`. Replies that it never sent are in the ring.
   void collect_last_words();
@@ -155,7 +146,7 @@ class worker_channel {
   loop::operation receive, send, exit_watch;
 
  private:
-  void send_with_descriptors(loop::completion_queue& queue);
+  void send_with_descriptors(loop::completion_queue& queue, monotonic_clock::time_point now);
   /// A frame of that type has been queued.
   void note_queued(wire::frame_type type) noexcept;
   /// Queues a frame for the socket, which comes behind all others.
@@ -174,11 +165,9 @@ class worker_channel {
   bool polled_ = false;
   std::uint32_t spin_ns_ = 0;
   request_ring requests_{control.page()};
-  bool on_socket_ = false;         // the worker was told to read further frames from the socket
-  bool answer_on_socket_ = false;  // the last answer to a request of the worker
-  bool wake_due_ = false;          // the worker sleeps
-  const char* failed_call_ = "";
-  int failed_with_ = 0;
+  bool on_socket_ = false;                // the worker was told to read further frames from the socket
+  bool answer_on_socket_ = false;         // the last answer to a request of the worker
+  bool wake_due_ = false;                 // the worker sleeps
   std::vector<std::byte> out_, sending_;  // frames for the socket
   struct attached {
     std::size_t position;  // of its frame in out_

@@ -1,6 +1,6 @@
 // Admission: tasks are held, and let in oldest first, until few enough are under way.
 #include "process/assert.hpp"
-#include "sched/scheduler_state.hpp"
+#include "sched/scheduler_impl.hpp"
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 // Which worker gets which task.
 #include "process/assert.hpp"
-#include "sched/scheduler_state.hpp"
+#include "sched/scheduler_impl.hpp"
 
 #include <algorithm>
 

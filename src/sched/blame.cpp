@@ -1,7 +1,7 @@
 // Blame for the death of a worker. A death in a task counts against the task and its kind; a death with tasks that the
 // worker has not begun, against the first of them; only a death without tasks, before the worker had one, against the
 // pool.
-#include "sched/scheduler_state.hpp"
+#include "sched/scheduler_impl.hpp"
 
 #include <algorithm>
 

@@ -1,5 +1,5 @@
 // How tasks and workers end: taken back, stopped, overdue, killed, lost with their worker, drained.
-#include "sched/scheduler_state.hpp"
+#include "sched/scheduler_impl.hpp"
 
 #include <algorithm>
 
@@ -60,7 +60,7 @@ void scheduler::impl::kill_for(index_type task, time_point now) {
   // A worker runs one task after the other. If it has begun a later task, this one is done and its result is on the
   // way; killing the worker would kill the later task.
   task_record& record = tasks_[task];
-  if (!record.result_due && overtaken(task)) {
+  if (!record.result_due && overtaken(task, now)) {
     record.result_due = true;
     deadlines_.set(task, later(now, settings_.result_grace));
   } else {
@@ -68,10 +68,10 @@ void scheduler::impl::kill_for(index_type task, time_point now) {
   }
 }
 
-bool scheduler::impl::overtaken(index_type task) const noexcept {
+bool scheduler::impl::overtaken(index_type task, time_point now) const noexcept {
   const worker_id worker = workers_[tasks_[task].worker].id;
   for (index_type behind = tasks_[task].next; behind != no_index; behind = tasks_[behind].next) {
-    if (tasks_[behind].sent && slots_.start_time(worker, tasks_.id(behind))) return true;
+    if (tasks_[behind].sent && slots_.start_time(worker, tasks_.id(behind), now)) return true;
   }
   return false;
 }
@@ -91,7 +91,7 @@ void scheduler::impl::expire(index_type task, time_point now) {
     return doom(task, failure::deadline_exceeded, now);
   }
   std::optional<time_point> started;
-  if (record.sent) started = slots_.start_time(workers_[record.worker].id, tasks_.id(task));
+  if (record.sent) started = slots_.start_time(workers_[record.worker].id, tasks_.id(task), now);
   // The worker wrote that time. A time in the future must not put the deadline off for ever.
   const time_point due = later(started ? std::min(*started, now) : now, record.timeout);
   if (due <= now) {

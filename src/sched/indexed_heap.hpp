@@ -45,9 +45,6 @@ class indexed_heap {
 
   bool contains(index_type index) const noexcept { return index < places_.size() && places_[index] != absent; }
 
-  /// The index's key; it must be in.
-  const Key& key(index_type index) const noexcept { return entries_[places_[index]].key; }
-
   /// The index with the least key, or no_index. It stays until it is set or cleared.
   index_type first() const noexcept { return entries_.empty() ? no_index : entries_.front().index; }
   /// The least key; the heap must not be empty.

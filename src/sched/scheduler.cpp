@@ -1,7 +1,7 @@
 // The scheduler's events and queries.
 #include "sched/scheduler.hpp"
 
-#include "sched/scheduler_state.hpp"
+#include "sched/scheduler_impl.hpp"
 
 #include <algorithm>
 

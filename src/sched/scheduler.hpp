@@ -124,8 +124,8 @@ class claims {
  public:
   /// Takes back a task that was assigned to `worker`. True if the worker has not started the task and never will.
   virtual bool take_back(worker_id worker, task_id task) noexcept = 0;
-  /// When `worker` started `task`, or nothing if it has not.
-  virtual std::optional<time_point> start_time(worker_id worker, task_id task) noexcept = 0;
+  /// When `worker` started `task`, not after `now`; or nothing if it has not.
+  virtual std::optional<time_point> start_time(worker_id worker, task_id task, time_point now) noexcept = 0;
 
  protected:
   ~claims() = default;

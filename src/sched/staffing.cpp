@@ -1,5 +1,5 @@
 // When workers are started, replaced and sent away.
-#include "sched/scheduler_state.hpp"
+#include "sched/scheduler_impl.hpp"
 
 #include <algorithm>
 

@@ -41,7 +41,7 @@ class pool_loops : public ::testing::TestWithParam<backend> {
 
   /// Hands over what was started, and takes what was only there to be noticed.
   void submit() {
-    loop().submit();
+    loop().submit(monotonic_clock::now());
     EXPECT_FALSE(loop().is_refused());
   }
   /// Waits until the wait for the timer has ended.

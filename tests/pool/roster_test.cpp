@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -54,12 +55,16 @@ class worker_roster : public ::testing::Test {
     numbers all;
     known.each_due(now, [&](worker_channel& each) {
       all.push_back(each.id);
-      if (each.retry_due && *each.retry_due <= now) each.retry_due.reset();
+      (void)each.retries.is_due(now);
     });
     return all;
   }
+  /// A transfer fails and is due again at `when`.
+  static void fail(worker_channel& worker, roster::time_point when) {
+    worker.retries.failed("send", ENOMEM, when - transfer_retries::pause);
+  }
   void retry_at(worker_channel& worker, roster::time_point when) {
-    worker.retry_due = when;
+    fail(worker, when);
     known.note_due(worker);
   }
 
@@ -202,11 +207,11 @@ TEST_F(worker_roster, may_be_early_but_not_late) {
   worker_channel& worker = add();
   retry_at(worker, start + 5ms);
   EXPECT_TRUE(worker.is_noted());
-  worker.retry_due = start + 1ms;
+  fail(worker, start + 1ms);
   EXPECT_FALSE(worker.is_noted()) << "an assertion of the crew finds this";
   known.note_due(worker);
   EXPECT_EQ(known.due(), start + 1ms);
-  worker.retry_due = start + 9ms;
+  fail(worker, start + 9ms);
   EXPECT_TRUE(worker.is_noted()) << "early does no harm";
   EXPECT_THAT(due(start + 1ms), ElementsAre(1));
   EXPECT_EQ(known.due(), start + 9ms) << "and is put right when it has come";

@@ -42,7 +42,7 @@ class slot_claims_of_a_task : public ::testing::Test {
     const auto ns = static_cast<std::uint64_t>(std::chrono::nanoseconds(told.time_since_epoch()).count());
     ASSERT_TRUE(wire::claim(slot(), worker->handover_in(task.slot), ns));
   }
-  std::optional<sched::time_point> started() { return claims.start_time(worker->id, task.id); }
+  std::optional<sched::time_point> started() { return claims.start_time(worker->id, task.id, monotonic_clock::now()); }
 
   const sched::time_point now = monotonic_clock::now();
   task_ledger ledger;
@@ -70,7 +70,7 @@ TEST_F(slot_claims_of_a_task, leave_what_has_begun) {
 TEST_F(slot_claims_of_a_task, know_nothing_of_other_tasks_and_workers) {
   EXPECT_FALSE(claims.take_back(worker->id, task.id + 1));
   EXPECT_FALSE(claims.take_back(worker->id + 1, task.id));
-  EXPECT_FALSE(claims.start_time(worker->id + 1, task.id));
+  EXPECT_FALSE(claims.start_time(worker->id + 1, task.id, now));
 }
 
 TEST_F(slot_claims_of_a_task, believe_no_start_before_the_task_was_handed_over) {

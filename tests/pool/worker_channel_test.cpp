@@ -108,17 +108,18 @@ class worker_channel_answers : public ::testing::Test {
     wire::segment_ref ref;
     ref.flags = wire::flag_with_fd;
     to.queue_frame(grant(), ref, STDERR_FILENO, {});
-    to.start_sending(*queue);
+    to.start_sending(*queue, now);
   }
 
   std::unique_ptr<loop::completion_queue> queue = loop::make_completion_queue(backend::epoll);
+  const monotonic_clock::time_point now{};
   worker_channel to{1};
 };
 
 TEST_F(worker_channel_answers, in_the_ring_may_have_been_read_when_they_are_published) {
   to.queue_frame(grant(), {}, {});
   EXPECT_TRUE(to.answer_waits);
-  to.start_sending(*queue);
+  to.start_sending(*queue, now);
   EXPECT_FALSE(to.answer_waits);
 }
 
@@ -134,7 +135,7 @@ TEST_F(worker_channel_answers, on_a_socket_that_is_full_cannot_have_been_read) {
   wire::frame_header other;
   other.type = wire::frame_type::leave;
   to.queue_frame(other, {}, {});
-  to.start_sending(*queue);
+  to.start_sending(*queue, now);
   EXPECT_TRUE(to.answer_waits) << "whatever else is published";
   queue->cancel_all();
 }

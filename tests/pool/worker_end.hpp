@@ -37,14 +37,14 @@ class worker_end {
 
   /// Has all that is queued sent, and reads it.
   std::vector<heard> hears(loop::completion_queue& queue) {
-    channel_.start_sending(queue);
+    channel_.start_sending(queue, monotonic_clock::now());
     while (channel_.send.pending) {
       EXPECT_FALSE(queue.submit());
       if (queue.reap() != &channel_.send) {
         ADD_FAILURE() << "the socket has no room";
         return {};
       }
-      channel_.sent(queue);
+      channel_.sent(queue, monotonic_clock::now());
     }
     std::vector<heard> all;
     do {

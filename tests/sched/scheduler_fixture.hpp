@@ -30,7 +30,7 @@ class fake_claims final : public claims {
     asked_.insert({worker, task});
     return !started_.contains(task);
   }
-  std::optional<time_point> start_time(worker_id, task_id task) noexcept override {
+  std::optional<time_point> start_time(worker_id, task_id task, time_point) noexcept override {
     const auto found = started_.find(task);
     if (found == started_.end()) return std::nullopt;
     return found->second;

@@ -37,7 +37,7 @@ class model final : public claims {
     return true;
   }
 
-  std::optional<time_point> start_time(worker_id worker, task_id id) noexcept override {
+  std::optional<time_point> start_time(worker_id worker, task_id id, time_point) noexcept override {
     const sim_task* task = find(id);
     if (!task || task->done || !task->at || task->at->id != worker) {
       broken_promise = "asks only about tasks that were sent to that worker";

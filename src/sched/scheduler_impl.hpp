@@ -161,7 +161,7 @@ struct scheduler::impl {
   /// Kills the worker of a doomed task, unless the task must be done already.
   void kill_for(index_type task, time_point now);
   /// True if its worker has begun a later task.
-  bool overtaken(index_type task) const noexcept;
+  bool overtaken(index_type task, time_point now) const noexcept;
   void kill(index_type worker);
   void kill_all();
   /// The worker is gone. Its `started` tasks are lost or tried again; its other tasks are queued, or end as was asked.
