@@ -1,6 +1,5 @@
 #include "worker/worker_main.hpp"
 
-#include "code/code_ref.hpp"
 #include "process/clock.hpp"
 #include "process/fault_point.hpp"
 #include "process/fork_mark.hpp"
@@ -12,6 +11,7 @@
 #include "wire/frame.hpp"
 #include "wire/hello.hpp"
 #include "worker/bound_call.hpp"
+#include "worker/known_functions.hpp"
 #include "worker/leaving.hpp"
 #include "worker/memory_limit.hpp"
 #include "worker/reply_stream.hpp"
@@ -21,10 +21,8 @@
 
 #include <shmpool/array.hpp>
 #include <shmpool/detail/attachment.hpp>
-#include <shmpool/detail/callable_ref.hpp>
 #include <shmpool/detail/codec/exception_codec.hpp>
 #include <shmpool/detail/codec/message.hpp>
-#include <shmpool/detail/run_mean.hpp>
 #include <shmpool/error.hpp>
 
 #include <sys/mman.h>
@@ -44,7 +42,6 @@
 #include <new>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -56,8 +53,6 @@ std::uint64_t monotonic_ns() noexcept {
   return static_cast<std::uint64_t>(std::chrono::nanoseconds(monotonic_clock::now().time_since_epoch()).count());
 }
 
-/// Replies that wait while further tasks run are sent at the latest before a task that may run longer than this.
-constexpr std::chrono::nanoseconds reply_delay = std::chrono::microseconds(50);
 constexpr std::uint64_t progress_interval_ns = 10'000'000;
 
 class worker final : lease_source, progress_sink {
@@ -96,21 +91,6 @@ class worker final : lease_source, progress_sink {
     std::vector<std::byte> segments, body;
     unique_fd descriptor;
     wire::frame view() const noexcept { return {header, segments, body}; }
-  };
-
-  struct function {
-    detail::trampoline entry = nullptr;
-    const void* target = nullptr;
-    std::string problem;  // why `entry` is null
-    detail::recent_run_mean recent;
-    detail::lasting_run_mean lasting;
-
-    /// Whether the next run may take so long that replies should not wait for it. Before the first run nobody knows.
-    bool may_be_long() const noexcept { return std::max(recent.get(), lasting.get()) > reply_delay; }
-    void ran(std::chrono::nanoseconds time) noexcept {
-      recent.add(time);
-      lasting.add(time);
-    }
   };
 
   /// False if no bytes have come for the idle timeout.
@@ -159,7 +139,7 @@ class worker final : lease_source, progress_sink {
     SHMPOOL_FAULT_POINT("worker.frame_read");
     switch (in.header.type) {
       case wire::frame_type::hello: return start(in);
-      case wire::frame_type::function: return define(in);
+      case wire::frame_type::function: return functions_.define(in.header.value, in.body);
       case wire::frame_type::task: return run_task(in);
       case wire::frame_type::segment: return introduce(in);
       case wire::frame_type::unmap: return unmap(in);
@@ -243,16 +223,6 @@ class worker final : lease_source, progress_sink {
     ::_exit(0);
   }
 
-  void define(const wire::frame& in) {
-    function& made = functions_[in.header.value];
-    detail::unpacker body(in.body, {});
-    const auto name = wire::function_name::decode(body);
-    made.entry = reinterpret_cast<detail::trampoline>(const_cast<void*>(code::resolve(name.entry, made.problem)));
-    if (!name.target || !made.entry) return;
-    made.target = code::resolve(*name.target, made.problem);
-    if (!made.target) made.entry = nullptr;
-  }
-
   void unmap(const wire::frame& in) {
     detail::unpacker ids(in.body, {});
     while (ids.remaining() != 0) memory_.forget(ids.get<std::uint64_t>());
@@ -264,7 +234,7 @@ class worker final : lease_source, progress_sink {
   }
 
   void run_task(const wire::frame& in) {
-    function& fn = functions_[in.header.value];
+    known_function& fn = functions_[in.header.value];
     if (fn.may_be_long()) flush();
     wire::slot& slot = page_.slots[in.header.slot % wire::slot_count];
     const std::uint64_t started = monotonic_ns();
@@ -477,7 +447,7 @@ class worker final : lease_source, progress_sink {
   segment_table memory_;
   request_stream requests_;
   std::deque<stored_frame> inbox_;
-  std::unordered_map<std::uint64_t, function> functions_;
+  known_functions functions_;
   std::optional<bound_call> finalizer_;
   // For the running task; members so that their memory is reused.
   std::vector<std::byte> arguments_;
