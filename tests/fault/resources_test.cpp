@@ -236,7 +236,6 @@ void expect_without(Body body) {
   EXPECT_EQ(in_child([&] { return run(body()); }), 0);
 }
 
-// Closing was left out, and the worker had whatever the fork server had open.
 /// A memory cgroup of this process's own; where it cannot be made, path() is empty.
 class memory_group {
  public:
@@ -294,6 +293,7 @@ TEST(resources, a_task_that_takes_more_than_the_memory_of_its_cgroup_costs_its_w
             0);
 }
 
+// Closing was left out, and the worker had whatever the fork server had open.
 TEST(resources, without_close_range_a_worker_has_no_more_descriptors_than_with_it) {
   expect_without([]() -> awaitable<int> {
     const auto executor = co_await asio::this_coro::executor;
@@ -354,6 +354,8 @@ TEST(resources, an_io_uring_that_is_forbidden_while_a_pool_uses_it_breaks_that_p
     pool.submit(nap, running.handler());
     STEP(co_await until([&] { return pool.stats().assigned == 1; }));
     if (!shmpool::loop::deny_system_call(SYS_io_uring_enter, EPERM)) co_return 0;
+    // Calls to a worker that is awake need nothing of the kernel, and may succeed; to wait for a new worker's end does.
+    co_await error_of<void>(pool, leave);
     const auto error = co_await error_of<int>(pool, add, 40, 2);
     co_await running.ended();
     STEP(running.succeeded() && running.value() == 7);  // what the kernel had been given already goes on
