@@ -63,7 +63,14 @@ void crew::start(sched::worker_id id, bool lasting, time_point now) {
     roster_.add(to);
     wire::frame_header header;
     header.type = wire::frame_type::hello;
-    to.queue_frame(header, {}, lasting ? orders_.lasting_hello : orders_.hello);
+    header.value = id;
+    const auto& hello = lasting ? orders_.lasting_hello : orders_.hello;
+    if (const int bell = loop_.bell().to_ring(); bell >= 0) {
+      header.slot = 1;
+      to.queue_frame(header, hello, bell);
+    } else {
+      to.queue_frame(header, {}, hello);
+    }
     wire::worker_settings settings = orders_.settings;
     settings.index = to.place;
     server_.spawn(id, settings, std::move(to.worker_end), to.control.take_descriptor(), now);
@@ -170,20 +177,41 @@ void crew::received(worker_channel& from, time_point now) {
     if (from.has_tasks() || !from.life.is_ready()) from.start_receiving(loop_.queue(), now);
   } else if (result < 0 && !worker_channel::is_end(-result)) {
     from.retries.failed("recv", -result, now);
-  } else if (from.life.now() != worker_life::stage::leaving) {
-    // The worker has closed its socket: it is useless, or is dying of a cause that its wait status will tell.
-    kill(from, from.life.kill(nullptr), now);
+  } else {
+    (void)look_at(from, now);  // the end of the socket may overtake the bell: perhaps the worker says that it leaves
+    // Or it is useless without its socket, or is dying of a cause that its wait status will tell.
+    if (is_trusted() && from.life.now() != worker_life::stage::leaving) kill(from, from.life.kill(nullptr), now);
   }
+}
+
+bool crew::look_at(worker_channel& from, time_point now) {
+  if (!from.life.violation().empty()) return false;
+  const bool found = replies_.read_ring(from, now);
+  if (found) execute_sentence(from, now);
+  if (found || from.retries.is_waiting()) note_due(from);
+  return found;
+}
+
+bool crew::hear(time_point now) {
+  bool found = false;
+  const auto answer = [&](worker_channel& from) {
+    if (from.life.is_ended()) return;
+    from.before_look();
+    found |= look_at(from, now);
+  };
+  // As many as there can be; should more have been rung, the descriptor stays readable.
+  for (std::size_t left = std::max<std::size_t>(channels_.size(), 1); left != 0; --left) {
+    const auto number = loop_.bell().next();
+    if (!number) break;
+    if (worker_channel* const from = find(*number)) answer(*from);
+    else each(answer);  // of a worker that is gone; or a worker has put nonsense in the place of others' rings
+  }
+  return found;
 }
 
 bool crew::look(time_point now) {
   bool found = false;
-  roster_.each_polled([&](worker_channel& from) {
-    if (!from.life.violation().empty() || !replies_.read_ring(from, now)) return;
-    found = true;
-    note_due(from);
-    execute_sentence(from, now);
-  });
+  roster_.each_polled([&](worker_channel& from) { found |= look_at(from, now); });
   return found;
 }
 
@@ -192,10 +220,7 @@ bool crew::end_polling(time_point now) {
   bool found = false;
   roster_.each_polled([&](worker_channel& from) {
     from.set_polled(false);
-    if (!from.life.violation().empty() || !replies_.read_ring(from, now)) return;
-    found = true;
-    note_due(from);
-    execute_sentence(from, now);
+    found |= look_at(from, now);
   });
   roster_.end_polling();
   told_polled_ = false;
@@ -343,13 +368,11 @@ void crew::check_exit(worker_channel& worker, time_point now) {
 /// begins none is stopped or damaged: it may have reported a task as done and still run it. Nothing else would ever end
 /// its tasks, as their timeouts count from their start; killing the worker gives them back. If it was only slow, the
 /// tasks have lost nothing but time. It must be found quiet twice, so that a halted machine (or process group) does not
-/// look like this. First look at the ring of a worker that still believes it is polled and sends nothing.
+/// look like this. First look at the ring, of which the worker may believe that somebody does.
 void crew::check_unstarted(worker_channel& worker, time_point now) {
   if (worker.life.is_ended() || now < worker.look_due()) return;
-  if (worker.life.violation().empty() && replies_.read_ring(worker, now)) {
-    execute_sentence(worker, now);
-    return worker.repeat_polled();
-  }
+  worker.before_look();
+  if (look_at(worker, now)) return;
   const unsigned found_quiet = worker.times_found_quiet + 1;
   worker.found_busy(now);
   if (!worker.all_sent() || worker.started_tasks() != 0) return;
@@ -361,6 +384,7 @@ void crew::check_unstarted(worker_channel& worker, time_point now) {
 std::string crew::retry_transfers(worker_channel& worker, time_point now) {
   if (!worker.retries.is_due(now) || worker.life.is_ended()) return {};
   roster_.has_frames(worker);
+  (void)look_at(worker, now);
   if (!worker.receive.pending && worker.life.violation().empty()) worker.start_receiving(loop_.queue(), now);
   if (worker.life.awaits_end() && !worker.exit_watch.pending) loop_.queue().start(worker.exit_watch);
   return worker.retries.is_over(now) ? worker.retries.why() : std::string();

@@ -76,9 +76,12 @@ class crew {
   bool server_reaped(const loop::operation& op, time_point now);
   /// Processes the completion of a worker's operation.
   void reaped(worker_channel& worker, const loop::operation& op, time_point now);
+  /// Reads the rings of the workers that have rung the bell. True if there were replies.
+  bool hear(time_point now);
   /// Reads the rings of all polled workers. True if there were replies.
   bool look(time_point now);
-  /// Tells the workers to send their replies from now on, then reads the rings once more. True if there were replies.
+  /// Tells the workers that nobody looks by himself from now on, then reads the rings once more. True if there were
+  /// replies.
   bool end_polling(time_point now);
   /// Sends all queued frames. `polled`: workers may leave replies in their rings; `spin`: how long an idle worker may
   /// poll for frames.
@@ -121,6 +124,8 @@ class crew {
   /// Kills the worker if reply_handler has condemned it.
   void execute_sentence(worker_channel& worker, time_point now);
   void received(worker_channel& from, time_point now);
+  /// Reads the worker's ring. True if there were replies.
+  bool look_at(worker_channel& from, time_point now);
   /// After any event of the worker that may have made its due() earlier.
   void note_due(worker_channel& worker) noexcept {
     if (!worker.is_noted()) roster_.note_due(worker);

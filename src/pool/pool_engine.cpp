@@ -199,6 +199,7 @@ void pool_engine::drain() {
     const auto now = clock::now();
     loop_.heard();
     reap(now);
+    if (crew_.hear(now)) run_actions(now);
     if (loop_.is_due(now)) {
       on_time(now);
       run_actions(now);

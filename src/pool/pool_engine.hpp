@@ -43,7 +43,7 @@ class pool_engine final : public detail::engine {
 
   bool inert() const noexcept override { return made_here_.inherited(); }
   int descriptor() const noexcept override SHMPOOL_NO_THREAD_SAFETY_ANALYSIS {
-    return loop_.queue().descriptor();  // which does not change
+    return loop_.descriptor();  // which does not change
   }
   bool active() const noexcept override;
   detail::segment_source& memory() noexcept override { return courier_.store(); }

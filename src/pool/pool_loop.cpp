@@ -1,5 +1,6 @@
 #include "pool/pool_loop.hpp"
 
+#include <sys/epoll.h>
 #include <sys/timerfd.h>
 
 #include <cerrno>
@@ -7,10 +8,28 @@
 
 namespace shmpool::pool {
 
+namespace {
+
+/// An epoll instance that is readable when one of the two is.
+unique_fd wait_for_both(int first, int second) {
+  unique_fd both(::epoll_create1(EPOLL_CLOEXEC));
+  if (!both) throw std::system_error(errno, std::system_category(), "shmpool: epoll_create1");
+  for (const int each : {first, second}) {
+    epoll_event readable{};
+    readable.events = EPOLLIN;
+    if (::epoll_ctl(both.get(), EPOLL_CTL_ADD, each, &readable) != 0)
+      throw std::system_error(errno, std::system_category(), "shmpool: epoll_ctl");
+  }
+  return both;
+}
+
+}  // namespace
+
 pool_loop::pool_loop(backend which)
     : queue_(loop::make_completion_queue(which)),
       timer_(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) {
   if (!timer_) throw std::system_error(errno, std::system_category(), "shmpool: timerfd_create");
+  if (bell_.to_hear() >= 0) both_ = wait_for_both(queue_->descriptor(), bell_.to_hear());
   watch_.what = loop::operation::kind::poll_in;
   watch_.fd = timer_.get();
 }

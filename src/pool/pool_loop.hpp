@@ -1,10 +1,12 @@
-// The part of a pool that waits: its completion queue, one timer for all its deadlines, and the operations that the
-// kernel refuses for the moment; a kernel_patience decides when to try these again, and when to give up.
+// The part of a pool that waits: its completion queue, the bell of its workers, one timer for all its deadlines, and
+// the operations that the kernel refuses for the moment; a kernel_patience decides when to try these again, and when to
+// give up.
 //
 // Thread safety: none; the engine's lock guards it.
 #pragma once
 
 #include "loop/completion_queue.hpp"
+#include "pool/doorbell.hpp"
 #include "pool/kernel_patience.hpp"
 #include "process/clock.hpp"
 #include "process/unique_fd.hpp"
@@ -31,6 +33,9 @@ class pool_loop {
   /// Throws std::system_error that names the call.
   explicit pool_loop(backend which);
 
+  /// Readable whenever the queue may have something to reap, or the bell was rung.
+  int descriptor() const noexcept { return both_ ? both_.get() : queue_->descriptor(); }
+  pool::doorbell& bell() noexcept { return bell_; }
   loop::completion_queue& queue() noexcept { return *queue_; }
   const loop::completion_queue& queue() const noexcept { return *queue_; }
 
@@ -63,6 +68,8 @@ class pool_loop {
  private:
   std::vector<std::shared_ptr<void>> kept_;  // declared before the queue, hence destroyed after it
   std::unique_ptr<loop::completion_queue> queue_;
+  doorbell bell_;
+  unique_fd both_;  // an epoll instance that waits for queue and bell; empty without a bell
   unique_fd timer_;
   loop::operation watch_;
   time_point due_ = time_point::max();

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <chrono>
 #include <new>
 #include <utility>
@@ -34,7 +35,8 @@ bool reply_handler::read_ring(worker_channel& from, time_point now) noexcept {
     violated(from, "more reply bytes on the socket than published in the ring");
     return true;
   } catch (const std::bad_alloc&) {
-    return false;  // the replies stay in the ring, for the next look
+    from.retries.failed("memory for replies", ENOMEM, now);  // they stay in the ring, for the next look
+    return false;
   }
 }
 

@@ -1,6 +1,7 @@
 #include "pool/request_ring.hpp"
 
 #include "process/assert.hpp"
+#include "process/futex.hpp"
 
 #include <sched.h>
 
@@ -64,8 +65,9 @@ bool request_ring::publish() noexcept {
   page_.frames_end.store(written_, std::memory_order_release);
   // Either this thread sees that the worker sleeps, or the worker's last look before it sleeps sees the new end.
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  const std::uint32_t sleeps = page_.sleeps.load(std::memory_order_relaxed);
-  return sleeps % 2 != 0 && std::exchange(woken_, sleeps) != sleeps;
+  const std::uint32_t sleeps = page_.sleeps.load(std::memory_order_acquire);
+  if (sleeps % 2 == 0 || std::exchange(woken_, sleeps) == sleeps) return false;
+  return page_.sleeps_at_socket.load(std::memory_order_relaxed) != 0 || futex::wake(page_.frames_end) != 0;
 }
 
 }  // namespace shmpool::pool

@@ -28,7 +28,8 @@ class request_ring {
   bool is_roomy() noexcept { return room() >= wire::request_ring_bytes / 2; }
 
   bool is_published() const noexcept { return written_ == published_; }
-  /// Makes all frames visible. True if the worker sleeps, or is about to, and has to be woken: once for each sleep.
+  /// Makes all frames visible, and wakes a worker that sleeps, or is about to, once for each sleep. True if that needs
+  /// the frame `wake` on its socket.
   bool publish() noexcept;
 
  private:

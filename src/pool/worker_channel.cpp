@@ -2,6 +2,7 @@
 
 #include "process/assert.hpp"
 #include "process/clock.hpp"
+#include "process/futex.hpp"
 #include "wire/fd_passing.hpp"
 
 #include <fcntl.h>
@@ -39,6 +40,9 @@ worker_channel::worker_channel(std::uint32_t number) : id(number) {
   receive.what = loop::operation::kind::receive;
   receive.fd = send.fd = socket_.get();
   exit_watch.what = loop::operation::kind::poll_in;
+  tell_sleeps();
+  wire::control_page& page = control.page();
+  page.wakes_by_futex.store(futex::wake(page.frames_end) == 0 ? 1 : 0, std::memory_order_relaxed);
 }
 
 void worker_channel::await_end(monotonic_clock::time_point deadline) const noexcept {
@@ -92,11 +96,21 @@ void worker_channel::queue_frame(const wire::frame_header& header, std::span<con
   else queue_for_socket(header, segments, body);
 }
 
+void worker_channel::queue_frame(const wire::frame_header& header, std::span<const std::byte> body, int fd) {
+  queue_with_descriptor(header, {}, body, fd, {});
+}
+
 void worker_channel::queue_frame(const wire::frame_header& header, const wire::segment_ref& ref, int fd,
                                  shm_handle segment) {
+  queue_with_descriptor(header, {&ref, 1}, {}, fd, std::move(segment));
+}
+
+void worker_channel::queue_with_descriptor(const wire::frame_header& header,
+                                           std::span<const wire::segment_ref> segments, std::span<const std::byte> body,
+                                           int fd, shm_handle segment) {
   descriptors_.push_back({out_.size(), fd, std::move(segment)});
   try {
-    queue_for_socket(header, {&ref, 1}, {});
+    queue_for_socket(header, segments, body);
   } catch (...) {
     descriptors_.pop_back();  // or another frame would get the descriptor
     throw;
@@ -241,10 +255,18 @@ void worker_channel::collect_last_words() {
 }
 
 void worker_channel::set_polled(bool polled) noexcept {
-  if (std::exchange(polled_, polled) == polled) return;
-  repeat_polled();
-  // Either the worker sees that polling is over, or the next look sees the replies that it has not sent.
+  if (polled == this->polled()) return;
+  ++sleeps_;
+  tell_sleeps();
+  // Either the worker sees that polling is over, or the next look sees the replies that it has only left in the ring.
   if (!polled) std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+void worker_channel::before_look() noexcept {
+  if (!polled()) sleeps_ += 2;
+  tell_sleeps();
+  // Either the worker sees the new number and rings again, or the next look sees its replies.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
 void worker_channel::let_spin(std::chrono::nanoseconds most) noexcept {

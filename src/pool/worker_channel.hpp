@@ -102,6 +102,8 @@ class worker_channel {
 
   void queue_frame(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
                    std::span<const std::byte> body);
+  /// With a descriptor, which has to stay open for as long as the channel.
+  void queue_frame(const wire::frame_header& header, std::span<const std::byte> body, int fd);
   /// With the descriptor of a segment, which is held until the descriptor is sent.
   void queue_frame(const wire::frame_header& header, const wire::segment_ref& ref, int fd, shm_handle segment);
   /// True if the worker can get hold of all queued frames.
@@ -134,24 +136,28 @@ class worker_channel {
 
   // ---- Polling: while both sides are awake, neither needs to call the kernel.
 
-  /// Whether the worker may leave replies in the ring because the parent polls it. After false the caller must look
-  /// into the ring once more.
+  /// Whether the parent looks at the ring by itself. After false the worker rings the bell, or sends its replies, and
+  /// the caller must look into the ring once more.
   void set_polled(bool polled) noexcept;
-  bool polled() const noexcept { return polled_; }
-  /// Writes the flag once more, for a worker that seems to have another value.
-  void repeat_polled() noexcept { control.page().polled.store(polled_ ? 1 : 0, std::memory_order_relaxed); }
+  bool polled() const noexcept { return sleeps_ % 2 == 0; }
+  /// The worker has rung the bell, or cannot be relied on to have done so: has it ring for replies that the next look
+  /// does not find. The caller must look into the ring now.
+  void before_look() noexcept;
   /// How long the worker may poll for frames before it sleeps.
   void let_spin(std::chrono::nanoseconds most) noexcept;
 
   loop::operation receive, send, exit_watch;
 
  private:
+  void tell_sleeps() noexcept { control.page().parent_sleeps.store(sleeps_, std::memory_order_relaxed); }
   void send_with_descriptors(loop::completion_queue& queue, monotonic_clock::time_point now);
   /// A frame of that type has been queued.
   void note_queued(wire::frame_type type) noexcept;
   /// Queues a frame for the socket, which comes behind all others.
   void queue_for_socket(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
                         std::span<const std::byte> body);
+  void queue_with_descriptor(const wire::frame_header& header, std::span<const wire::segment_ref> segments,
+                             std::span<const std::byte> body, int fd, shm_handle segment);
   /// A frame without a body.
   void queue_signal(wire::frame_type type);
 
@@ -162,7 +168,7 @@ class worker_channel {
   std::array<assigned, wire::slot_count> slots_{};
   std::uint64_t last_handover_ = 0;
   std::uint64_t free_slots_ = ~std::uint64_t{0};
-  bool polled_ = false;
+  std::uint64_t sleeps_ = 1;  // as control_page::parent_sleeps
   std::uint32_t spin_ns_ = 0;
   request_ring requests_{control.page()};
   bool on_socket_ = false;                // the worker was told to read further frames from the socket

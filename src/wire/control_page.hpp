@@ -45,15 +45,17 @@ struct control_page {
   alignas(64) std::atomic<std::uint64_t> reply_end;  ///< up to here replies are complete
   std::atomic<std::uint64_t> reply_begin;  ///< earlier bytes of the stream have left the ring, or were never in it
   // Positions of frames are bytes that were put into the request ring since the worker began.
-  std::atomic<std::uint64_t> frames_taken;  ///< up to here the worker has copied frames out of the request ring
-  std::atomic<std::uint32_t> sleeps;        ///< odd: the worker sleeps, or is about to, until bytes come on the socket
+  std::atomic<std::uint64_t> frames_taken;      ///< up to here the worker has copied frames out of the request ring
+  std::atomic<std::uint32_t> sleeps;            ///< odd: the worker sleeps, or is about to, until it is woken
+  std::atomic<std::uint32_t> sleeps_at_socket;  ///< not 0: it is woken by a frame on its socket; 0: at frames_end
 
   // Written by the parent.
   alignas(64) std::atomic<std::uint64_t> frames_end;  ///< up to here the request ring has whole frames
   std::atomic<std::uint64_t> reply_taken;             ///< up to here it has taken replies from the ring
-  std::atomic<std::uint32_t> polled;                  ///< not 0: the parent polls reply_end, the worker need not send
+  std::atomic<std::uint64_t> parent_sleeps;           ///< odd: it does not look at reply_end unless the bell is rung
   std::atomic<std::uint32_t> spin_ns;                 ///< how long the worker may poll frames_end before it sleeps
   std::atomic<std::uint32_t> parent_cpu;              ///< where the parent ran when it last published frames
+  std::atomic<std::uint32_t> wakes_by_futex;          ///< not 0: it can wake a worker that sleeps at frames_end
 
   alignas(64) slot slots[slot_count];
   alignas(4096) std::byte
@@ -63,7 +65,7 @@ struct control_page {
 static_assert(offsetof(control_page, reply_ring) == 4096 && std::atomic<std::uint64_t>::is_always_lock_free);
 
 inline constexpr std::uint32_t control_magic = 0x50434853;
-inline constexpr std::uint32_t control_version = 3;
+inline constexpr std::uint32_t control_version = 4;
 
 /// The worker's side: true if the task may run now.
 inline bool claim(slot& in, std::uint64_t handover, std::uint64_t now_ns) noexcept {

@@ -61,10 +61,26 @@ void reply_stream::skip_taken() noexcept {
 void reply_stream::flush() noexcept {
   skip_taken();
   if (sent_ == end_) return;
-  // Either this thread sees that the parent has stopped polling, or the parent's last look sees the new end.
+  // Either this thread sees that the parent sleeps, or the parent's last look sees the new end.
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (page_.polled.load(std::memory_order_relaxed) != 0) return;
-  send_rest();
+  const std::uint64_t sleeps = page_.parent_sleeps.load(std::memory_order_relaxed);
+  if (sleeps % 2 == 0) return;
+  // A parent that has heard the bell changes the number before it looks: if it is the same, that look is to come.
+  if (sleeps == rung_) return;
+  if (ring()) rung_ = sleeps;
+  else send_rest();
+}
+
+bool reply_stream::ring() noexcept {
+  if (!bell_) return false;
+  for (;;) {
+    if (::write(bell_.get(), &number_, sizeof number_) == sizeof number_) return true;
+    if (errno == EAGAIN) return false;
+    if (errno == EINTR) continue;
+    if (errno == EPIPE) ::_exit(0);  // the parent is gone
+    bell_.reset();
+    return false;
+  }
 }
 
 void reply_stream::send_rest() noexcept {

@@ -1,17 +1,20 @@
 // The worker's outgoing stream. The worker writes replies to the ring in the control memory first and sends them from
 // there, so that a finished reply is not lost when the next task crashes: the parent takes unsent replies from the
-// ring. It also does so while it is awake, and then the worker sends nothing. reply_reader is the other end.
+// ring. It also does so in life: by itself while it is awake, and when the worker rings its bell while it sleeps. Then
+// the worker sends nothing. reply_reader is the other end.
 //
 // Thread safety: none; the worker's lock guards it.
 #pragma once
 
 #include "process/fork_mark.hpp"
+#include "process/unique_fd.hpp"
 #include "wire/control_page.hpp"
 #include "wire/frame.hpp"
 
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace shmpool::worker {
@@ -38,8 +41,13 @@ class reply_stream {
   void make_room(std::size_t body, std::size_t segments) {
     scratch_.reserve(sizeof(wire::frame_header) + segments * sizeof(wire::segment_ref) + body);
   }
-  /// Makes all replies visible to the parent: sends them, unless the parent polls the ring. Blocks until the kernel has
-  /// taken them. Leaves the process if the parent is gone.
+  /// The bell for a parent that sleeps, and the number to ring it with. Without one, replies are sent.
+  void have_bell(unique_fd bell, std::uint32_t number) noexcept {
+    bell_ = std::move(bell);
+    number_ = number;
+  }
+  /// Makes all replies visible to the parent: rings the bell if it sleeps, or sends them if there is no bell. Blocks
+  /// until the kernel has taken what is sent. Leaves the process if the parent is gone.
   void flush() noexcept;
   /// True if no reply remains to be sent.
   bool empty() const noexcept { return sent_ == end_; }
@@ -51,6 +59,8 @@ class reply_stream {
   /// sent byte.
   void skip_taken() noexcept;
   void send_all(std::span<const std::byte> bytes) noexcept;
+  /// False if the bell cannot be rung: it has no room, or there is none.
+  bool ring() noexcept;
 
   fork_mark original_;
   int socket_;
@@ -58,6 +68,9 @@ class reply_stream {
   std::uint64_t end_ = 0;   // stream position behind the last complete frame
   std::uint64_t sent_ = 0;  // stream position behind the last byte that was sent or taken
   std::uint64_t told_ = 0;  // where the parent believes sent_ to be
+  unique_fd bell_;
+  std::uint32_t number_ = 0;
+  std::uint64_t rung_ = 0;  // control_page::parent_sleeps when the bell was rung last
   std::vector<std::byte> scratch_;
 };
 

@@ -1,10 +1,12 @@
 #include "worker/request_stream.hpp"
 
 #include "process/clock.hpp"
+#include "process/futex.hpp"
 #include "wire/fd_passing.hpp"
 #include "worker/reply_stream.hpp"
 
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -73,12 +75,21 @@ bool request_stream::take_from_ring() {
 request_stream::arrival request_stream::receive() {
   if (!on_socket_) {
     if (poll_ring()) return arrival::bytes;
-    page_.sleeps.store(++sleeps_, std::memory_order_relaxed);
+    // Release: a parent that sees that this worker sleeps sees where.
+    page_.sleeps.store(++sleeps_, std::memory_order_release);
     // Either this thread sees the new end, or the parent sees that it has to wake this worker.
     std::atomic_thread_fence(std::memory_order_seq_cst);
     if (ring_has_frames()) {
       page_.sleeps.store(++sleeps_, std::memory_order_relaxed);
       return arrival::bytes;
+    }
+    if (at_ring_) {
+      const std::optional<arrival> end = sleep_at_ring();
+      page_.sleeps.store(++sleeps_, std::memory_order_relaxed);
+      if (end) return *end;
+      at_ring_ = false;
+      page_.sleeps_at_socket.store(1, std::memory_order_relaxed);
+      return receive();
     }
   }
   ssize_t received = 0;
@@ -90,6 +101,34 @@ request_stream::arrival request_stream::receive() {
   wire::frame dropped;
   while (!on_socket_ && from_socket_.next_type() == wire::frame_type::wake) (void)from_socket_.next(dropped);
   return received > 0 ? arrival::bytes : received == -EAGAIN ? arrival::nothing : arrival::end;
+}
+
+std::optional<request_stream::arrival> request_stream::sleep_at_ring() {
+  const bool has_limit = most_ != most_.zero();
+  const auto begin = has_limit ? monotonic_clock::now() : monotonic_clock::time_point();
+  std::chrono::nanoseconds left = most_;
+  for (;;) {
+    const int error = futex::wait(page_.frames_end, taken_, has_limit ? std::min(left, look_for_end_) : look_for_end_);
+    if (ring_has_frames()) return arrival::bytes;
+    if (error != 0 && error != EAGAIN && error != EINTR && error != ETIMEDOUT) return std::nullopt;
+    if (error == ETIMEDOUT && parent_is_gone()) return arrival::end;
+    if (has_limit && (left = most_ - (monotonic_clock::now() - begin)) <= left.zero()) return arrival::nothing;
+  }
+}
+
+bool request_stream::parent_is_gone() const noexcept {
+  char byte = 0;
+  return ::recv(socket_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+void request_stream::wait_at_most(std::chrono::microseconds time) noexcept {
+  most_ = time;
+  const auto seconds = std::chrono::floor<std::chrono::seconds>(time);
+  timeval limit{};
+  limit.tv_sec = static_cast<time_t>(seconds.count());
+  limit.tv_usec = static_cast<suseconds_t>((time - seconds).count());
+  // This cannot fail for a socket; if it did, the worker would merely never leave when idle.
+  (void)::setsockopt(socket_, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 }
 
 /// Bytes received, 0 at the end of the stream, or a negative errno.

@@ -26,8 +26,6 @@
 #include <shmpool/error.hpp>
 
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -162,6 +160,11 @@ class worker final : lease_source, progress_sink {
     inline_bytes_ = static_cast<std::size_t>(told.inline_bytes);
     memory_.set_dumped(told.dump_arrays);
     detail::set_local_allocator(&memory_, inline_bytes_);
+    if (in.header.slot != 0) {
+      unique_fd bell = requests_.take_descriptor();
+      const mutex_lock lock(replies_mutex_);
+      replies_.have_bell(std::move(bell), static_cast<std::uint32_t>(in.header.value));
+    }
     wire::frame_header header;
     header.type = wire::frame_type::ready;
     header.task =
@@ -204,13 +207,7 @@ class worker final : lease_source, progress_sink {
       ::_exit(0);
     }
     if (told.max_resident_bytes != 0) memory_limit_.emplace(told.max_resident_bytes);
-    if (told.idle_ms != 0) {
-      timeval patience{};
-      patience.tv_sec = static_cast<time_t>(told.idle_ms / 1000);
-      patience.tv_usec = static_cast<suseconds_t>(told.idle_ms % 1000 * 1000);
-      // This cannot fail for a socket; if it did, the worker would merely never leave when idle.
-      (void)::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    }
+    requests_.wait_at_most(std::chrono::milliseconds(told.idle_ms));
   }
 
   [[noreturn]] void refuse_start(const std::string& why) {

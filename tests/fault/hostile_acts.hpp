@@ -145,7 +145,7 @@ class liar {
         case 0: page_.reply_end = near(page_.reply_end); break;
         case 1: page_.reply_begin = near(page_.reply_begin); break;
         case 2: page_.reply_taken = near(page_.reply_taken); break;
-        case 3: page_.polled = static_cast<std::uint32_t>(random_() % 2); break;
+        case 3: page_.parent_sleeps = random_() % 4; break;
         case 4: page_.frames_end = near(page_.frames_end); break;
         case 5: page_.frames_taken = near(page_.frames_taken); break;
         case 6: page_.sleeps = static_cast<std::uint32_t>(number()); break;

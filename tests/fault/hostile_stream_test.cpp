@@ -50,7 +50,7 @@ wire::frame_header need(std::uint64_t bytes) {
 
 /// Will leave its replies where nobody looks.
 int believe_to_be_polled(int value) {
-  own_control_page()->polled = 1;
+  own_control_page()->parent_sleeps = 0;
   return value;
 }
 

@@ -185,7 +185,7 @@ const lie lies[] = {
        page.reply_taken = page.reply_end + 64;
      },
      true},
-    {"that_it_is_polled", [](std::uint64_t) { own_control_page()->polled = 1; }, true},
+    {"that_it_is_polled", [](std::uint64_t) { own_control_page()->parent_sleeps = 0; }, true},
     {"frames_that_nobody_has_sent",
      [](std::uint64_t) {
        own_control_page()->frames_end += 1 << 20;

@@ -105,7 +105,7 @@ TEST(without_init, workers_have_no_descriptor_of_the_program) {
               ::fcntl(low, F_DUPFD, 100);
               return run([]() -> asio::awaitable<int> {
                 shmpool::process_pool pool(co_await asio::this_coro::executor, options());
-                STEP(co_await pool.submit(descriptors) == 4);  // three standard streams and the socket
+                STEP(co_await pool.submit(descriptors) == 5);  // three standard streams, the socket and the bell
                 co_return 0;
               }());
             }),

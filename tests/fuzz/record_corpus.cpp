@@ -307,7 +307,7 @@ bytes polled_worker(const std::vector<reply>& all, std::size_t polled) {
   };
   for (std::size_t i = 0; i != all.size(); ++i) {
     const std::uint64_t before = of.page->reply_end;
-    of.page->polled = i < polled ? 1 : 0;
+    of.page->parent_sleeps = i < polled ? 0 : 1;
     of.say(all[i]);
     of.stream->flush();
     for (std::uint64_t left = of.page->reply_end - before; left != 0;) {

@@ -5,9 +5,11 @@
 #include <gtest/gtest.h>
 
 #include <poll.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -32,7 +34,7 @@ class pool_loops : public ::testing::TestWithParam<backend> {
   /// Waits for the descriptor.
   bool is_readable(int timeout_ms) {
     for (;;) {
-      pollfd watched{loop().queue().descriptor(), POLLIN, 0};
+      pollfd watched{loop().descriptor(), POLLIN, 0};
       const int count = ::poll(&watched, 1, timeout_ms);
       if (count >= 0 || errno != EINTR) return count > 0;
     }
@@ -144,6 +146,16 @@ TEST_P(pool_loops, wakes_again_and_again_until_what_was_wanted_is_done) {
   loop().wake_at(late());
   submit();
   EXPECT_TRUE(is_quiet());
+}
+
+TEST_P(pool_loops, wakes_when_the_bell_is_rung_until_that_is_heard) {
+  if (loop().bell().to_ring() < 0) GTEST_SKIP() << "this kernel has no pipes of packets";
+  EXPECT_FALSE(is_readable(0));
+  const std::uint32_t number = 7;
+  ASSERT_EQ(::write(loop().bell().to_ring(), &number, sizeof number), static_cast<ssize_t>(sizeof number));
+  EXPECT_TRUE(is_readable(watchdog_ms));
+  EXPECT_EQ(loop().bell().next(), std::optional<std::uint32_t>(7));
+  EXPECT_FALSE(is_readable(0));
 }
 
 TEST_P(pool_loops, is_due_once) {

@@ -2,11 +2,13 @@
 // and whatever the worker says about it.
 #include "pool/reply_reader.hpp"
 
+#include "pool/doorbell.hpp"
 #include "pool/worker_channel.hpp"
 #include "worker/reply_stream.hpp"
 
 #include <gtest/gtest.h>
 
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -286,8 +288,9 @@ TEST_F(reply_readers, ignores_positions_that_cannot_be) {
 std::atomic<std::uint64_t> parent_has{0};
 
 /// What the parent does at random: looks as it polls, stops and begins to poll, reads the socket. It sleeps, as the
-/// engine would, once it has stopped to poll and has looked: what then does not come through the socket is lost.
-void take_all(worker_channel& parent, std::uint64_t count, std::mt19937_64 random) {
+/// engine would, once it has stopped to poll and has looked: what is neither rung for then nor comes through the socket
+/// is lost. Without a bell it sleeps at the socket.
+void take_all(worker_channel& parent, doorbell* bell, std::uint64_t count, std::mt19937_64 random) {
   std::uint64_t expected = 1;
   bool right = true;
   const auto read = [&] {
@@ -312,6 +315,22 @@ void take_all(worker_channel& parent, std::uint64_t count, std::mt19937_64 rando
     read();
     if (parent.replies.behind()) look();
   };
+  const auto sleep = [&] {
+    if (!bell) return receive(0);
+    pollfd both[] = {{parent.receive.fd, POLLIN, 0}, {bell->to_hear(), POLLIN, 0}};
+    while (::poll(both, 2, -1) < 0) {
+    }
+    if (both[0].revents != 0) receive(MSG_DONTWAIT);
+    if (bell->next()) {
+      parent.before_look();
+      look();
+    }
+    // Others ring as well, and may fill the pipe.
+    const std::uint32_t other = 9;
+    if (random() % 1000 == 0)
+      while (::write(bell->to_ring(), &other, sizeof other) > 0) {
+      }
+  };
   while (right && expected <= count) {
     parent.set_polled(true);
     for (auto looks = random() % 100; looks != 0; --looks) {
@@ -320,21 +339,26 @@ void take_all(worker_channel& parent, std::uint64_t count, std::mt19937_64 rando
     }
     parent.set_polled(false);
     look();
-    for (auto sleeps = random() % 4; sleeps != 0 && right && expected <= count; --sleeps) receive(0);
+    for (auto sleeps = random() % 4; sleeps != 0 && right && expected <= count; --sleeps) sleep();
   }
   ASSERT_TRUE(right) << "reply " << expected - 1 << ": " << parent.replies.why();
   EXPECT_EQ(expected, count + 1);
 }
 
-TEST_F(reply_readers, gets_every_reply_once_and_in_order_from_a_worker_that_runs) {
+class reply_readers_of_a_worker_that_runs : public ::testing::TestWithParam<bool> {};
+
+TEST_P(reply_readers_of_a_worker_that_runs, get_every_reply_once_and_in_order) {
   constexpr std::uint64_t count = 50'000;
   ::alarm(120);  // a reply that is lost is one that is waited for
   for (std::uint64_t seed = 1; seed != 4 && !HasFailure(); ++seed) {
     SCOPED_TRACE("seed " + std::to_string(seed));
     worker_channel to(1);
+    doorbell bell;
+    const bool rings = GetParam() && bell.to_ring() >= 0;
     parent_has = 0;
-    std::thread worker([&to, seed] {
+    std::thread worker([&to, &bell, rings, seed] {
       worker::reply_stream out(to.worker_end.get(), to.control.page());
+      if (rings) out.have_bell(unique_fd(::dup(bell.to_ring())), 1);
       std::mt19937_64 random(seed);
       for (std::uint64_t task = 1; task <= count; ++task) {
         wire::frame_header header;
@@ -351,11 +375,14 @@ TEST_F(reply_readers, gets_every_reply_once_and_in_order_from_a_worker_that_runs
       }
       out.flush();
     });
-    take_all(to, count, std::mt19937_64(seed + 100));
+    take_all(to, rings ? &bell : nullptr, count, std::mt19937_64(seed + 100));
     worker.join();
   }
   ::alarm(0);
 }
+
+INSTANTIATE_TEST_SUITE_P(and_replies, reply_readers_of_a_worker_that_runs, ::testing::Bool(),
+                         [](const auto& each) { return each.param ? "by_bell" : "by_socket"; });
 
 }  // namespace
 }  // namespace shmpool::pool

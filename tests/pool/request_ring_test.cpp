@@ -114,7 +114,8 @@ TEST_F(request_rings, tells_the_worker_where_the_parent_runs) {
 
 // ---- Waking.
 
-TEST_F(request_rings, wakes_a_worker_once_for_each_sleep) {
+TEST_F(request_rings, has_a_worker_that_sleeps_at_its_socket_woken_once_for_each_sleep) {
+  page->sleeps_at_socket = 1;
   put(1);
   EXPECT_FALSE(ring.publish()) << "it is awake";
   page->sleeps = 1;
@@ -131,6 +132,7 @@ TEST_F(request_rings, wakes_a_worker_once_for_each_sleep) {
 }
 
 TEST_F(request_rings, wakes_nobody_for_nothing) {
+  page->sleeps_at_socket = 1;
   page->sleeps = 1;
   EXPECT_FALSE(ring.publish());
   put(1);
@@ -139,8 +141,12 @@ TEST_F(request_rings, wakes_nobody_for_nothing) {
 
 // ---- Both ends.
 
+class both_ends_of_request_rings : public request_rings, public ::testing::WithParamInterface<bool> {};
+
 /// Frames of random sizes reach a thread in order, whichever way each takes, and the thread sleeps now and then.
-TEST_F(request_rings, gives_every_frame_to_the_other_end_in_order) {
+TEST_P(both_ends_of_request_rings, have_every_frame_in_order) {
+  page->wakes_by_futex = GetParam() ? 1 : 0;
+  page->sleeps_at_socket = GetParam() ? 0 : 1;
   int ends[2];
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
   const unique_fd parent(ends[0]), child(ends[1]);
@@ -197,6 +203,9 @@ TEST_F(request_rings, gives_every_frame_to_the_other_end_in_order) {
   worker.join();
   EXPECT_EQ(wrong, "");
 }
+
+INSTANTIATE_TEST_SUITE_P(woken, both_ends_of_request_rings, ::testing::Bool(),
+                         [](const auto& each) { return each.param ? "by_a_futex" : "by_the_socket"; });
 
 }  // namespace
 }  // namespace shmpool::pool

@@ -10,9 +10,8 @@
 #include "worker/request_stream.hpp"
 
 #include <gtest/gtest.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 
+#include <chrono>
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -31,8 +30,7 @@ class worker_end {
 
   explicit worker_end(worker_channel& channel)
       : channel_(channel), stream_(channel.worker_end.get(), channel.control.page()) {
-    const timeval at_once{0, 1};
-    EXPECT_EQ(::setsockopt(channel.worker_end.get(), SOL_SOCKET, SO_RCVTIMEO, &at_once, sizeof at_once), 0);
+    stream_.wait_at_most(std::chrono::microseconds(1));
   }
 
   /// Has all that is queued sent, and reads it.

@@ -71,11 +71,13 @@ TEST(control_pages, has_the_documented_layout) {
   EXPECT_EQ(offsetof(control_page, reply_begin), 72U);
   EXPECT_EQ(offsetof(control_page, frames_taken), 80U);
   EXPECT_EQ(offsetof(control_page, sleeps), 88U);
+  EXPECT_EQ(offsetof(control_page, sleeps_at_socket), 92U);
   EXPECT_EQ(offsetof(control_page, frames_end), 128U);
   EXPECT_EQ(offsetof(control_page, reply_taken), 136U);
-  EXPECT_EQ(offsetof(control_page, polled), 144U);
-  EXPECT_EQ(offsetof(control_page, spin_ns), 148U);
-  EXPECT_EQ(offsetof(control_page, parent_cpu), 152U);
+  EXPECT_EQ(offsetof(control_page, parent_sleeps), 144U);
+  EXPECT_EQ(offsetof(control_page, spin_ns), 152U);
+  EXPECT_EQ(offsetof(control_page, parent_cpu), 156U);
+  EXPECT_EQ(offsetof(control_page, wakes_by_futex), 160U);
   EXPECT_EQ(offsetof(control_page, slots), 192U);
   EXPECT_EQ(offsetof(control_page, reply_ring), 4096U);
   EXPECT_EQ(offsetof(control_page, request_ring), 4096U + 64 * 1024);

@@ -2,11 +2,15 @@
 // is taken from the ring.
 #include "worker/reply_stream.hpp"
 
+#include "pool/doorbell.hpp"
 #include "pool/worker_channel.hpp"
 
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <memory>
 #include <thread>
@@ -106,6 +110,98 @@ TEST_F(reply_streams, a_large_reply_goes_around_the_ring) {
   worker.join();
   EXPECT_EQ(tasks, (std::vector<std::uint64_t>{1, 2, 3}));
   EXPECT_TRUE(last_words().empty());
+}
+
+// ---- The bell.
+
+class reply_streams_with_a_bell : public reply_streams {
+ protected:
+  void SetUp() override {
+    if (bell.to_ring() < 0) GTEST_SKIP() << "this kernel has no pipes of packets";
+    stream.have_bell(unique_fd(::dup(bell.to_ring())), 7);
+  }
+  void reply_at_once(std::uint64_t task) {
+    reply(task, 10);
+    stream.flush();
+  }
+  unsigned rings() {
+    unsigned count = 0;
+    for (auto each = bell.next(); each; each = bell.next(), ++count) EXPECT_EQ(*each, 7U);
+    return count;
+  }
+  int in_socket() const {
+    int bytes = 0;
+    EXPECT_EQ(::ioctl(parent.receive.fd, FIONREAD, &bytes), 0);
+    return bytes;
+  }
+  std::vector<std::uint64_t> look() {
+    parent.replies.take_from_ring();
+    return read();
+  }
+
+  pool::doorbell bell;
+};
+
+using tasks = std::vector<std::uint64_t>;
+
+TEST_F(reply_streams_with_a_bell, ring_once_for_each_look) {
+  reply_at_once(1);
+  reply_at_once(2);
+  EXPECT_EQ(rings(), 1U) << "the parent is to look already";
+  parent.before_look();
+  EXPECT_EQ(look(), (tasks{1, 2}));
+  reply_at_once(3);
+  EXPECT_EQ(rings(), 1U);
+  parent.before_look();
+  EXPECT_EQ(look(), tasks{3});
+  EXPECT_EQ(in_socket(), 0);
+}
+
+TEST_F(reply_streams_with_a_bell, ring_again_for_a_reply_that_comes_as_the_parent_is_about_to_look) {
+  reply_at_once(1);
+  parent.before_look();
+  reply_at_once(2);
+  EXPECT_EQ(look(), (tasks{1, 2}));
+  EXPECT_EQ(rings(), 2U) << "the second may be too much, and costs a look";
+}
+
+TEST_F(reply_streams_with_a_bell, are_quiet_while_the_parent_polls) {
+  parent.set_polled(true);
+  reply_at_once(1);
+  EXPECT_EQ(rings(), 0U);
+  parent.set_polled(false);
+  EXPECT_EQ(look(), tasks{1});
+  reply_at_once(2);
+  EXPECT_EQ(rings(), 1U);
+}
+
+TEST_F(reply_streams_with_a_bell, ring_for_a_parent_that_has_polled_since_it_was_rung_for) {
+  reply_at_once(1);
+  parent.set_polled(true);
+  EXPECT_EQ(look(), tasks{1});
+  parent.set_polled(false);
+  reply_at_once(2);
+  EXPECT_EQ(rings(), 2U);
+}
+
+// Another worker has filled the pipe, perhaps with nonsense: the socket is this worker's own.
+TEST_F(reply_streams_with_a_bell, send_if_the_bell_has_no_room) {
+  const std::uint32_t other = 7;
+  while (::write(bell.to_ring(), &other, sizeof other) > 0) {
+  }
+  reply_at_once(1);
+  EXPECT_GT(in_socket(), 0);
+  EXPECT_GT(rings(), 0U);
+  reply_at_once(2);
+  EXPECT_EQ(rings(), 1U) << "it has room again";
+  EXPECT_EQ(last_words(), (tasks{1, 2}));
+}
+
+TEST_F(reply_streams_with_a_bell, send_if_the_bell_cannot_be_rung) {
+  stream.have_bell(unique_fd(::open("/dev/null", O_RDONLY | O_CLOEXEC)), 7);
+  reply_at_once(1);
+  EXPECT_GT(in_socket(), 0);
+  EXPECT_EQ(last_words(), tasks{1});
 }
 
 TEST_F(reply_streams, nonsense_in_the_control_page_is_ignored) {

@@ -1,6 +1,7 @@
 // What the parent sends arrives in order with its descriptors, whether the worker polls for it or sleeps.
 #include "worker/request_stream.hpp"
 
+#include "loop/system_call_filter.hpp"
 #include "pool/request_ring.hpp"
 #include "pool/worker_channel.hpp"
 #include "wire/fd_passing.hpp"
@@ -9,10 +10,11 @@
 
 #include <sched.h>
 #include <sys/socket.h>
-#include <sys/time.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <thread>
 #include <vector>
@@ -20,11 +22,22 @@
 namespace shmpool::worker {
 namespace {
 
+using namespace std::chrono_literals;
+
 class request_streams : public ::testing::Test {
  protected:
   using arrival = request_stream::arrival;
 
-  request_streams() : parent(1), page(parent.control.page()), ring(page), requests(parent.worker_end.get(), page) {}
+  /// A parent that wakes by the socket, or by a futex.
+  explicit request_streams(bool by_futex = false)
+      : parent(1), page(wakes(parent.control.page(), by_futex)), ring(page), requests(parent.worker_end.get(), page) {}
+
+  static wire::control_page& wakes(wire::control_page& page, bool by_futex) {
+    EXPECT_EQ(page.wakes_by_futex, 1U) << "it can";
+    page.wakes_by_futex = by_futex ? 1 : 0;
+    page.sleeps_at_socket = by_futex ? 0 : 1;
+    return page;
+  }
 
   static wire::frame_header frame(wire::frame_type type, std::uint64_t task = 0) {
     wire::frame_header header;
@@ -50,9 +63,6 @@ class request_streams : public ::testing::Test {
   void go_on_by_socket() {
     ring.put_switch();
     ring.publish();
-  }
-  void sleep_at_most(timeval time) {
-    ASSERT_EQ(::setsockopt(parent.worker_end.get(), SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time), 0);
   }
   std::vector<std::uint64_t> here() {
     std::vector<std::uint64_t> tasks;
@@ -95,7 +105,7 @@ TEST_F(request_streams, cuts_bytes_of_the_socket_into_frames) {
 }
 
 TEST_F(request_streams, goes_to_the_socket_and_back_as_it_is_told) {
-  sleep_at_most({0, 1000});
+  requests.wait_at_most(1ms);
   put(1);
   go_on_by_socket();
   send(task(2));
@@ -110,7 +120,7 @@ TEST_F(request_streams, goes_to_the_socket_and_back_as_it_is_told) {
 
 // The socket can be faster than the ring: a worker that wakes up reads both.
 TEST_F(request_streams, keeps_what_comes_on_the_socket_before_it_is_told_to_go_there) {
-  sleep_at_most({0, 1000});
+  requests.wait_at_most(1ms);
   signal(wire::frame_type::wake);
   send(task(2));
   signal(wire::frame_type::wake);
@@ -128,7 +138,7 @@ TEST_F(request_streams, keeps_what_comes_on_the_socket_before_it_is_told_to_go_t
 TEST_F(request_streams, finds_frames_by_polling) {
   page.spin_ns = 1'000'000'000;
   // A socket that never blocks: what comes is found by polling or not at all.
-  sleep_at_most({0, 1});
+  requests.wait_at_most(1us);
   for (std::uint64_t id = 1; id != 100; ++id) {
     show(id);
     ASSERT_EQ(requests.receive(), arrival::bytes);
@@ -148,7 +158,7 @@ TEST_F(request_streams, does_not_poll_on_the_cpu_of_the_parent) {
   ASSERT_EQ(::sched_setaffinity(0, sizeof one, &one), 0);
   page.parent_cpu = static_cast<std::uint32_t>(here);
   page.spin_ns = 1'000'000'000;
-  sleep_at_most({0, 1000});
+  requests.wait_at_most(1ms);
   const auto used = [] {
     timespec time{};
     ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
@@ -163,7 +173,7 @@ TEST_F(request_streams, does_not_poll_on_the_cpu_of_the_parent) {
 
 TEST_F(request_streams, says_that_it_sleeps_and_that_it_is_awake) {
   page.spin_ns = 1000;
-  sleep_at_most({0, 1000});
+  requests.wait_at_most(1ms);
   EXPECT_EQ(requests.receive(), arrival::nothing);
   EXPECT_EQ(page.sleeps, 2U) << "it slept once, and is awake";
   signal(wire::frame_type::wake);
@@ -213,6 +223,90 @@ TEST_F(request_streams, gives_descriptors_in_order) {
   char read = 0;
   EXPECT_EQ(::read(first.get(), &read, 1), 1);
   EXPECT_EXIT(requests.take_descriptor(), ::testing::ExitedWithCode(125), "");
+}
+
+// ---- A worker that sleeps at the ring, woken by a futex.
+
+class request_streams_at_the_ring : public request_streams {
+ protected:
+  request_streams_at_the_ring() : request_streams(true) {}
+};
+
+TEST_F(request_streams_at_the_ring, are_woken_without_the_socket) {
+  std::thread other([this] {
+    for (std::uint64_t id = 1; id != 100; ++id) {
+      while (page.sleeps != 2 * id - 1) std::this_thread::yield();
+      put(id);
+      EXPECT_FALSE(ring.publish()) << "nothing needs to be sent";
+    }
+  });
+  for (std::uint64_t id = 1; id != 100; ++id) {
+    ASSERT_EQ(requests.receive(), arrival::bytes);
+    EXPECT_EQ(here(), tasks{id});
+  }
+  other.join();
+  EXPECT_EQ(page.sleeps_at_socket, 0U);
+}
+
+TEST_F(request_streams_at_the_ring, find_what_was_published_as_they_fell_asleep) {
+  page.frames_end = 0;
+  show(1);
+  EXPECT_EQ(requests.receive(), arrival::bytes);
+  EXPECT_EQ(here(), tasks{1});
+  EXPECT_EQ(page.sleeps, 0U);
+}
+
+TEST_F(request_streams_at_the_ring, wait_no_longer_than_they_are_told) {
+  requests.wait_at_most(1ms);
+  EXPECT_EQ(requests.receive(), arrival::nothing);
+  EXPECT_EQ(page.sleeps, 2U) << "it slept once, and is awake";
+}
+
+TEST_F(request_streams_at_the_ring, wait_at_the_socket_for_what_comes_there) {
+  requests.wait_at_most(1ms);
+  go_on_by_socket();
+  EXPECT_EQ(here(), tasks{});
+  EXPECT_EQ(requests.receive(), arrival::nothing);
+  send(task(1));
+  EXPECT_EQ(requests.receive(), arrival::bytes);
+  EXPECT_EQ(here(), tasks{1});
+  signal(wire::frame_type::by_ring);
+  EXPECT_EQ(requests.receive(), arrival::bytes);
+  EXPECT_EQ(here(), tasks{});
+  show(2);
+  EXPECT_EQ(requests.receive(), arrival::bytes);
+  EXPECT_EQ(here(), tasks{2});
+}
+
+// Nothing wakes it then: it has to look by itself.
+TEST_F(request_streams_at_the_ring, end_with_the_parent) {
+  request_stream looks_often(parent.worker_end.get(), page, 1ms);
+  ::shutdown(parent.receive.fd, SHUT_WR);
+  EXPECT_EQ(looks_often.receive(), arrival::end);
+}
+
+TEST_F(request_streams_at_the_ring, sleep_at_the_socket_where_a_futex_is_forbidden) {
+  const auto without_futex = [this] {
+    if (!loop::deny_system_call(SYS_futex, EPERM)) ::_exit(0);
+    requests.wait_at_most(1ms);
+    bool right = requests.receive() == arrival::nothing && page.sleeps_at_socket == 1;
+    signal(wire::frame_type::wake);
+    right = right && requests.receive() == arrival::bytes && page.sleeps == 6;
+    ::_exit(right ? 0 : 1);
+  };
+  EXPECT_EXIT(without_futex(), ::testing::ExitedWithCode(0), "");
+}
+
+TEST_F(request_streams_at_the_ring, are_woken_by_the_socket_by_a_parent_to_which_a_futex_is_forbidden) {
+  const auto without_futex = [this] {
+    if (!loop::deny_system_call(SYS_futex, EPERM)) ::_exit(0);
+    page.sleeps = 1;
+    put(1);
+    const bool by_socket = ring.publish();
+    pool::worker_channel later(2);
+    ::_exit(by_socket && later.control.page().wakes_by_futex == 0 ? 0 : 1);
+  };
+  EXPECT_EXIT(without_futex(), ::testing::ExitedWithCode(0), "");
 }
 
 }  // namespace

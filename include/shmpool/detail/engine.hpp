@@ -175,8 +175,8 @@ class engine {
   virtual bool polling() const noexcept = 0;
   /// Handles replies that workers have left in memory, to be called while polling() says so. True if there were any.
   virtual bool poll() = 0;
-  /// Call when no poll() will follow: workers go back to sending their replies, and the descriptor turns readable for
-  /// those that they have not sent.
+  /// Call when no poll() will follow: workers go back to ringing for their replies, and the descriptor turns readable
+  /// for those that they have not rung for.
   virtual void stop_polling() = 0;
   /// Not zero if the kernel has refused a request of flush() or drain(): drain() is then to be called after this time,
   /// even if the descriptor is not readable.
