@@ -2,12 +2,10 @@
 // it.
 #include "shm/segment.hpp"
 
-#include "process/assert.hpp"
 #include "process/fault_point.hpp"
 #include "process/mutex.hpp"
 #include "shm/store.hpp"
 
-#include <shmpool/detail/attachment.hpp>
 #include <shmpool/error.hpp>
 
 #include <sys/stat.h>
@@ -141,24 +139,13 @@ void pool_segment::last_release() noexcept {
 }
 
 bool begin_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write) {
-  if (length == 0) return true;
-  const auto overlaps = [&](const pool_segment::lend& other) {
-    return (write || other.write) && detail::ranges_overlap(offset, length, other.offset, other.length);
-  };
   const mutex_lock lock(segment.lends_mutex_);
-  if (std::any_of(segment.lends_.begin(), segment.lends_.end(), overlaps)) return false;
-  segment.lends_.push_back({offset, length, write});
-  return true;
+  return segment.lends_.lend(offset, length, write);
 }
 
 void end_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write) noexcept {
   const mutex_lock lock(segment.lends_mutex_);
-  auto& lends = segment.lends_;
-  const auto found = std::find(lends.begin(), lends.end(), pool_segment::lend{offset, length, write});
-  SHMPOOL_ASSERT(found != lends.end() || length == 0);  // only lent ranges are given back
-  if (found == lends.end()) return;
-  *found = lends.back();
-  lends.pop_back();
+  segment.lends_.give_back(offset, length, write);
 }
 
 }  // namespace shmpool::shm

@@ -8,6 +8,7 @@
 #include "process/mutex.hpp"
 #include "shm/call_error.hpp"
 #include "shm/kept_descriptor.hpp"
+#include "shm/lend_table.hpp"
 #include "shm/mapping.hpp"
 
 #include <shmpool/detail/segment.hpp>
@@ -19,7 +20,6 @@
 #include <memory>
 #include <string>
 #include <system_error>
-#include <vector>
 
 namespace shmpool::shm {
 
@@ -74,12 +74,6 @@ class pool_segment final : public detail::segment {
   pool_segment(std::shared_ptr<store> owner, std::uint64_t pool_id, std::uint64_t id, bool named, std::size_t capacity,
                std::size_t reserved, bool dumped);
 
-  struct lend {
-    std::uint64_t offset, length;
-    bool write;
-    friend bool operator==(const lend&, const lend&) = default;
-  };
-
   static constexpr std::uint64_t bit(std::uint32_t worker) noexcept { return std::uint64_t{1} << (worker % 64); }
   void last_release() noexcept override;
   /// Only while nobody else has the segment, hence without the lock.
@@ -111,7 +105,7 @@ class pool_segment final : public detail::segment {
   std::shared_ptr<store> owner_;  // while it is live; null while it is cached, or the store could never go
 
   mutex lends_mutex_;
-  std::vector<lend> lends_ SHMPOOL_GUARDED_BY(lends_mutex_);
+  lend_table lends_ SHMPOOL_GUARDED_BY(lends_mutex_);
 
   // Links of segment_cache.
   monotonic_clock::time_point cached_at_{};
