@@ -144,27 +144,25 @@ void scheduler::impl::recall_waiting(index_type worker) noexcept {
 }
 
 void scheduler::impl::rebalance(time_point now) {
-  while (workers_.idle_count() != 0 && !sharers_.empty() && may_widen()) {
+  while (workers_.idle_count() != 0 && sharers_.size() != 0 && may_widen()) {
     const index_type idle = workers_.most_recently_idle();
     if (workers_[idle].state != worker_state::ready) return;
     const index_type from = fullest();
     if (from == no_index) return;
     // `from` may have started all its tasks, with replies under way; then another worker's tasks will do.
-    if (!move_half(from, idle, now)) sharers_.erase(from);
+    if (!move_half(from, idle, now)) sharers_.clear(from);
   }
 }
 
 index_type scheduler::impl::fullest() noexcept {
-  index_type most = no_index;
-  for (index_type index = sharers_.next(0); index != no_index; index = sharers_.next(index + 1)) {
-    const worker_record& worker = workers_[index];
-    if (worker.waiting() == 0) {
-      sharers_.erase(index);
-    } else if (worker.usable() && (most == no_index || worker.waiting() > workers_[most].waiting())) {
-      most = index;
-    }
+  for (index_type first = sharers_.first(); first != no_index; first = sharers_.first()) {
+    const worker_record& worker = workers_[first];
+    const sharing now_waiting(worker);
+    if (worker.waiting() == 0 || !worker.usable()) sharers_.clear(first);  // assign() or detach() lets it in again
+    else if (sharers_.first_key() < now_waiting) sharers_.set(first, now_waiting);
+    else return first;
   }
-  return most;
+  return no_index;
 }
 
 bool scheduler::impl::move_half(index_type from, index_type to, time_point now) {
@@ -183,11 +181,9 @@ bool scheduler::impl::move_half(index_type from, index_type to, time_point now) 
   return !scratch_.empty();
 }
 
-bool scheduler::impl::crowded() const noexcept {
-  for (index_type index = sharers_.next(0); index != no_index; index = sharers_.next(index + 1)) {
-    if (workers_[index].usable() && workers_[index].tasks.size() > 1) return true;
-  }
-  return false;
+bool scheduler::impl::crowded() noexcept {
+  const index_type most = fullest();
+  return most != no_index && workers_[most].tasks.size() > 1;
 }
 
 void scheduler::impl::assign(index_type task, index_type worker, time_point now) {
@@ -204,7 +200,7 @@ void scheduler::impl::assign(index_type task, index_type worker, time_point now)
     hear(worker, now);
   }
   target.tasks.push_back(tasks_, task);
-  if (target.waiting() != 0) sharers_.insert(worker);
+  if (target.waiting() != 0) sharers_.set(worker, sharing(target));
   workers_.count_task(worker, true);
   if (is_long(record)) {
     ++target.long_tasks;
@@ -228,7 +224,10 @@ void scheduler::impl::detach(index_type task) noexcept {
   } else {
     holder.short_work -= record.cost;
   }
-  if (record.doom != failure::none) --holder.doomed;
+  if (record.doom != failure::none) {
+    --holder.doomed;
+    if (holder.waiting() != 0) sharers_.set(record.worker, sharing(holder));
+  }
   note_load(record.worker);
   SHMPOOL_ASSERT(assigned_ != 0);
   --assigned_;

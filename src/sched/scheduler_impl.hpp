@@ -96,7 +96,7 @@ struct scheduler::impl {
   /// Moves about half of the tasks that wait at one worker to an idle one; false if all of them have been started.
   bool move_half(index_type from, index_type to, time_point now);
   /// True if a task waits behind another one at a worker, so that one more worker would help.
-  bool crowded() const noexcept;
+  bool crowded() noexcept;
   /// Whether one more worker may be given tasks. Workers beyond that only replace workers that leave.
   bool may_widen() const noexcept { return busy_ < settings_.max_workers; }
   void assign(index_type task, index_type worker, time_point now);
@@ -185,6 +185,15 @@ struct scheduler::impl {
     }
   };
 
+  /// Orders workers by how many tasks wait there, the most first. Of workers where one task waits, those come first
+  /// that run another one.
+  struct sharing {
+    explicit sharing(const worker_record& worker) noexcept
+        : waiting(2 * worker.waiting() + (worker.tasks.size() > 1 ? 1 : 0)) {}
+    std::size_t waiting;
+    bool operator<(const sharing& other) const noexcept { return waiting > other.waiting; }
+  };
+
   action& emit(action::kind what, index_type worker, index_type task = no_index);
   bool still_meant(const action& what) noexcept;
 
@@ -200,7 +209,8 @@ struct scheduler::impl {
   deadline_heap looks_;      ///< when to look whether a worker with tasks has been silent for too long. May be early
   indexed_heap<load> open_;  ///< workers with tasks to which more may be handed over; some may have become unusable
   index_set stuck_;          ///< workers that were found stuck, and at which tasks may still wait
-  index_set sharers_;        ///< workers where unstarted tasks may wait; no other worker has any
+  /// Workers where unstarted tasks may wait; no other usable worker has any. Fewer may wait there than the key says.
+  indexed_heap<sharing> sharers_;
   crash_monitor crashes_;
   std::vector<action> actions_;
   std::size_t next_action_ = 0;  ///< actions before this one have been fetched
