@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <system_error>
 
 namespace shmpool::pool {
@@ -12,9 +13,10 @@ namespace shmpool::pool {
 control_memory::control_memory() {
   descriptor_ = unique_fd(::memfd_create("shmpool.control", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!descriptor_) throw std::system_error(errno, std::system_category(), "shmpool: memfd_create");
-  // fallocate, so that a full machine is an error here and not a SIGBUS at the first touch.
+  // The slots are there from the beginning. The pages of the rings come as they are used; a memfd has no limit but that
+  // of all memory, so that a full machine is for the kernel to deal with, and never a SIGBUS.
   if (::ftruncate(descriptor_.get(), sizeof(wire::control_page)) != 0 ||
-      ::fallocate(descriptor_.get(), 0, 0, sizeof(wire::control_page)) != 0) {
+      ::fallocate(descriptor_.get(), 0, 0, offsetof(wire::control_page, reply_ring)) != 0) {
     throw std::system_error(errno, std::system_category(), "shmpool: allocating control memory");
   }
   if (::fcntl(descriptor_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {

@@ -14,8 +14,8 @@
 namespace shmpool::wire {
 
 inline constexpr unsigned slot_count = 64;
-inline constexpr std::size_t reply_ring_bytes = 64 * 1024;    // a power of two
-inline constexpr std::size_t request_ring_bytes = 64 * 1024;  // a power of two
+inline constexpr std::size_t reply_ring_bytes = 256 * 1024;    // a power of two
+inline constexpr std::size_t request_ring_bytes = 256 * 1024;  // a power of two
 
 /// State of a slot, in the low two bits of slot::word; the other bits hold the number of the hand-over.
 enum class slot_state : std::uint64_t {

@@ -28,23 +28,33 @@ std::span<std::byte> frame_reader::prepare(std::size_t least) {
   if (begin_ == end_) {
     begin_ = end_ = 0;
     // One huge frame must not keep its buffer for good.
-    if (buffer_.size() > 16 * initial_buffer) std::vector<std::byte>().swap(buffer_);
+    if (size_ > 16 * initial_buffer) {
+      buffer_.reset();
+      size_ = 0;
+    }
   } else if (begin_ != 0) {
-    std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
+    std::memmove(buffer_.get(), buffer_.get() + begin_, end_ - begin_);
     end_ -= begin_;
     begin_ = 0;
   }
-  if (filled_) least = std::max(least, std::min(2 * buffer_.size(), initial_buffer));
+  if (filled_) least = std::max(least, std::min(2 * size_, initial_buffer));
   // Grow with what has arrived, not with what the header claims: a liar must not make us allocate a gigabyte.
   const std::size_t wanted = std::max(std::min(wanted_, std::max(2 * end_, initial_buffer)), end_ + least);
-  if (buffer_.size() < wanted) {
+  if (size_ < wanted) {
     try {
-      buffer_.resize(wanted);
+      grow(wanted);
     } catch (const std::bad_alloc&) {
       if (!cut()) throw;
     }
   }
-  return std::span(buffer_).subspan(end_);
+  return {buffer_.get() + end_, size_ - end_};
+}
+
+void frame_reader::grow(std::size_t size) {
+  auto larger = std::make_unique_for_overwrite<std::byte[]>(size);
+  if (end_ != 0) std::memcpy(larger.get(), buffer_.get(), end_);
+  buffer_ = std::move(larger);
+  size_ = size;
 }
 
 /// Gives up the body of the frame that is being received, so that at least its header and segments are delivered. False
@@ -52,9 +62,9 @@ std::span<std::byte> frame_reader::prepare(std::size_t least) {
 bool frame_reader::cut() noexcept {
   if (wanted_ == 0) return false;
   frame_header header;
-  std::memcpy(&header, buffer_.data(), sizeof header);
+  std::memcpy(&header, buffer_.get(), sizeof header);
   const std::size_t kept = sizeof header + header.segments * sizeof(segment_ref);
-  if (end_ < kept || buffer_.size() == kept) return false;
+  if (end_ < kept || size_ == kept) return false;
   left_ = wanted_ - end_;
   end_ = kept;
   cut_ = true;
@@ -67,16 +77,16 @@ void frame_reader::commit(std::size_t bytes) noexcept {
     const std::size_t dropped = std::min(left_, bytes);
     left_ -= dropped;
     bytes -= dropped;
-    std::memmove(buffer_.data() + end_, buffer_.data() + end_ + dropped, bytes);
+    std::memmove(buffer_.get() + end_, buffer_.get() + end_ + dropped, bytes);
   }
   end_ += bytes;
-  filled_ = end_ == buffer_.size();
+  filled_ = end_ == size_;
 }
 
 std::optional<frame_type> frame_reader::next_type() const noexcept {
   frame_header header;
   if (end_ - begin_ < sizeof header) return std::nullopt;
-  std::memcpy(&header, buffer_.data() + begin_, sizeof header);
+  std::memcpy(&header, buffer_.get() + begin_, sizeof header);
   return header.type;
 }
 
@@ -84,7 +94,7 @@ frame_reader::status frame_reader::next(frame& out) {
   const std::size_t available = end_ - begin_;
   wanted_ = 0;
   if (available < sizeof(frame_header)) return status::incomplete;
-  const std::byte* at = buffer_.data() + begin_;
+  const std::byte* at = buffer_.get() + begin_;
   std::memcpy(&out.header, at, sizeof out.header);
   if (out.header.magic != frame_magic) return why_ = "frame without the magic number", status::malformed;
   if (out.header.version != frame_version) return why_ = "frame of another protocol version", status::malformed;

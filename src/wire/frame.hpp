@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -31,7 +32,8 @@ enum class frame_type : std::uint8_t {
   segment = 8,    ///< introduces a memfd, before the first task that refers to it: one segment, one descriptor
   by_socket = 9,  ///< in the ring: further frames come on the socket, until by_ring
   by_ring = 10,   ///< on the socket: further frames come in the ring again
-  wake = 11,      ///< on the socket, and no part of the stream of frames: the ring has frames for a worker that sleeps
+  wake =
+      11,  ///< on the socket, and no part of the stream of frames: the ring has frames for a worker that sleeps there
   // worker to parent
   ready = 32,  ///< the initializer has run; task: the worker's pid
   value = 33,  ///< the task's result; segments: results first, then those marked kept or created; value: run time in ns
@@ -130,7 +132,8 @@ class frame_reader {
   std::size_t pending() const noexcept { return end_ - begin_; }
 
  private:
-  std::vector<std::byte> buffer_;
+  std::unique_ptr<std::byte[]> buffer_;  // of which pages exist as they are used
+  std::size_t size_ = 0;
   std::size_t begin_ = 0, end_ = 0;
   bool filled_ = false;     ///< the bytes received last took all the room
   std::size_t wanted_ = 0;  ///< size of the frame that is being received, when known
@@ -138,6 +141,7 @@ class frame_reader {
   std::size_t left_ = 0;    ///< bytes of the lost body that are yet to come
   const char* why_ = "";
 
+  void grow(std::size_t size);
   bool cut() noexcept;
 };
 

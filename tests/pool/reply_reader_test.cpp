@@ -23,12 +23,17 @@
 namespace shmpool::pool {
 namespace {
 
+constexpr std::size_t too_large = wire::reply_ring_bytes + 1;
 using tasks = std::vector<std::uint64_t>;
 using status = reply_reader::status;
 
 class reply_readers : public ::testing::Test {
  protected:
-  reply_readers() : parent(1), page(parent.control.page()), stream(parent.worker_end.get(), page) {}
+  reply_readers() : parent(1), page(parent.control.page()), stream(parent.worker_end.get(), page) {
+    // So that a reply which is too large for the ring can be sent while nobody reads.
+    const int size = 212'992;  // which the kernel doubles
+    EXPECT_EQ(::setsockopt(parent.worker_end.get(), SOL_SOCKET, SO_SNDBUF, &size, sizeof size), 0);
+  }
 
   void reply(std::uint64_t task, std::size_t size = 100) {
     wire::frame_header header;
@@ -137,7 +142,7 @@ TEST_F(reply_readers, drops_a_rest_that_was_taken_while_it_came_in) {
 
 TEST_F(reply_readers, is_sent_what_the_ring_has_no_room_for_and_polls_on) {
   parent.set_polled(true);
-  for (std::uint64_t task = 1; task <= 30; ++task) reply(task, 3000);
+  for (std::uint64_t task = 1; task <= 30; ++task) reply(task, wire::reply_ring_bytes / 22);
   EXPECT_GT(in_socket(), 0);
   EXPECT_EQ(look(), tasks{}) << "the first are gone from the ring";
   EXPECT_TRUE(parent.replies.behind());
@@ -155,7 +160,7 @@ TEST_F(reply_readers, is_sent_what_the_ring_has_no_room_for_and_polls_on) {
 // The last look found nothing, as the large reply was on its way, and nobody looked again.
 TEST_F(reply_readers, knows_that_it_is_to_look_again_when_a_large_reply_has_come_in) {
   parent.set_polled(true);
-  reply(1, 100'000);
+  reply(1, too_large);
   reply(2);
   stream.flush();
   parent.set_polled(false);
@@ -171,7 +176,7 @@ TEST_F(reply_readers, takes_what_is_behind_a_skip) {
   parent.set_polled(true);
   reply(1);
   EXPECT_EQ(look(), tasks{1});
-  reply(2, 100'000);
+  reply(2, too_large);
   reply(3);
   stream.flush();
   EXPECT_EQ(receive(), tasks{2});
@@ -200,7 +205,7 @@ TEST_F(reply_readers, has_the_last_words_of_a_worker_that_died_as_it_sent) {
 TEST_F(reply_readers, has_the_last_words_of_a_worker_that_died_behind_a_large_reply) {
   parent.set_polled(true);
   reply(1);
-  reply(2, 100'000);
+  reply(2, too_large);
   reply(3);
   EXPECT_EQ(last_words(), (tasks{1, 2, 3}));
 }
@@ -364,7 +369,9 @@ TEST_P(reply_readers_of_a_worker_that_runs, get_every_reply_once_and_in_order) {
         wire::frame_header header;
         header.type = wire::frame_type::value;
         header.task = task;
-        std::vector<std::byte> body(random() % (random() % 500 == 0 ? 200'000 : random() % 20 == 0 ? 20'000 : 200));
+        std::vector<std::byte> body(random() % (random() % 500 == 0  ? 2 * too_large
+                                                : random() % 20 == 0 ? too_large / 4
+                                                                     : 200));
         for (std::size_t i = 0; i < body.size(); i += 97) body[i] = static_cast<std::byte>(task + i);
         out.append(header, {}, body);
         if (random() % 3 != 0) continue;

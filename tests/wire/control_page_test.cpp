@@ -80,8 +80,8 @@ TEST(control_pages, has_the_documented_layout) {
   EXPECT_EQ(offsetof(control_page, wakes_by_futex), 160U);
   EXPECT_EQ(offsetof(control_page, slots), 192U);
   EXPECT_EQ(offsetof(control_page, reply_ring), 4096U);
-  EXPECT_EQ(offsetof(control_page, request_ring), 4096U + 64 * 1024);
-  EXPECT_EQ(sizeof(control_page), 4096U + 128 * 1024);
+  EXPECT_EQ(offsetof(control_page, request_ring), 4096U + 256 * 1024);
+  EXPECT_EQ(sizeof(control_page), 4096U + 512 * 1024);
 }
 
 }  // namespace

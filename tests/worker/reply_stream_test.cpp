@@ -73,10 +73,10 @@ TEST_F(reply_streams, sent_and_unsent_replies_come_once_and_in_order) {
 TEST_F(reply_streams, the_ring_wraps_around) {
   std::vector<std::uint64_t> expected;
   for (std::uint64_t task = 1; task != 100; ++task) {
-    reply(task, 3000);
+    reply(task, wire::reply_ring_bytes / 22);
     if (task % 3 == 0) stream.flush();
     expected.push_back(task);
-    if (task % 30 == 0) {  // the parent reads now and then, or the socket fills up
+    if (task % 9 == 0) {  // the parent reads now and then, or the socket fills up
       EXPECT_EQ(last_words(), expected);
       expected.clear();
     }
