@@ -83,8 +83,8 @@ class crew {
   /// Tells the workers that nobody looks by himself from now on, then reads the rings once more. True if there were
   /// replies.
   bool end_polling(time_point now);
-  /// Sends all queued frames. `polled`: workers may leave replies in their rings; `spin`: how long an idle worker may
-  /// poll for frames.
+  /// Sends all queued frames. `polled`: the rings of busy workers are looked at from now on; `spin`: how long an idle
+  /// worker may poll for frames.
   void send(bool polled, std::chrono::nanoseconds spin, time_point now);
   /// An idle worker has been given a task.
   void now_busy(worker_channel& worker, time_point now);

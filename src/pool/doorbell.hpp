@@ -1,6 +1,6 @@
 // The bell of a pool: its workers ring it when they have left replies in their rings while the parent sleeps
 // (docs/adr/0016-doorbells.md). It is a pipe that carries one packet for each ring, with the number of the worker. All
-// workers write to it, and only the parent can read it.
+// workers write to it, and only the parent has the end from which it is read.
 //
 // Thread safety: none; the engine's lock guards it.
 #pragma once
@@ -14,9 +14,14 @@ namespace shmpool::pool {
 
 class doorbell {
  public:
-  /// Throws std::system_error if there are no descriptors left. Where the kernel makes no such pipe there is no bell,
-  /// and workers send their replies through their sockets.
-  doorbell();
+  /// Where the kernel makes no such pipe, or none any more, there is no bell, and workers send their replies through
+  /// their sockets.
+  doorbell() noexcept;
+  /// Does without a bell. For use before a worker has it.
+  void give_up() noexcept {
+    to_hear_.reset();
+    to_ring_.reset();
+  }
 
   /// Readable while next() has something to return; -1 without a bell.
   int to_hear() const noexcept { return to_hear_.get(); }

@@ -41,7 +41,9 @@ std::optional<wire::named_call> name_call(const bound_function& which, const cha
 crew::orders orders_of(const pool_options& options) {
   wire::hello told;
   told.inline_bytes = options.inline_bytes;
-  told.idle_ms = static_cast<std::uint64_t>(options.idle_timeout.count());
+  using std::chrono::milliseconds;
+  const auto idle = std::chrono::duration_cast<milliseconds>(in_nanoseconds(options.idle_timeout));
+  told.idle_ms = static_cast<std::uint64_t>(idle.count());
   told.max_resident_bytes = options.max_worker_rss;
   told.dump_arrays = options.dump_arrays;
   told.initializer = name_call(options.initializer, "pool_options::initializer");
@@ -220,10 +222,14 @@ bool pool_engine::poll() {
     mutex_.assert_held();
     const auto now = clock::now();
     found = look(now);
-    if (!found && (poller_.is_over(now) || scheduler_.assigned_count() == 0)) found = end_polling(now);
-    if (!found) return;
-    arm_timer(crew_.due());
-    cycle(now);
+    const bool ends = !found && (poller_.is_over(now) || scheduler_.assigned_count() == 0);
+    if (ends) found = end_polling(now);
+    if (found) {
+      arm_timer(crew_.due());
+      cycle(now);
+    } else if (ends && arm_timer(crew_.due())) {
+      loop_.submit(now);  // the last look may have failed, and is to be repeated
+    }
   });
   return found;
 }
@@ -333,6 +339,7 @@ bool pool_engine::reap(clock::time_point now) {
 
 void pool_engine::on_time(clock::time_point now) {
   // First take in replies that reached a ring in time while the loop was busy.
+  if (crew_.hear(now)) run_actions(now);
   if (poller_.polling_under_lock()) look(now);
   scheduler_.tick(now);
   crew_.tick(now);

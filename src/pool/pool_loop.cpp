@@ -10,15 +10,13 @@ namespace shmpool::pool {
 
 namespace {
 
-/// An epoll instance that is readable when one of the two is.
-unique_fd wait_for_both(int first, int second) {
+/// An epoll instance that is readable when one of the two is; an empty one if the kernel makes none.
+unique_fd wait_for_both(int first, int second) noexcept {
   unique_fd both(::epoll_create1(EPOLL_CLOEXEC));
-  if (!both) throw std::system_error(errno, std::system_category(), "shmpool: epoll_create1");
   for (const int each : {first, second}) {
     epoll_event readable{};
     readable.events = EPOLLIN;
-    if (::epoll_ctl(both.get(), EPOLL_CTL_ADD, each, &readable) != 0)
-      throw std::system_error(errno, std::system_category(), "shmpool: epoll_ctl");
+    if (both && ::epoll_ctl(both.get(), EPOLL_CTL_ADD, each, &readable) != 0) both.reset();
   }
   return both;
 }
@@ -30,6 +28,7 @@ pool_loop::pool_loop(backend which)
       timer_(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)) {
   if (!timer_) throw std::system_error(errno, std::system_category(), "shmpool: timerfd_create");
   if (bell_.to_hear() >= 0) both_ = wait_for_both(queue_->descriptor(), bell_.to_hear());
+  if (!both_) bell_.give_up();
   watch_.what = loop::operation::kind::poll_in;
   watch_.fd = timer_.get();
 }

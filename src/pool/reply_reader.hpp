@@ -1,5 +1,6 @@
-// The parent's end of a worker's reply stream. Replies come through the socket, or from the ring while the parent is
-// awake or after the worker has died. A reply may come both ways: its stream position shows that it was read already.
+// The parent's end of a worker's reply stream. Replies come through the socket, or from the ring: while the parent is
+// awake, when the worker has rung for it, or after the worker has died. A reply may come both ways: its stream position
+// shows that it was read already.
 //
 // Thread safety: none; the engine's lock guards it.
 #pragma once

@@ -173,7 +173,7 @@ class worker_channel {
   request_ring requests_{control.page()};
   bool on_socket_ = false;                // the worker was told to read further frames from the socket
   bool answer_on_socket_ = false;         // the last answer to a request of the worker
-  bool wake_due_ = false;                 // the worker sleeps
+  bool wake_due_ = false;                 // the worker sleeps at its socket
   std::vector<std::byte> out_, sending_;  // frames for the socket
   struct attached {
     std::size_t position;  // of its frame in out_

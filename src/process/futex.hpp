@@ -18,6 +18,7 @@
 namespace shmpool::futex {
 
 static_assert(std::endian::native == std::endian::little, "the lower half of a word is at its address");
+static_assert(sizeof(time_t) == sizeof(long), "the system call takes a time in longs");
 
 /// Sleeps while `word` is `seen`, for at most `most`, and perhaps less. ETIMEDOUT after that time; 0, EAGAIN or EINTR
 /// if the word may have changed; another errno if the kernel refuses to let this thread sleep.

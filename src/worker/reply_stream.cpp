@@ -78,7 +78,8 @@ bool reply_stream::ring() noexcept {
     if (errno == EAGAIN) return false;
     if (errno == EINTR) continue;
     if (errno == EPIPE) ::_exit(0);  // the parent is gone
-    bell_.reset();
+    // A task has closed it, and perhaps opened something of its own under that number.
+    (void)bell_.release();
     return false;
   }
 }

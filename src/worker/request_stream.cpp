@@ -5,6 +5,7 @@
 #include "wire/fd_passing.hpp"
 #include "worker/reply_stream.hpp"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -87,8 +88,7 @@ request_stream::arrival request_stream::receive() {
       const std::optional<arrival> end = sleep_at_ring();
       page_.sleeps.store(++sleeps_, std::memory_order_relaxed);
       if (end) return *end;
-      at_ring_ = false;
-      page_.sleeps_at_socket.store(1, std::memory_order_relaxed);
+      sleep_at_socket();
       return receive();
     }
   }
@@ -105,20 +105,23 @@ request_stream::arrival request_stream::receive() {
 
 std::optional<request_stream::arrival> request_stream::sleep_at_ring() {
   const bool has_limit = most_ != most_.zero();
-  const auto begin = has_limit ? monotonic_clock::now() : monotonic_clock::time_point();
   std::chrono::nanoseconds left = most_;
   for (;;) {
-    const int error = futex::wait(page_.frames_end, taken_, has_limit ? std::min(left, look_for_end_) : look_for_end_);
+    const auto begin = has_limit ? monotonic_clock::now() : monotonic_clock::time_point();
+    const auto nap = has_limit ? std::min(left, look_for_end_) : look_for_end_;
+    const int error = futex::wait(page_.frames_end, taken_, nap);
     if (ring_has_frames()) return arrival::bytes;
     if (error != 0 && error != EAGAIN && error != EINTR && error != ETIMEDOUT) return std::nullopt;
     if (error == ETIMEDOUT && parent_is_gone()) return arrival::end;
-    if (has_limit && (left = most_ - (monotonic_clock::now() - begin)) <= left.zero()) return arrival::nothing;
+    // The kernel has waited for all of it, whatever the clock says: somebody may have stopped that.
+    if (has_limit) left -= error == ETIMEDOUT ? nap : std::max(monotonic_clock::now() - begin, nap.zero());
+    if (has_limit && left <= left.zero()) return arrival::nothing;
   }
 }
 
 bool request_stream::parent_is_gone() const noexcept {
-  char byte = 0;
-  return ::recv(socket_, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+  pollfd end{socket_, POLLRDHUP, 0};  // whatever was sent before
+  return ::poll(&end, 1, 0) == 1 && (end.revents & (POLLRDHUP | POLLHUP)) != 0;
 }
 
 void request_stream::wait_at_most(std::chrono::microseconds time) noexcept {

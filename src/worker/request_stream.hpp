@@ -39,10 +39,10 @@ class request_stream {
   request_stream(int socket, wire::control_page& page, std::chrono::nanoseconds look_for_end = std::chrono::seconds(10))
       : socket_(socket), page_(page), look_for_end_(look_for_end) {
     (void)from_ring_.prepare(wire::request_ring_bytes);
-    at_ring_ = page.wakes_by_futex.load(std::memory_order_relaxed) != 0;
+    if (page.wakes_by_futex.load(std::memory_order_relaxed) == 0) sleep_at_socket();
   }
 
-  /// How long receive() waits; zero: for ever.
+  /// How long receive() waits, up to a hundred years; zero: for ever.
   void wait_at_most(std::chrono::microseconds time) noexcept;
 
   /// The next frame that has come already. A malformed frame ends the process: the parent makes none.
@@ -65,6 +65,10 @@ class request_stream {
   ssize_t receive_once(int flags);
   /// Sleeps until the ring has frames. Nothing if the kernel does not let a thread sleep there.
   std::optional<arrival> sleep_at_ring();
+  void sleep_at_socket() noexcept {
+    at_ring_ = false;
+    page_.sleeps_at_socket.store(1, std::memory_order_relaxed);
+  }
   bool parent_is_gone() const noexcept;
   /// Polls the ring for as long as the parent allows, since a wake-up takes longer than most waits. True if it has
   /// frames.
@@ -77,7 +81,7 @@ class request_stream {
   bool on_socket_ = false;    // the next frame comes on the socket
   std::uint64_t taken_ = 0;   // bytes copied out of the ring
   std::uint32_t sleeps_ = 0;  // as control_page::sleeps
-  bool at_ring_ = false;      // sleeps there, woken by a futex
+  bool at_ring_ = true;       // sleeps there, woken by a futex
   std::chrono::microseconds most_{};
   spin_budget spin_;
   placement placement_;

@@ -4,6 +4,7 @@
 #include "process/fault_point.hpp"
 #include "process/fork_mark.hpp"
 #include "process/mutex.hpp"
+#include "process/own_descriptors.hpp"
 #include "process/program_start.hpp"
 #include "process/standard_streams.hpp"
 #include "shm/exhausted.hpp"
@@ -161,7 +162,7 @@ class worker final : lease_source, progress_sink {
     memory_.set_dumped(told.dump_arrays);
     detail::set_local_allocator(&memory_, inline_bytes_);
     if (in.header.slot != 0) {
-      unique_fd bell = requests_.take_descriptor();
+      unique_fd bell = move_out_of_the_way(requests_.take_descriptor());
       const mutex_lock lock(replies_mutex_);
       replies_.have_bell(std::move(bell), static_cast<std::uint32_t>(in.header.value));
     }

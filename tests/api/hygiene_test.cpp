@@ -58,9 +58,38 @@ TEST(hygiene, a_worker_has_its_socket_its_bell_and_standard_streams_and_no_descr
   ::close(high);
   std::vector<std::string> own;
   for (const std::string& each : names) {
-    if (std::stoi(each) > 2) own.push_back(each.substr(each.find(' ') + 1, each.find(':') - each.find(' ')));
+    if (std::stoi(each) <= 2) continue;
+    EXPECT_GT(std::stoi(each), 200) << "above what a task may use";
+    own.push_back(each.substr(each.find(' ') + 1, each.find(':') - each.find(' ')));
   }
   EXPECT_THAT(own, ::testing::UnorderedElementsAre("socket:", "pipe:"));
+}
+
+/// As a program that makes itself a daemon; the log gets the lowest number, and stays open.
+void close_all_and_log(const std::string& name) {
+  for (int fd = 3; fd != 250; ++fd) ::close(fd);
+  const int log = ::open(name.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+  EXPECT_EQ(::write(log, "hello", 5), 5);
+}
+bool has_log() {
+  return ::fcntl(3, F_GETFD) == 0;
+}
+
+// The bell had the lowest number: its rings went to the log.
+TEST(hygiene, a_task_may_close_all_descriptors_that_it_can_know_of_and_open_others) {
+  const std::string name = std::filesystem::temp_directory_path() / ("shmpool_test_" + std::to_string(::getpid()));
+  run([name]() -> asio::awaitable<void> {
+    auto chosen = options();
+    chosen.workers = 1;
+    shmpool::process_pool pool(co_await asio::this_coro::executor, chosen);
+    co_await pool.submit(close_all_and_log, name);
+    for (int i = 0; i != 10; ++i) EXPECT_TRUE(co_await pool.submit(has_log));
+    EXPECT_EQ(pool.stats().workers_started, 1U);
+  }());
+  std::ifstream log(name);
+  const std::string text{std::istreambuf_iterator<char>(log), {}};
+  EXPECT_EQ(text, "hello");
+  std::filesystem::remove(name);
 }
 
 std::string standard_input() {

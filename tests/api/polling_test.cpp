@@ -241,20 +241,30 @@ TEST_F(polling, does_not_wait_for_a_worker_that_is_stopped) {
   EXPECT_EQ(ended.value(), 42);
 }
 
+int add_later(int a, int b) {
+  ::usleep(20'000);
+  return a + b;
+}
+
+// With a parent that did not poll, the reply was rung for, and the timer was heard first.
 TEST_F(polling, does_not_call_a_task_overdue_that_has_ended_while_the_loop_was_busy) {
   auto chosen = eager();
   chosen.cancel_grace = 0ms;
-  shmpool::process_pool pool(*io, chosen);
-  pending_result<int> first, result;
-  pool.submit(add, 1, 1, first.handler());
-  io->run();
-  io->restart();
-  pool.submit(shmpool::task_options{.timeout = 100ms}, add, 40, 2, result.handler());
-  asio::post(*io, [] { std::this_thread::sleep_for(300ms); });  // the handler that keeps the loop beyond the deadline
-  io->run();
-  ASSERT_TRUE(result.succeeded()) << text_of(result.error());
-  EXPECT_EQ(result.value(), 42);
-  EXPECT_EQ(pool.stats().workers_killed, 0u) << "nor its worker";
+  for (const auto spin : {chosen.spin, std::chrono::microseconds(0)}) {
+    chosen.spin = spin;
+    shmpool::process_pool pool(*io, chosen);
+    pending_result<int> first, result;
+    pool.submit(add, 1, 1, first.handler());
+    io->run();
+    io->restart();
+    pool.submit(shmpool::task_options{.timeout = 100ms}, add_later, 40, 2, result.handler());
+    asio::post(*io, [] { std::this_thread::sleep_for(300ms); });  // the handler that keeps the loop beyond the deadline
+    io->run();
+    io->restart();
+    ASSERT_TRUE(result.succeeded()) << text_of(result.error());
+    EXPECT_EQ(result.value(), 42);
+    EXPECT_EQ(pool.stats().workers_killed, 0u) << "nor its worker";
+  }
 }
 
 // A small reply behind a large one is left in the ring for a parent that may stop to look while the large one is on its
@@ -268,7 +278,7 @@ TEST_F(polling, finds_small_replies_behind_large_ones) {
       std::deque<pending_result<std::vector<int>>> large(3);
       std::deque<pending_result<int>> small(6);
       for (std::size_t i = 0; i != large.size(); ++i) {
-        pool.submit(many, 10'000 + round * 500, large[i].handler());
+        pool.submit(many, 60'000 + round * 250, large[i].handler());
         for (std::size_t n = 0; n != 2; ++n) pool.submit(add, round, 1, small[2 * i + n].handler());
       }
       io->run();

@@ -87,6 +87,20 @@ TEST(idle_timeout, sends_workers_away_that_have_nothing_to_do_even_if_nobody_run
   }());
 }
 
+// "For ever" overflowed on its way to the kernel, and the worker left after each task.
+TEST(idle_timeout, may_be_as_long_as_a_number_can_say) {
+  for (const auto timeout : {std::chrono::milliseconds::max(), std::chrono::milliseconds(9'460'800'000'000'000)}) {
+    run([timeout]() -> asio::awaitable<void> {
+      auto chosen = options();
+      chosen.workers = 1;
+      chosen.idle_timeout = timeout;
+      process_pool pool(co_await asio::this_coro::executor, chosen);
+      const pid_t first = co_await pool.submit(who);
+      for (int i = 0; i != 5; ++i) EXPECT_EQ(co_await pool.submit(who), first);
+    }());
+  }
+}
+
 /// A submit that crosses with a worker's leaving is run by another one, unnoticed.
 TEST(idle_timeout, never_costs_a_task) {
   run([]() -> asio::awaitable<void> {

@@ -1,7 +1,9 @@
 // Promises about a program whose clock somebody shifts, slows down or stops, as libfaketime does: deadlines pass all
 // the same.
+#include "pool/worker_channel.hpp"
 #include "support/faults.hpp"
 #include "support/processes.hpp"
+#include "worker/request_stream.hpp"
 
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -108,6 +110,19 @@ TEST(faked_clock, that_is_fast_or_slow_or_stands_still_lets_deadlines_pass) {
               shift = ten_years;
               rate = 0;
               return run(deadlines_pass(0.1, 20));
+            }),
+            0);
+}
+
+// It asked the clock how long it had waited.
+TEST(faked_clock, that_stands_still_lets_a_worker_see_that_it_has_nothing_to_do) {
+  EXPECT_EQ(in_child([] {
+              ::alarm(20);
+              rate = 0;
+              shmpool::pool::worker_channel parent(1);
+              shmpool::worker::request_stream requests(parent.worker_end.get(), parent.control.page());
+              requests.wait_at_most(50ms);
+              return requests.receive() == shmpool::worker::request_stream::arrival::nothing ? 0 : 1;
             }),
             0);
 }

@@ -56,16 +56,20 @@ inline wire::frame_header answer(wire::frame_type type) {
   return header;
 }
 
-/// Closes the bell, so that the worker's own replies follow the lies on the socket.
-inline void drop_bell() {
-  int bell = -1;
+/// The pipe to the pool's bell: the only pipe that it has.
+inline int own_bell() {
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
     std::error_code gone;
     const std::string what = std::filesystem::read_symlink(entry.path(), gone).string();
     const int fd = std::stoi(entry.path().filename());
-    if (fd > 2 && what.rfind("pipe:", 0) == 0) bell = fd;
+    if (fd > 2 && what.rfind("pipe:", 0) == 0) return fd;
   }
-  if (bell >= 0) ::close(bell);
+  return -1;
+}
+
+/// Closes the bell, so that the worker's own replies follow the lies on the socket.
+inline void drop_bell() {
+  if (const int bell = own_bell(); bell >= 0) ::close(bell);
 }
 
 /// Says what the worker itself would before it sends something: that the parent has taken all that came before. Without

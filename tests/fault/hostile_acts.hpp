@@ -141,7 +141,7 @@ class liar {
       return chance(2) ? number() : position + random_() % 257 - 128;
     };
     for (auto times = 1 + random_() % 200; times != 0; --times) {
-      switch (random_() % 8) {
+      switch (random_() % 10) {
         case 0: page_.reply_end = near(page_.reply_end); break;
         case 1: page_.reply_begin = near(page_.reply_begin); break;
         case 2: page_.reply_taken = near(page_.reply_taken); break;
@@ -149,6 +149,8 @@ class liar {
         case 4: page_.frames_end = near(page_.frames_end); break;
         case 5: page_.frames_taken = near(page_.frames_taken); break;
         case 6: page_.sleeps = static_cast<std::uint32_t>(number()); break;
+        case 7: page_.sleeps_at_socket = random_() % 2; break;
+        case 8: page_.wakes_by_futex = random_() % 2; break;
         default: page_.spin_ns = static_cast<std::uint32_t>(number());
       }
     }

@@ -6,10 +6,13 @@
 #include "support/pending_result.hpp"
 #include "wire/frame.hpp"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <filesystem>
@@ -311,6 +314,42 @@ TEST(worker_with_a_memfd, cannot_shrink_it) {
     EXPECT_EQ(co_await pool.submit(shrink, values), EPERM);
     EXPECT_EQ(values[9'999], 7);
     co_await pool.shutdown();
+  }());
+}
+
+/// Rings without end, with numbers of others, of nobody, and with what is no number.
+void ring_without_end() {
+  const int bell = own_bell();
+  std::array<char, 64> bytes{};
+  const auto until = std::chrono::steady_clock::now() + 300ms;
+  for (unsigned i = 0; std::chrono::steady_clock::now() < until; ++i) {
+    bytes[0] = static_cast<char>(i % 4);
+    [[maybe_unused]] auto rung = ::write(bell, bytes.data(), i % 3 == 0 ? 1 + i % bytes.size() : 4);
+    if (i % 1000 == 0) ::fcntl(bell, F_SETFL, i % 2000 == 0 ? O_NONBLOCK : O_NONBLOCK | O_DIRECT);
+  }
+}
+
+TEST(worker_that_rings_without_end, costs_the_others_time_at_most) {
+  run([]() -> asio::awaitable<void> {
+    auto chosen = one_worker();
+    chosen.workers = 3;
+    shmpool::process_pool pool(co_await asio::this_coro::executor, chosen);
+    pending_result<void> rings;
+    pool.submit(ring_without_end, rings.handler());
+    int rounds = 0;
+    for (; !rings.done(); ++rounds) {
+      pending_result<int> one, two;
+      pool.submit(add, rounds, 1, one.handler());
+      pool.submit(add, rounds, 2, two.handler());
+      co_await one.ended();
+      co_await two.ended();
+      EXPECT_EQ(one.value(), rounds + 1);
+      EXPECT_EQ(two.value(), rounds + 2);
+    }
+    EXPECT_GT(rounds, 0);
+    EXPECT_TRUE(rings.succeeded());
+    EXPECT_EQ(co_await pool.submit(add, 40, 2), 42);
+    EXPECT_EQ(pool.stats().worker_deaths, 0U);
   }());
 }
 

@@ -146,7 +146,6 @@ class both_ends_of_request_rings : public request_rings, public ::testing::WithP
 /// Frames of random sizes reach a thread in order, whichever way each takes, and the thread sleeps now and then.
 TEST_P(both_ends_of_request_rings, have_every_frame_in_order) {
   page->wakes_by_futex = GetParam() ? 1 : 0;
-  page->sleeps_at_socket = GetParam() ? 0 : 1;
   int ends[2];
   ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
   const unique_fd parent(ends[0]), child(ends[1]);

@@ -35,7 +35,6 @@ class request_streams : public ::testing::Test {
   static wire::control_page& wakes(wire::control_page& page, bool by_futex) {
     EXPECT_EQ(page.wakes_by_futex, 1U) << "it can";
     page.wakes_by_futex = by_futex ? 1 : 0;
-    page.sleeps_at_socket = by_futex ? 0 : 1;
     return page;
   }
 
@@ -248,14 +247,6 @@ TEST_F(request_streams_at_the_ring, are_woken_without_the_socket) {
   EXPECT_EQ(page.sleeps_at_socket, 0U);
 }
 
-TEST_F(request_streams_at_the_ring, find_what_was_published_as_they_fell_asleep) {
-  page.frames_end = 0;
-  show(1);
-  EXPECT_EQ(requests.receive(), arrival::bytes);
-  EXPECT_EQ(here(), tasks{1});
-  EXPECT_EQ(page.sleeps, 0U);
-}
-
 TEST_F(request_streams_at_the_ring, wait_no_longer_than_they_are_told) {
   requests.wait_at_most(1ms);
   EXPECT_EQ(requests.receive(), arrival::nothing);
@@ -278,9 +269,10 @@ TEST_F(request_streams_at_the_ring, wait_at_the_socket_for_what_comes_there) {
   EXPECT_EQ(here(), tasks{2});
 }
 
-// Nothing wakes it then: it has to look by itself.
+// Nothing wakes it then: it has to look by itself, and to see the end behind what was sent before.
 TEST_F(request_streams_at_the_ring, end_with_the_parent) {
   request_stream looks_often(parent.worker_end.get(), page, 1ms);
+  send(task(1));
   ::shutdown(parent.receive.fd, SHUT_WR);
   EXPECT_EQ(looks_often.receive(), arrival::end);
 }
