@@ -158,7 +158,7 @@ index_type scheduler::impl::fullest() noexcept {
   for (index_type first = sharers_.first(); first != no_index; first = sharers_.first()) {
     const worker_record& worker = workers_[first];
     const sharing now_waiting(worker);
-    if (worker.waiting() == 0 || !worker.usable()) sharers_.clear(first);  // assign() or detach() lets it in again
+    if (worker.waiting() == 0 || !worker.usable()) sharers_.clear(first);  // note_waiting() lets it in again
     else if (sharers_.first_key() < now_waiting) sharers_.set(first, now_waiting);
     else return first;
   }
@@ -200,7 +200,7 @@ void scheduler::impl::assign(index_type task, index_type worker, time_point now)
     hear(worker, now);
   }
   target.tasks.push_back(tasks_, task);
-  if (target.waiting() != 0) sharers_.set(worker, sharing(target));
+  note_waiting(worker);
   workers_.count_task(worker, true);
   if (is_long(record)) {
     ++target.long_tasks;
@@ -224,16 +224,21 @@ void scheduler::impl::detach(index_type task) noexcept {
   } else {
     holder.short_work -= record.cost;
   }
-  if (record.doom != failure::none) {
-    --holder.doomed;
-    if (holder.waiting() != 0) sharers_.set(record.worker, sharing(holder));
-  }
+  // The end of a doomed task, or a task taken back from a worker that had had all of its own, makes it usable again.
+  const bool was_barred = record.doom != failure::none || holder.tasks_left == 1;
+  if (record.doom != failure::none) --holder.doomed;
+  if (was_barred) note_waiting(record.worker);
   note_load(record.worker);
   SHMPOOL_ASSERT(assigned_ != 0);
   --assigned_;
   deadlines_.clear(task);
   if (holder.tasks.empty() && holder.usable()) workers_.set_idle(record.worker);
   record.worker = no_index;
+}
+
+void scheduler::impl::note_waiting(index_type index) noexcept {
+  const worker_record& worker = workers_[index];
+  if (worker.waiting() != 0) sharers_.set(index, sharing(worker));
 }
 
 void scheduler::impl::note_load(index_type index) noexcept {

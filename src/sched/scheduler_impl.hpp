@@ -102,6 +102,8 @@ struct scheduler::impl {
   void assign(index_type task, index_type worker, time_point now);
   /// Takes a task off its worker's list. It must then be queued, assigned or completed.
   void detach(index_type task) noexcept;
+  /// Tasks wait at the worker that others could take, if it is usable.
+  void note_waiting(index_type worker) noexcept;
   /// Updates the worker's load, which decides whether the worker is chosen next.
   void note_load(index_type worker) noexcept;
   /// Gives a task back its place in line, searched from `near`, a task in the queue, or from the front.

@@ -42,7 +42,8 @@ std::span<std::byte> frame_reader::prepare(std::size_t least) {
   const std::size_t wanted = std::max(std::min(wanted_, std::max(2 * end_, initial_buffer)), end_ + least);
   if (size_ < wanted) {
     try {
-      grow(wanted);
+      // At least twice as much, or each piece of a large frame would copy all of it; and no more than the frame.
+      grow(std::max(wanted, std::min(2 * size_, wanted_)));
     } catch (const std::bad_alloc&) {
       if (!cut()) throw;
     }

@@ -32,8 +32,7 @@ enum class frame_type : std::uint8_t {
   segment = 8,    ///< introduces a memfd, before the first task that refers to it: one segment, one descriptor
   by_socket = 9,  ///< in the ring: further frames come on the socket, until by_ring
   by_ring = 10,   ///< on the socket: further frames come in the ring again
-  wake =
-      11,  ///< on the socket, and no part of the stream of frames: the ring has frames for a worker that sleeps there
+  wake = 11,      ///< on the socket, no part of the stream of frames: for a worker that sleeps there
   // worker to parent
   ready = 32,  ///< the initializer has run; task: the worker's pid
   value = 33,  ///< the task's result; segments: results first, then those marked kept or created; value: run time in ns
@@ -114,6 +113,10 @@ void append_frame(std::vector<std::byte>& out, frame_header header, std::span<co
 /// received into prepare()'s span, announced with commit(), and come out of next().
 class frame_reader {
  public:
+  frame_reader() noexcept = default;
+  frame_reader(const frame_reader&) = delete;
+  frame_reader& operator=(const frame_reader&) = delete;
+
   enum class status : std::uint8_t {
     frame,       ///< one frame was read
     incomplete,  ///< more bytes are needed

@@ -74,10 +74,12 @@ void reply_stream::flush() noexcept {
 bool reply_stream::ring() noexcept {
   if (!bell_) return false;
   for (;;) {
-    if (::write(bell_.get(), &number_, sizeof number_) == sizeof number_) return true;
-    if (errno == EAGAIN) return false;
-    if (errno == EINTR) continue;
-    if (errno == EPIPE) ::_exit(0);  // the parent is gone
+    const ssize_t written = ::write(bell_.get(), &number_, sizeof number_);
+    if (written == sizeof number_) return true;
+    const int error = written < 0 ? errno : 0;
+    if (error == EAGAIN) return false;
+    if (error == EINTR) continue;
+    if (error == EPIPE) ::_exit(0);  // the parent is gone
     // A task has closed it, and perhaps opened something of its own under that number.
     (void)bell_.release();
     return false;

@@ -66,6 +66,25 @@ TEST_F(staffing, task_that_was_taken_back_does_not_count) {
   EXPECT_EQ(actions(), "a cancelled, assign b W1");
 }
 
+// A worker that had had all its tasks was struck off the list of those that can share, and stayed off it when one was
+// taken back.
+TEST_F(staffing, idle_worker_takes_what_waits_at_one_from_which_a_task_was_taken_back) {
+  settings.max_workers = 2;
+  settings.max_tasks_per_worker = 3;
+  for (const char* name : {"a", "b", "c", "d", "e", "f"}) submit(name, quick());
+  EXPECT_EQ(
+      actions(),
+      "start W1, assign a W1, start W2, assign b W2, assign c W1, assign d W2, assign e W1, start W3, assign f W2");
+  for (const worker_id worker : {1U, 2U, 3U}) started(worker);
+  actions();
+  run("a");
+  for (const char* name : {"b", "d", "f"}) reply(2, name);
+  die(2);
+  actions();
+  cancel("e", cancel_kind::total);
+  EXPECT_EQ(actions(), "e cancelled, assign c W3");
+}
+
 TEST_F(staffing, short_tasks_are_handed_over_in_batches_up_to_the_limit_only) {
   settings.max_tasks_per_worker = 3;
   bring_up(1);
