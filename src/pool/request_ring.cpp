@@ -66,8 +66,11 @@ bool request_ring::publish() noexcept {
   // Either this thread sees that the worker sleeps, or the worker's last look before it sleeps sees the new end.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const std::uint32_t sleeps = page_.sleeps.load(std::memory_order_acquire);
-  if (sleeps % 2 == 0 || std::exchange(woken_, sleeps) == sleeps) return false;
-  return page_.sleeps_at_socket.load(std::memory_order_relaxed) != 0 || futex::wake(page_.frames_end) != 0;
+  if (sleeps % 2 == 0) return false;
+  // Each time: a futex that is woken before the worker sleeps there, or for frames that it has taken meanwhile, leaves
+  // nothing behind that would end this sleep. A frame on the socket stays until it is read.
+  if (page_.sleeps_at_socket.load(std::memory_order_relaxed) == 0 && futex::wake(page_.frames_end) == 0) return false;
+  return std::exchange(woken_, sleeps) != sleeps;
 }
 
 }  // namespace shmpool::pool

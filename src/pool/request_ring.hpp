@@ -28,8 +28,8 @@ class request_ring {
   bool is_roomy() noexcept { return room() >= wire::request_ring_bytes / 2; }
 
   bool is_published() const noexcept { return written_ == published_; }
-  /// Makes all frames visible, and wakes a worker that sleeps, or is about to, once for each sleep. True if that needs
-  /// the frame `wake` on its socket.
+  /// Makes all frames visible, and wakes a worker that sleeps, or is about to. True if that needs the frame `wake` on
+  /// its socket: once for each sleep.
   bool publish() noexcept;
 
  private:
@@ -39,7 +39,7 @@ class request_ring {
   wire::control_page& page_;
   std::uint64_t written_ = 0, published_ = 0;  // stream positions
   std::uint64_t taken_ = 0;                    // what the worker has taken, as far as that makes sense
-  std::uint32_t woken_ = 0;                    // the sleep for which the worker was last woken
+  std::uint32_t woken_ = 0;                    // the sleep for which it was last said that `wake` is needed
   std::uint32_t cpu_ = 0;                      // as control_page::parent_cpu
 };
 
