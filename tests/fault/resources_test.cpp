@@ -230,6 +230,24 @@ TEST(resources, memory_that_a_worker_may_not_have_is_an_error_of_its_task) {
   }());
 }
 
+// To make a file longer than the limit kills: the application died of SIGXFSZ.
+TEST(resources, control_memory_beyond_the_limit_of_a_files_size_is_an_error_that_names_it) {
+  EXPECT_EQ(in_child([] {
+              return run([]() -> awaitable<int> {
+                process_pool pool(co_await asio::this_coro::executor, one_worker());
+                const rlim_t old = set_limit(::getpid(), RLIMIT_FSIZE, 64 * 1024);
+                const auto error = co_await error_of<int>(pool, add, 40, 2);
+                set_limit(::getpid(), RLIMIT_FSIZE, old);
+                STEP(code_of(error) == errc::worker_start_failed);
+                STEP(text_of(error).find("control memory") != std::string::npos);
+                STEP(text_of(error).find("RLIMIT_FSIZE") != std::string::npos);
+                STEP(co_await pool.submit(add, 40, 2) == 42);
+                co_return 0;
+              }());
+            }),
+            0);
+}
+
 /// Runs `body` where a system call fails from some point on; passes where filters are not allowed.
 template <class Body>
 void expect_without(Body body) {
