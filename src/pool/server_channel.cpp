@@ -132,7 +132,7 @@ bool server_channel::receive_one(time_point now) {
   std::vector<unique_fd> fds;
   const ssize_t received =
       wire::receive_with_fds(socket_.get(), std::as_writable_bytes(std::span(&message, 1)), fds, MSG_DONTWAIT);
-  if (received == -EAGAIN) return false;
+  if (received == -EAGAIN) return retries_.received(), false;  // it refuses nothing: there is nothing
   if (received == -ECONNRESET) return true;  // reported once if it died with unread input; its messages are still there
   if ((received == -ENOMEM || received == -ENOBUFS) && !retries_.receive_refused(now)) return false;
   retries_.received();

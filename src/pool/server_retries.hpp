@@ -56,7 +56,7 @@ class server_retries {
   /// The kernel has refused to receive. True if it has for too long, and the server is to be given up. Otherwise do not
   /// wait for the socket, which stays readable, but for receive_is_due().
   bool receive_refused(time_point now) noexcept;
-  /// The kernel has received a message or the end of the stream, or the server is given up.
+  /// The kernel has received a message or the end of the stream, or has nothing; or the server is given up.
   void received() noexcept;
   /// True, once, if it is time to receive again.
   bool receive_is_due(time_point now) noexcept;
