@@ -60,6 +60,8 @@ void keep(array<double> values) {
 }
 
 TEST(workers, none_is_started_before_the_first_submit) {
+  // Those of earlier tests are dead; the fork server reaps the last one in its own time.
+  ASSERT_TRUE(happens([] { return workers_of(::getpid()).empty(); }));
   run([]() -> asio::awaitable<void> {
     shmpool::process_pool pool(co_await asio::this_coro::executor, options());
     auto memory = pool.make_array<double>(100'000, 1.0);
