@@ -29,9 +29,10 @@ enum class errc {
   protocol_violation,   ///< a worker sent a malformed message and was killed
   function_not_found,   ///< the worker cannot find the function; the text says which module it looked for
   worker_start_failed,  ///< no worker could be started; the text names the system call and its error
-  message_too_large,  ///< arguments or a result (without arrays) are larger than 1 GiB, or have more than 8,192 arrays
-  fork_server,        ///< the fork server could not be started; the text says what to do
-  quarantined,        ///< the function, or this call of it, has killed too many workers: see pool_options::quarantine_*
+  message_too_large,    ///< arguments or a result (without arrays) are larger than 1 GiB, or have more than 131,072
+                        ///< arrays
+  fork_server,          ///< the fork server could not be started; the text says what to do
+  quarantined,  ///< the function, or this call of it, has killed too many workers: see pool_options::quarantine_*
 };
 
 const std::error_category& shmpool_category() noexcept;

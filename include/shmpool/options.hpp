@@ -78,6 +78,9 @@ struct pool_options {
   bool dump_arrays = false;
   /// Arrays of at most this many bytes travel inside the message instead of in a segment. At most 1 MiB.
   std::size_t inline_bytes = 16 * 1024;
+  /// Arrays in shared memory of at most this many bytes lie in arenas: files that many of them share. At most 64 KiB.
+  /// 0: each has a file of its own, so that a worker which was lent one to write to cannot overwrite another.
+  std::size_t arena_bytes = 64 * 1024;
   /// Most tasks that may be queued or run at once; 0 means no bound.
   std::size_t max_pending = 0;
   /// No further task is let in while the arguments of queued and running tasks (packed bytes, and all of the arrays

@@ -58,10 +58,10 @@ class shm_handle {
   detail::segment* segment_ = nullptr;
 };
 
-/// What clear_shm() did, in segments.
+/// What clear_shm() did, in files of shared memory.
 struct clear_result {
   std::size_t freed = 0;       ///< nobody held them: unmapped, names unlinked
-  std::size_t still_held = 0;  ///< kept because a handle, a task or a worker still holds them
+  std::size_t still_held = 0;  ///< kept because a handle, a task or a worker holds memory in them
 };
 
 /// What reap_orphans() removed.

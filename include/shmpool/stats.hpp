@@ -63,8 +63,8 @@ struct pool_stats {
   std::uint64_t failed = 0;         ///< with an error: the sum of all `failures`
   failure_counts failures;
 
-  std::size_t live_segments = 0;    ///< held by a handle, a task or a worker
-  std::size_t cached_segments = 0;  ///< free and warm
+  std::size_t live_segments = 0;    ///< files with memory that a handle, a task or a worker holds
+  std::size_t cached_segments = 0;  ///< files that are free and warm
   std::uint64_t live_bytes = 0;
   std::uint64_t cached_bytes = 0;
   std::uint64_t peak_bytes = 0;  ///< most live and cached bytes so far

@@ -30,7 +30,7 @@ class category final : public std::error_category {
       case errc::worker_start_failed:
         return "no worker process could be started; check the limits on processes, memory and descriptors";
       case errc::message_too_large:
-        return "more than a message can hold: 1 GiB, arrays of the pool not counted, and 8,192 such arrays";
+        return "more than a message can hold: 1 GiB, arrays of the pool not counted, and 131,072 such arrays";
       case errc::fork_server:
         return "the fork server could not be started; call shmpool::init(argc, argv) on the first line of main";
       case errc::quarantined:

@@ -49,7 +49,7 @@ bool lent_arrays::overlaps_own(std::size_t next) const noexcept {
 std::uint64_t lent_arrays::first_mapped_by() const noexcept {
   std::uint64_t warm = 0;
   for (const detail::attachment& each : all_) {
-    if (warm = segment_of(each).mapped_by(); warm != 0) break;
+    if (warm = segment_of(each).file().mapped_by(); warm != 0) break;
   }
   return warm;
 }

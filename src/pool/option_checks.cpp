@@ -36,6 +36,7 @@ void check(const pool_options& options) {
   require(options.when_full <= overload::refuse, "pool_options::when_full is neither wait nor refuse");
   require(options.window >= 1 && options.window <= wire::slot_count, "pool_options::window must be 1 to 64");
   require(options.inline_bytes <= 1024 * 1024, "pool_options::inline_bytes must be at most 1 MiB");
+  require(options.arena_bytes <= shm::largest_block, "pool_options::arena_bytes must be at most 64 KiB");
   require(options.cancel_grace >= milliseconds::zero(), "pool_options::cancel_grace must not be negative");
   require(options.cache_idle >= milliseconds::zero(), "pool_options::cache_idle must not be negative");
   require(options.spin >= options.spin.zero() && options.spin <= std::chrono::seconds(1),
@@ -66,8 +67,14 @@ std::chrono::nanoseconds in_nanoseconds(std::chrono::milliseconds span) noexcept
 }
 
 shm::store_options store_options_of(const pool_options& options) {
-  return {options.backing, options.max_shm_bytes, options.cache_bytes.value_or(default_cache_bytes()),
-          options.cache_idle, options.dump_arrays};
+  shm::store_options result;
+  result.backing = options.backing;
+  result.max_bytes = options.max_shm_bytes;
+  result.cache_bytes = options.cache_bytes.value_or(default_cache_bytes());
+  result.cache_idle = options.cache_idle;
+  result.dump = options.dump_arrays;
+  result.arena_bytes = options.arena_bytes;
+  return result;
 }
 
 sched::options scheduler_options_of(const pool_options& options) {

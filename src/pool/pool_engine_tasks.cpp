@@ -79,7 +79,7 @@ pool_engine::flush_hint pool_engine::submit(operation& op, const detail::callabl
     throw std::system_error(errc::message_too_large,
                             "the arguments take " + std::to_string(arguments.size()) + " bytes");
   }
-  if (attachments.size() > wire::max_segments / 2) {
+  if (attachments.size() > wire::max_arrays) {
     throw std::system_error(errc::message_too_large,
                             "the arguments have " + std::to_string(attachments.size()) + " arrays");
   }

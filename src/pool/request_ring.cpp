@@ -27,7 +27,7 @@ bool request_ring::put(wire::frame_header header, std::span<const wire::segment_
   if (size + sizeof header > wire::request_ring_bytes - (written_ - taken_) && size + sizeof header > room()) {
     return false;
   }
-  header.segments = static_cast<std::uint16_t>(segments.size());
+  header.segments = static_cast<std::uint32_t>(segments.size());
   header.body = static_cast<std::uint32_t>(body.size());
   write(std::as_bytes(std::span(&header, 1)));
   if (!segments.empty()) write(std::as_bytes(segments));

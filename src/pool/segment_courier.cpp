@@ -16,8 +16,8 @@ namespace shmpool::pool {
 
 namespace {
 
-/// How many segments one task may ask for. Its reply has to name all segments that it created and all that it returns.
-constexpr std::size_t most_leases = wire::max_segments / 2;
+/// How many segments one task may ask for.
+constexpr std::size_t most_leases = wire::max_arrays;
 
 /// How many segments a task is leased in advance at most, by the result of its function's last run.
 constexpr std::size_t most_expected = 64;
@@ -28,15 +28,23 @@ shm::pool_segment& segment_of(const shm_handle& handle) noexcept {
 
 wire::segment_ref describe(const shm::pool_segment& segment, std::uint64_t offset, std::uint64_t length,
                            detail::access mode) noexcept {
+  const shm::file_segment& file = segment.file();
   wire::segment_ref ref;
   ref.id = segment.id();
-  ref.pool = segment.pool_id();
-  ref.capacity = segment.capacity();
+  ref.file = file.id();
+  ref.pool = file.pool_id();
+  ref.capacity = file.capacity();
   ref.reserved = segment.reserved();
+  ref.place = static_cast<std::uint32_t>(segment.place());
   ref.offset = offset;
   ref.length = length;
   ref.access = static_cast<std::uint8_t>(mode);
   return ref;
+}
+
+/// Sees to it that this process can read the first `bytes` bytes.
+shm::call_error make_readable(const shm::pool_segment& segment, std::size_t bytes) noexcept {
+  return segment.is_block() ? shm::call_error{} : segment.file().map(bytes);  // arenas are mapped
 }
 
 /// Answers a waiting worker with a refusal.
@@ -62,21 +70,21 @@ segment_courier::segment_courier(const shm::store_options& options)
 
 wire::segment_ref segment_courier::reference(worker_channel& to, const shm_handle& handle, std::uint64_t offset,
                                              std::uint64_t length, detail::access mode) {
-  shm::pool_segment& segment = segment_of(handle);
-  wire::segment_ref ref = describe(segment, offset, length, mode);
-  const bool known = !to.known_segments.insert(ref.id).second;
+  shm::file_segment& file = segment_of(handle).file();
+  wire::segment_ref ref = describe(segment_of(handle), offset, length, mode);
+  const bool known = !to.known_files.insert(ref.file).second;
   if (!known) {
-    segment.note_mapped_by(to.id);
-    if (ref.pool != store_->pool_id()) segment.owner().subscribe(freed_);
+    file.note_mapped_by(to.id);
+    if (ref.pool != store_->pool_id()) file.owner().subscribe(freed_);
   }
-  if (segment.descriptor() < 0) return ref;
+  if (file.descriptor() < 0) return ref;
   ref.flags |= wire::flag_memfd;
   if (!known) {
     wire::segment_ref introduced = ref;
     introduced.flags |= wire::flag_with_fd;
     wire::frame_header header;
     header.type = wire::frame_type::segment;
-    to.queue_frame(header, introduced, segment.descriptor(), handle);
+    to.queue_frame(header, introduced, file.descriptor(), handle);
   }
   return ref;
 }
@@ -103,23 +111,45 @@ void segment_courier::answer_need(worker_channel& to, task_entry* task, const wi
       throw std::system_error(errc::shm_exhausted,
                               "a task may have " + std::to_string(most_leases) + " segments of its own");
     }
-    shm_handle leased = store_->lease(static_cast<std::size_t>(in.header.value), to.id, in.header.slot != 0);
-    const shm::pool_segment& segment = segment_of(leased);
-    to.known_segments.insert(segment.id());
-    wire::segment_ref ref = describe(segment, 0, in.header.value, detail::access::lease);
-    const int descriptor = segment.descriptor();
-    if (descriptor >= 0) ref.flags = wire::flag_memfd | wire::flag_with_fd;
-    else if (!segment.created()) ref.flags = wire::flag_fresh;
+    const auto bytes = static_cast<std::size_t>(in.header.value);
+    shm_handle leased = store_->lease(bytes, to.id, (in.header.slot & wire::need_no_file) != 0);
+    const shm::file_segment& file = segment_of(leased).file();
+    const bool known = !to.known_files.insert(file.id()).second;
+    wire::segment_ref ref = describe(segment_of(leased), 0, bytes, detail::access::lease);
+    const int descriptor = file.descriptor();
+    if (descriptor >= 0) ref.flags = wire::flag_memfd;
+    else if (!file.created()) ref.flags = wire::flag_fresh;
     wire::frame_header header;
     header.type = wire::frame_type::grant;
     header.task = in.header.task;
     leases.push_back(leased);
-    if (descriptor >= 0) to.queue_frame(header, ref, descriptor, std::move(leased));
-    else to.queue_frame(header, {&ref, 1}, {});
+    if (descriptor >= 0 && !known) {
+      ref.flags |= wire::flag_with_fd;
+      return to.queue_frame(header, ref, descriptor, std::move(leased));
+    }
+    std::vector<wire::segment_ref> refs{ref};
+    if (segment_of(leased).is_block()) lease_more(to, leases, bytes, in.header.slot >> 1, refs);
+    to.queue_frame(header, refs, {});
   } catch (const std::system_error& error) {
     refuse(to, in.header.task, code_of(error), error.what());
   } catch (const std::bad_alloc&) {
     refuse(to, in.header.task, errc::shm_exhausted, "the application had no memory left (new threw std::bad_alloc)");
+  }
+}
+
+/// Adds up to `count` blocks that are there to a grant, so that a task which makes many small arrays asks rarely.
+void segment_courier::lease_more(worker_channel& to, std::vector<shm_handle>& leases, std::size_t bytes,
+                                 std::size_t count, std::vector<wire::segment_ref>& refs) {
+  count = std::min(count, most_leases - leases.size());
+  for (; count != 0; --count) {
+    shm_handle next = store_->lease_cached(bytes, to.id);
+    if (!next) return;
+    const shm::file_segment& file = segment_of(next).file();
+    if (file.descriptor() >= 0 && !to.known_files.contains(file.id())) return;
+    to.known_files.insert(file.id());
+    refs.push_back(describe(segment_of(next), 0, bytes, detail::access::lease));
+    if (file.descriptor() >= 0) refs.back().flags = wire::flag_memfd;
+    leases.push_back(std::move(next));
   }
 }
 
@@ -137,7 +167,7 @@ const char* segment_courier::answer_open(worker_channel& to, task_entry* task, c
   }
   if (!handle) return "request for a segment that it was not given";
   int descriptor = -1;
-  if (const shm::call_error failed = segment_of(handle).find_descriptor(descriptor)) {
+  if (const shm::call_error failed = segment_of(handle).file().find_descriptor(descriptor)) {
     refuse(to, in.header.task, errc::shm_exhausted, shm::describe(failed));
     return nullptr;
   }
@@ -161,7 +191,7 @@ void segment_courier::collect_holdings(const worker_channel& from, const task_en
     each.offset = offset;
     each.length = length;
     each.writable = writable;
-    each.created = segment_of(handle).created();
+    each.created = segment_of(handle).file().created();
     each.source = static_cast<std::uint32_t>(sources_.size());
     holdings_.add(each);
     sources_.push_back({&handle, leased});
@@ -199,8 +229,8 @@ const char* segment_courier::take_account(worker_channel& from, task_entry* task
     const holdings::found has = holdings_.find(ref.id);
     const shm_handle& handle = *sources_[has.any->source].handle;
     if ((ref.flags & wire::flag_created) != 0) {
-      segment_of(handle).mark_created();
-      segment_of(handle).note_mapped_by(from.id);
+      segment_of(handle).file().mark_created();
+      segment_of(handle).file().note_mapped_by(from.id);
       holdings_.note_created(ref.id);
     }
     if ((ref.flags & wire::flag_kept) == 0) continue;
@@ -223,7 +253,7 @@ const char* segment_courier::take_result(const wire::frame& in, detail::outcome&
     const auto end = static_cast<std::size_t>(ref.offset + ref.length);
     if (from.leased && used.size() < most_expected) used.push_back(end);
     if (to.error) continue;
-    if (const shm::call_error failed = segment_of(*from.handle).map(end)) {
+    if (const shm::call_error failed = make_readable(segment_of(*from.handle), end)) {
       // It is not the worker's fault if this process cannot map the result, or if the name was removed.
       if (!shm::is_shortage(failed.code) && failed.code != std::errc::no_such_file_or_directory) {
         return "result in a file that cannot be mapped";
@@ -250,7 +280,7 @@ void segment_courier::take_released(worker_channel& from, const wire::frame& in)
 void segment_courier::tell_freed(worker_channel& to, std::span<const std::uint64_t> segments) {
   std::vector<std::uint64_t> known;
   for (const std::uint64_t segment : segments) {
-    if (to.known_segments.erase(segment) != 0) known.push_back(segment);
+    if (to.known_files.erase(segment) != 0) known.push_back(segment);
   }
   if (known.empty()) return;
   wire::frame_header header;

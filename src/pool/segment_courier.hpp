@@ -32,7 +32,8 @@ class segment_courier {
   /// last run of its function used for results. Throws std::bad_alloc.
   std::vector<wire::segment_ref> pack(worker_channel& to, task_entry& task, std::span<const std::size_t> sizes);
 
-  /// Answers `need` with memory, or with the reason for a refusal. `of`: the task that asks; null: the initializer.
+  /// Answers `need` with memory, with more of it than one segment where small ones are at hand, or with the reason for
+  /// a refusal. `of`: the task that asks; null: the initializer.
   void answer_need(worker_channel& to, task_entry* task, const wire::frame& in);
   /// Answers `open` with the segment's descriptor, or with the reason for a refusal. Returns null, or why the worker
   /// may not ask for the segment.
@@ -55,6 +56,8 @@ class segment_courier {
   /// The reference to one segment; introduces the segment to the worker if a name is not enough.
   wire::segment_ref reference(worker_channel& to, const shm_handle& handle, std::uint64_t offset, std::uint64_t length,
                               detail::access mode);
+  void lease_more(worker_channel& to, std::vector<shm_handle>& leases, std::size_t bytes, std::size_t count,
+                  std::vector<wire::segment_ref>& refs);
   /// Collects the worker's holdings of the segments that the frame names, in holdings_ and sources_.
   void collect_holdings(const worker_channel& from, const task_entry* task, const wire::frame& in);
 

@@ -64,7 +64,7 @@ class worker_channel {
   std::vector<shm_handle> initializer_leases;
   /// Segments of tasks that ended while the worker may still have run them: in use until the worker is dead.
   std::vector<shm_handle> abandoned;
-  std::unordered_set<std::uint64_t> known_segments;
+  std::unordered_set<std::uint64_t> known_files;  // by the ids of the segments that have them
   std::vector<bool> known_functions;
 
   // ---- Slots. Each handover of a task to this worker gets a number of its own, by which the worker knows the task: an

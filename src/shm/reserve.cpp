@@ -88,6 +88,11 @@ std::size_t size_class(std::size_t bytes) noexcept {
   return round_up(size, std::max(std::bit_floor(size) / 8, page_bytes));
 }
 
+std::size_t block_length(std::size_t bytes, std::size_t alignment) noexcept {
+  const std::size_t size = std::max<std::size_t>(bytes, 1);
+  return round_up(size, std::max({std::bit_floor(size) / 8, alignment, block_alignment}));
+}
+
 std::size_t reserved_length(std::size_t bytes, std::size_t capacity) noexcept {
   const std::size_t pages = std::min(round_up(std::clamp(bytes, page_bytes, largest), page_bytes), capacity);
   const std::size_t huge = round_up(pages, huge_page_bytes);

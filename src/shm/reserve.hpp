@@ -25,6 +25,13 @@ void populate(const mapping& where, std::size_t from, std::size_t to) noexcept;
 /// apart, so that segments can be used again. Whole pages; whole huge pages from 16 MiB. Sizes that no file can have
 /// give a smaller capacity.
 std::size_t size_class(std::size_t bytes) noexcept;
+/// The longest block of an arena, in bytes: longer segments have a file of their own.
+inline constexpr std::size_t largest_block = 64 * 1024;
+/// Every block begins at a multiple of this: blocks share no cache line.
+inline constexpr std::size_t block_alignment = 64;
+/// The length of the block that a segment of `bytes` bytes gets: 8 lengths to a doubling, multiples of `alignment` (a
+/// power of two, at most a page).
+std::size_t block_length(std::size_t bytes, std::size_t alignment = block_alignment) noexcept;
 /// How much of a segment of `capacity` is to be reserved for `bytes` bytes: whole pages, and the whole last huge page
 /// if half of it or more is needed and the capacity has it. A worker may reserve as much of a lease.
 std::size_t reserved_length(std::size_t bytes, std::size_t capacity) noexcept;

@@ -15,9 +15,9 @@
 
 namespace shmpool::shm {
 
-pool_segment::pool_segment(std::shared_ptr<store> owner, std::uint64_t pool_id, std::uint64_t id, bool named,
+file_segment::file_segment(std::shared_ptr<store> owner, std::uint64_t pool_id, std::uint64_t id, bool named,
                            std::size_t capacity, std::size_t reserved, bool dumped)
-    : segment(kind::pool, id),
+    : pool_segment(*this, id),
       pool_id_(pool_id),
       capacity_(capacity),
       reserved_(reserved),
@@ -27,11 +27,11 @@ pool_segment::pool_segment(std::shared_ptr<store> owner, std::uint64_t pool_id, 
   size_ = reserved;
 }
 
-void pool_segment::unlink() noexcept {
+void file_segment::unlink() noexcept {
   if (!name_.empty()) unlink_named(name_);
 }
 
-call_error pool_segment::create(bool memfd) noexcept {
+call_error file_segment::create(bool memfd) noexcept {
   std::error_code error;
   unique_fd fd;
   if (memfd) {
@@ -63,12 +63,12 @@ call_error pool_segment::create(bool memfd) noexcept {
   return {};
 }
 
-void pool_segment::open_name(unique_fd& fd, std::error_code& error) noexcept {
+void file_segment::open_name(unique_fd& fd, std::error_code& error) noexcept {
   fd = open_named(name_, true, error);
   if (error == std::errc::no_such_file_or_directory) nameless_.store(true, std::memory_order_release);
 }
 
-call_error pool_segment::find_descriptor(int& fd) noexcept {
+call_error file_segment::find_descriptor(int& fd) noexcept {
   fd = memfd_.get();
   if (memfd_) return {};
   const mutex_lock lock(lends_mutex_);
@@ -85,7 +85,7 @@ call_error pool_segment::find_descriptor(int& fd) noexcept {
   return {};
 }
 
-bool pool_segment::still_named() noexcept {
+bool file_segment::still_named() noexcept {
   if (name_.empty() || !created()) return true;
   if (nameless()) return false;
   if (kept_) {
@@ -100,7 +100,7 @@ bool pool_segment::still_named() noexcept {
   return !nameless();
 }
 
-call_error pool_segment::map(std::size_t bytes) noexcept {
+call_error file_segment::map(std::size_t bytes) noexcept {
   if (mapped() && bytes <= existing_) return {};
   if (bytes > reserved_) return {"", make_error_code(errc::protocol_violation)};
   std::error_code error;
@@ -134,17 +134,17 @@ call_error pool_segment::map(std::size_t bytes) noexcept {
   return {};
 }
 
-void pool_segment::last_release() noexcept {
+void file_segment::last_release() noexcept {
   if (give_up()) store::released(*this);
 }
 
 bool begin_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write) {
-  const mutex_lock lock(segment.lends_mutex_);
+  const mutex_lock lock(segment.file().lends_mutex_);
   return segment.lends_.lend(offset, length, write);
 }
 
 void end_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write) noexcept {
-  const mutex_lock lock(segment.lends_mutex_);
+  const mutex_lock lock(segment.file().lends_mutex_);
   segment.lends_.give_back(offset, length, write);
 }
 

@@ -1,4 +1,4 @@
-// One shared segment as its pool sees it.
+// One shared segment as its pool sees it: a file of its own, or a block of a file that it shares with others (arena).
 //
 // Thread safety: any thread may use counts, hints and lends. Only the owner that has got a segment from the store and
 // not handed it on yet may call mark_created() and map(); the rest is fixed then.
@@ -24,9 +24,36 @@
 namespace shmpool::shm {
 
 class store;
+class arena;
+class file_segment;
 
-/// A segment in the parent. Fixed when it is made: id, name, capacity, whether it is a memfd. See store for the rest.
-class pool_segment final : public detail::segment {
+/// A segment in the parent. Fixed when it is made: its id, the file in which it lies, and where.
+class pool_segment : public detail::segment {
+ public:
+  /// The file in which it lies; that segment is alive for as long as this one is held.
+  file_segment& file() const noexcept { return *file_; }
+  bool is_block() const noexcept;
+  /// Where it begins in the file, in bytes.
+  std::size_t place() const noexcept;
+  /// Bytes from its start whose pages are known to exist (or are granted to the worker that will create them).
+  std::size_t reserved() const noexcept;
+
+ protected:
+  pool_segment(file_segment& file, std::uint64_t id) noexcept : segment(kind::pool, id), file_(&file) {}
+  ~pool_segment() = default;
+
+  // Guarded by the file's lends_mutex_.
+  lend_table lends_;
+
+ private:
+  friend bool begin_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write);
+  friend void end_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write) noexcept;
+
+  file_segment* file_;
+};
+
+/// A segment that has a file. Fixed when it is made: name, capacity, whether it is a memfd. See store for the rest.
+class file_segment final : public pool_segment {
  public:
   /// Id of the pool that owns it, which is part of its name.
   std::uint64_t pool_id() const noexcept { return pool_id_; }
@@ -43,7 +70,7 @@ class pool_segment final : public detail::segment {
   bool nameless() const noexcept { return nameless_.load(std::memory_order_acquire); }
   /// Length of the file; mappings cover all of it.
   std::size_t capacity() const noexcept { return capacity_; }
-  /// Bytes from the start whose pages are known to exist (or are granted to the worker that will create them).
+  /// As pool_segment's.
   std::size_t reserved() const noexcept { return reserved_; }
 
   /// False for a leased segment that its worker has not reported yet; its release then only unlinks a possible name.
@@ -71,13 +98,13 @@ class pool_segment final : public detail::segment {
   friend bool begin_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write);
   friend void end_lend(pool_segment& segment, std::uint64_t offset, std::uint64_t length, bool write) noexcept;
 
-  pool_segment(std::shared_ptr<store> owner, std::uint64_t pool_id, std::uint64_t id, bool named, std::size_t capacity,
+  file_segment(std::shared_ptr<store> owner, std::uint64_t pool_id, std::uint64_t id, bool named, std::size_t capacity,
                std::size_t reserved, bool dumped);
 
   static constexpr std::uint64_t bit(std::uint32_t worker) noexcept { return std::uint64_t{1} << (worker % 64); }
   void last_release() noexcept override;
   /// Only while nobody else has the segment, hence without the lock.
-  void forget_lends() noexcept SHMPOOL_NO_THREAD_SAFETY_ANALYSIS { lends_.clear(); }
+  void forget_lends() noexcept { lends_.clear(); }
 
   /// Creates file, mapping and the pages of reserved() bytes, under the name or, if `memfd`, without one.
   call_error create(bool memfd) noexcept;
@@ -104,15 +131,26 @@ class pool_segment final : public detail::segment {
 
   std::shared_ptr<store> owner_;  // while it is live; null while it is cached, or the store could never go
 
-  mutex lends_mutex_;
-  lend_table lends_ SHMPOOL_GUARDED_BY(lends_mutex_);
+  mutex lends_mutex_;  // for its own lends and those of its blocks
 
   // Links of segment_cache.
   monotonic_clock::time_point cached_at_{};
-  pool_segment* older_ = nullptr;
-  pool_segment* newer_ = nullptr;
-  pool_segment* older_in_class_ = nullptr;
-  pool_segment* newer_in_class_ = nullptr;
+  file_segment* older_ = nullptr;
+  file_segment* newer_ = nullptr;
+  file_segment* older_in_class_ = nullptr;
+  file_segment* newer_in_class_ = nullptr;
 };
+
+inline bool pool_segment::is_block() const noexcept {
+  return file_ != this;
+}
+
+inline std::size_t pool_segment::place() const noexcept {
+  return is_block() ? static_cast<std::size_t>(data() - file_->data()) : 0;
+}
+
+inline std::size_t pool_segment::reserved() const noexcept {
+  return is_block() ? size() : file_->reserved();
+}
 
 }  // namespace shmpool::shm

@@ -11,13 +11,13 @@ constexpr int most_looked_at = 64;
 
 }  // namespace
 
-void segment_cache::put(pool_segment& segment, time_point now) noexcept {
+void segment_cache::put(file_segment& segment, time_point now) noexcept {
   segment.cached_at_ = now;
   segment.newer_ = nullptr;
   segment.older_ = std::exchange(newest_, &segment);
   (segment.older_ != nullptr ? segment.older_->newer_ : oldest_) = &segment;
 
-  pool_segment*& newest_in_class = classes_.find(segment.capacity_)->second;
+  file_segment*& newest_in_class = classes_.find(segment.capacity_)->second;
   segment.newer_in_class_ = nullptr;
   segment.older_in_class_ = std::exchange(newest_in_class, &segment);
   if (segment.older_in_class_ != nullptr) segment.older_in_class_->newer_in_class_ = &segment;
@@ -26,10 +26,10 @@ void segment_cache::put(pool_segment& segment, time_point now) noexcept {
   bytes_ += segment.reserved_;
 }
 
-void segment_cache::remove(pool_segment& segment) noexcept {
+void segment_cache::remove(file_segment& segment) noexcept {
   (segment.newer_ != nullptr ? segment.newer_->older_ : newest_) = segment.older_;
   (segment.older_ != nullptr ? segment.older_->newer_ : oldest_) = segment.newer_;
-  pool_segment*& below = segment.newer_in_class_ != nullptr ? segment.newer_in_class_->older_in_class_
+  file_segment*& below = segment.newer_in_class_ != nullptr ? segment.newer_in_class_->older_in_class_
                                                             : classes_.find(segment.capacity_)->second;
   below = segment.older_in_class_;
   if (segment.older_in_class_ != nullptr) segment.older_in_class_->newer_in_class_ = segment.newer_in_class_;
@@ -38,13 +38,13 @@ void segment_cache::remove(pool_segment& segment) noexcept {
   bytes_ -= segment.reserved_;
 }
 
-pool_segment* segment_cache::take(const wish& wanted) noexcept {
+file_segment* segment_cache::take(const wish& wanted) noexcept {
   const auto found = classes_.find(wanted.capacity);
   if (found == classes_.end() || found->second == nullptr) return nullptr;
-  pool_segment* large_enough = nullptr;
-  pool_segment* best = nullptr;
+  file_segment* large_enough = nullptr;
+  file_segment* best = nullptr;
   int looked_at = 0;
-  for (pool_segment* at = found->second; at != nullptr && looked_at < most_looked_at;
+  for (file_segment* at = found->second; at != nullptr && looked_at < most_looked_at;
        at = at->older_in_class_, ++looked_at) {
     if (!at->complete() || at->reserved_ < wanted.bytes) continue;
     if (large_enough == nullptr) large_enough = at;
@@ -59,8 +59,8 @@ pool_segment* segment_cache::take(const wish& wanted) noexcept {
   return best;
 }
 
-pool_segment* segment_cache::take_oldest() noexcept {
-  pool_segment* const segment = oldest_;
+file_segment* segment_cache::take_oldest() noexcept {
+  file_segment* const segment = oldest_;
   if (segment != nullptr) remove(*segment);
   return segment;
 }
@@ -70,12 +70,12 @@ std::optional<segment_cache::time_point> segment_cache::oldest() const noexcept 
   return oldest_->cached_at_;
 }
 
-void segment_chain::push(pool_segment& segment) noexcept {
+void segment_chain::push(file_segment& segment) noexcept {
   segment.older_ = std::exchange(first_, &segment);
 }
 
-pool_segment* segment_chain::pop() noexcept {
-  pool_segment* const segment = first_;
+file_segment* segment_chain::pop() noexcept {
+  file_segment* const segment = first_;
   if (segment != nullptr) first_ = std::exchange(segment->older_, nullptr);
   return segment;
 }

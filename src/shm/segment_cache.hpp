@@ -30,10 +30,10 @@ class segment_cache {
   /// Makes the list of a size class; may throw. Call it for a segment's capacity before the segment is put in.
   void prepare(std::size_t capacity) { classes_.try_emplace(capacity, nullptr); }
 
-  void put(pool_segment& segment, time_point now) noexcept;
+  void put(file_segment& segment, time_point now) noexcept;
   /// The last one put in that fulfils the wish best, among the newest of its class; null if there is none.
-  pool_segment* take(const wish& wanted) noexcept;
-  pool_segment* take_oldest() noexcept;
+  file_segment* take(const wish& wanted) noexcept;
+  file_segment* take_oldest() noexcept;
 
   /// When the oldest segment was put in; null if the cache is empty.
   std::optional<time_point> oldest() const noexcept;
@@ -41,11 +41,11 @@ class segment_cache {
   std::uint64_t bytes() const noexcept { return bytes_; }
 
  private:
-  void remove(pool_segment& segment) noexcept;
+  void remove(file_segment& segment) noexcept;
 
-  std::unordered_map<std::size_t, pool_segment*> classes_;  // capacity to the newest of the class
-  pool_segment* newest_ = nullptr;
-  pool_segment* oldest_ = nullptr;
+  std::unordered_map<std::size_t, file_segment*> classes_;  // capacity to the newest of the class
+  file_segment* newest_ = nullptr;
+  file_segment* oldest_ = nullptr;
   std::size_t count_ = 0;
   std::uint64_t bytes_ = 0;
 };
@@ -53,11 +53,11 @@ class segment_cache {
 /// Segments on their way out, collected under the store's mutex and freed outside of it. It only links them.
 class segment_chain {
  public:
-  void push(pool_segment& segment) noexcept;
-  pool_segment* pop() noexcept;
+  void push(file_segment& segment) noexcept;
+  file_segment* pop() noexcept;
 
  private:
-  pool_segment* first_ = nullptr;
+  file_segment* first_ = nullptr;
 };
 
 }  // namespace shmpool::shm

@@ -85,7 +85,7 @@ void store::require_usable(std::size_t bytes) const {
   if (bytes > machine_memory()) throw_machine_exhausted(bytes, machine_memory());
 }
 
-shm_handle store::hand_out(pool_segment& segment) noexcept {
+shm_handle store::hand_out(file_segment& segment) noexcept {
   segment.owner_ = shared_from_this();
   return shm_handle{&segment};
 }
@@ -95,8 +95,8 @@ shm_handle store::grant(std::size_t bytes, bool named) {
   const std::size_t reserved = reserved_length(bytes, capacity);
   const std::uint64_t id = next_segment_id.fetch_add(1, std::memory_order_relaxed);
   if (named) impl_->lock->restore();  // before there is a name that it protects
-  std::unique_ptr<pool_segment> segment{
-      new pool_segment{shared_from_this(), pool_id(), id, named, capacity, reserved, impl_->options.dump}};
+  std::unique_ptr<file_segment> segment{
+      new file_segment{shared_from_this(), pool_id(), id, named, capacity, reserved, impl_->options.dump}};
   segment_chain evicted;
   {
     const mutex_lock guard(impl_->mutex);
@@ -111,7 +111,7 @@ shm_handle store::grant(std::size_t bytes, bool named) {
 
 shm_handle store::create(std::size_t bytes, bool named) {
   shm_handle handle = grant(bytes, named);  // if anything fails, its release gives the budget back
-  auto& segment = static_cast<pool_segment&>(*handle.get());
+  auto& segment = static_cast<file_segment&>(*handle.get());
   call_error failed = segment.create(!named);
   if (is_shortage(failed.code) && impl_->drop_cache() != 0) failed = segment.create(!named);
   if (failed && named && impl_->options.backing == backing::automatic) {
@@ -127,7 +127,7 @@ shm_handle store::create(std::size_t bytes, bool named) {
 }
 
 shm_handle store::take_warm(std::size_t bytes, std::optional<std::uint32_t> worker, bool mapped) {
-  pool_segment* const taken = impl_->revive({.capacity = size_class(bytes), .bytes = bytes, .worker = worker});
+  file_segment* const taken = impl_->revive({.capacity = size_class(bytes), .bytes = bytes, .worker = worker});
   if (taken == nullptr) return {};
   const bool reachable = taken->still_named();
   shm_handle handle = hand_out(*taken);
@@ -155,11 +155,42 @@ shm_handle store::take_warm(std::size_t bytes, std::optional<std::uint32_t> work
   return handle;
 }
 
+shm_handle store::take_block(std::size_t bytes, std::size_t alignment) {
+  if (bytes > impl_->options.arena_bytes) return {};
+  const std::size_t length = block_length(bytes, alignment);
+  std::size_t file_bytes = 0;
+  {
+    const mutex_lock guard(impl_->mutex);
+    if (block_segment* const block = impl_->arenas.take(length)) return shm_handle{block};
+    impl_->arenas.prepare(length);
+    file_bytes = impl_->arenas.next_file(length);
+  }
+  shm_handle file;
+  for (const std::size_t smallest = arena_table::first_file(length); !file; file_bytes = smallest) {
+    try {
+      file = allocate_file(file_bytes);
+    } catch (const std::system_error& error) {
+      if (error.code() != errc::shm_exhausted) throw;
+      if (file_bytes == smallest) return {};  // a file of its own may fit, or its error says the right numbers
+    }
+  }
+  const std::uint32_t count = arena::count_in(static_cast<file_segment&>(*file.get()), length);
+  const std::uint64_t first_id = next_segment_id.fetch_add(count, std::memory_order_relaxed);
+  auto fresh = std::make_unique<arena>(std::move(file), length, first_id);
+  const mutex_lock guard(impl_->mutex);
+  return shm_handle{&impl_->arenas.add(std::move(fresh))};
+}
+
 shm_handle store::allocate(std::size_t bytes, std::size_t alignment) {
   if (alignment > page_bytes) {
     throw std::system_error(std::make_error_code(std::errc::invalid_argument), "shared memory is aligned to a page");
   }
   require_usable(bytes);
+  if (shm_handle block = take_block(bytes, alignment)) return block;
+  return allocate_file(bytes);
+}
+
+shm_handle store::allocate_file(std::size_t bytes) {
   if (shm_handle warm = take_warm(bytes, std::nullopt, true)) return warm;
   const bool named = impl_->names && (impl_->options.backing == backing::posix || free_space().value_or(0) >= bytes);
   return create(bytes, named);
@@ -167,6 +198,7 @@ shm_handle store::allocate(std::size_t bytes, std::size_t alignment) {
 
 shm_handle store::lease(std::size_t bytes, std::uint32_t worker, bool avoid_posix) {
   require_usable(bytes);
+  if (shm_handle block = take_block(bytes, block_alignment)) return block;
   if (shm_handle warm = take_warm(bytes, worker, false)) return warm;
   if (!impl_->names) return create(bytes, false);
   if (impl_->options.backing == backing::automatic) {
@@ -183,7 +215,12 @@ shm_handle store::lease(std::size_t bytes, std::uint32_t worker, bool avoid_posi
 
 shm_handle store::lease_cached(std::size_t bytes, std::uint32_t worker) noexcept {
   if (impl_->inert()) return {};
-  pool_segment* const taken =
+  if (bytes <= impl_->options.arena_bytes) {
+    const mutex_lock guard(impl_->mutex);
+    if (impl_->closed.load(std::memory_order_relaxed)) return {};
+    return shm_handle{impl_->arenas.take(block_length(bytes))};
+  }
+  file_segment* const taken =
       impl_->revive({.capacity = size_class(bytes), .bytes = bytes, .worker = worker, .may_grow = false});
   if (taken == nullptr) return {};
   const bool reachable = taken->still_named();
@@ -195,7 +232,7 @@ shm_handle store::lease_cached(std::size_t bytes, std::uint32_t worker) noexcept
 bool store::can_lend(const shm_handle& handle) const noexcept {
   if (!handle || handle.get()->what() != detail::segment::kind::pool) return false;
   // The segment's store may be closed: the name and the lock stay for as long as the segment is held.
-  return !static_cast<const pool_segment*>(handle.get())->owner_->impl_->inert();
+  return !static_cast<const pool_segment*>(handle.get())->file().owner_->impl_->inert();
 }
 
 bool store::begin_read(const shm_handle& handle, std::uint64_t offset, std::uint64_t length) {
@@ -208,7 +245,7 @@ void store::end_read(const shm_handle& handle, std::uint64_t offset, std::uint64
   end_lend(static_cast<pool_segment&>(*handle.get()), offset, length, false);
 }
 
-void store::released(pool_segment& segment) noexcept {
+void store::released(file_segment& segment) noexcept {
   const std::shared_ptr<store> self = std::move(segment.owner_);  // may be the last one: goes at the very end
   impl& state = *self->impl_;
   if (state.inert()) {
@@ -217,6 +254,14 @@ void store::released(pool_segment& segment) noexcept {
   }
   segment.forget_lends();
   if (!state.keep(segment)) state.retire(segment);
+}
+
+void store::released(block_segment& segment) noexcept {
+  const std::shared_ptr<store> self = segment.file().owner_;  // the arena may hold the last one
+  if (self->impl_->inert()) return;
+  std::unique_ptr<arena> emptied;  // goes without the mutex, as it releases its file
+  const mutex_lock guard(self->impl_->mutex);
+  emptied = self->impl_->arenas.give_back(segment);
 }
 
 clear_result store::clear() noexcept {

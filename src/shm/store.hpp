@@ -6,6 +6,7 @@
 #pragma once
 
 #include "process/clock.hpp"
+#include "shm/arena.hpp"
 #include "shm/segment.hpp"
 
 #include <shmpool/backend.hpp>
@@ -26,7 +27,8 @@ struct store_options {
   std::size_t max_bytes = 0;    ///< budget over live and cached segments, 0: none
   std::size_t cache_bytes = 0;  ///< bound of the cache
   std::chrono::milliseconds cache_idle = std::chrono::seconds{30};
-  bool dump = false;  ///< core files of this process have its segments
+  bool dump = false;            ///< core files of this process have its segments
+  std::size_t arena_bytes = 0;  ///< segments of at most this many bytes share files; at most largest_block
 };
 
 struct store_stats {
@@ -53,21 +55,23 @@ class store final : public detail::segment_source, public std::enable_shared_fro
 
   std::uint64_t pool_id() const noexcept;
 
-  /// A mapped, writable segment of at least `bytes` (> 0) bytes whose pages all exist: warm from the cache where one of
-  /// its size class is free (last freed first), otherwise new. Throws std::system_error(errc::shm_exhausted), with a
-  /// text that says whether the budget or the file system is full, by how much, and what to do.
+  /// A mapped, writable segment of at least `bytes` (> 0) bytes whose pages all exist: a block of an arena if it is
+  /// small, otherwise one from the cache where one of its size class is free (last freed first), or a new one. Throws
+  /// std::system_error(errc::shm_exhausted), with a text that says whether the budget or the file system is full, by
+  /// how much, and what to do.
   shm_handle allocate(std::size_t bytes, std::size_t alignment) override;
 
-  /// A segment for a worker to put a result in; prefers a cached one that `worker` has mapped already. Where it has to
-  /// be new and named, only its name and its place in the budget are taken (created() is false, it is not mapped here):
-  /// the worker creates the file and reserve()s at most reserved() bytes of it, so that this thread does not pay for
-  /// the pages. Every other segment comes with its pages: a memfd is created here, and mapped. `avoid_posix` says that
-  /// the worker could not create a file in /dev/shm, as it is full or out of its reach: it gets a memfd, or, where the
-  /// pool insists on names, a named segment that is created here. Throws as allocate().
+  /// A segment for a worker to put a result in: a block of an arena if it is small; otherwise preferably a cached one
+  /// that `worker` has mapped already. Where it has to be new and named, only its name and its place in the budget are
+  /// taken (created() is false, it is not mapped here): the worker creates the file and reserve()s at most reserved()
+  /// bytes of it, so that this thread does not pay for the pages. Every other segment comes with its pages: a memfd is
+  /// created here, and mapped. `avoid_posix` says that the worker could not create a file in /dev/shm, as it is full or
+  /// out of its reach: it gets a memfd, or, where the pool insists on names, a named segment that is created here.
+  /// Throws as allocate().
   shm_handle lease(std::size_t bytes, std::uint32_t worker, bool avoid_posix = false);
 
-  /// A cached segment whose first `bytes` bytes exist, `worker`'s own if there is one; otherwise null, also when the
-  /// store is closed. Makes no system call that allocates. For leases made in advance.
+  /// A free block, or a cached segment whose first `bytes` bytes exist, `worker`'s own if there is one; otherwise null,
+  /// also when the store is closed. Makes no system call that allocates. For leases made in advance.
   shm_handle lease_cached(std::size_t bytes, std::uint32_t worker) noexcept;
 
   /// True for a segment of any store of this process, also after that store was closed.
@@ -90,20 +94,26 @@ class store final : public detail::segment_source, public std::enable_shared_fro
   store_stats stats() const;
 
  private:
-  friend class pool_segment;
+  friend class file_segment;
+  friend class block_segment;
   struct impl;
   explicit store(std::unique_ptr<impl> state) noexcept;
   /// The last reference to `segment` was dropped.
-  static void released(pool_segment& segment) noexcept;
+  static void released(file_segment& segment) noexcept;
+  static void released(block_segment& segment) noexcept;
 
   void require_usable(std::size_t bytes) const;
+  /// A block of an arena, perhaps a new one; null if the segment is not to be one, or there is no room for an arena.
+  shm_handle take_block(std::size_t bytes, std::size_t alignment);
+  /// allocate() for what gets a file of its own.
+  shm_handle allocate_file(std::size_t bytes);
   /// A new segment that has its place in the budget and nothing else.
   shm_handle grant(std::size_t bytes, bool named);
   /// The same with its file, mapping and pages.
   shm_handle create(std::size_t bytes, bool named);
   /// A cached segment that has `bytes` bytes, mapped if that is asked for; otherwise null.
   shm_handle take_warm(std::size_t bytes, std::optional<std::uint32_t> worker, bool mapped);
-  shm_handle hand_out(pool_segment& segment) noexcept;
+  shm_handle hand_out(file_segment& segment) noexcept;
 
   std::unique_ptr<impl> impl_;
 };

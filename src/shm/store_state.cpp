@@ -19,16 +19,16 @@ void store::impl::charge(std::size_t bytes, std::size_t asked, segment_chain& ev
   peak_bytes = std::max(peak_bytes, live_bytes + cache.bytes());
 }
 
-pool_segment* store::impl::revive(const segment_cache::wish& wish) noexcept {
+file_segment* store::impl::revive(const segment_cache::wish& wish) noexcept {
   const mutex_lock guard(mutex);
-  pool_segment* const segment = cache.take(wish);
+  file_segment* const segment = cache.take(wish);
   if (segment == nullptr) return nullptr;
   ++live_segments;
   live_bytes += segment->reserved();
   return segment;
 }
 
-bool store::impl::keep(pool_segment& segment) noexcept {
+bool store::impl::keep(file_segment& segment) noexcept {
   if (!segment.created() || segment.nameless()) return false;
   const auto now = clock::now();
   segment_chain evicted;
@@ -47,7 +47,7 @@ bool store::impl::keep(pool_segment& segment) noexcept {
   return true;
 }
 
-void store::impl::retire(pool_segment& segment) noexcept {
+void store::impl::retire(file_segment& segment) noexcept {
   const std::size_t reserved = segment.reserved();
   destroy(segment);
   {
@@ -60,7 +60,7 @@ void store::impl::retire(pool_segment& segment) noexcept {
   drop_lock_if_done();
 }
 
-void store::impl::destroy(pool_segment& segment) noexcept {
+void store::impl::destroy(file_segment& segment) noexcept {
   SHMPOOL_ASSERT(segment.use_count() == 0);
   std::shared_ptr<const mailbox_list> listeners;
   {
@@ -77,7 +77,7 @@ void store::impl::destroy(pool_segment& segment) noexcept {
 
 std::size_t store::impl::destroy(segment_chain chain) noexcept {
   std::size_t count = 0;
-  while (pool_segment* segment = chain.pop()) {
+  while (file_segment* segment = chain.pop()) {
     destroy(*segment);
     ++count;
   }
@@ -88,7 +88,7 @@ std::size_t store::impl::drop_cache() noexcept {
   segment_chain chain;
   {
     const mutex_lock guard(mutex);
-    while (pool_segment* segment = cache.take_oldest()) chain.push(*segment);
+    while (file_segment* segment = cache.take_oldest()) chain.push(*segment);
   }
   return destroy(chain);
 }

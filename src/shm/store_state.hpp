@@ -6,6 +6,7 @@
 
 #include "process/clock.hpp"
 #include "process/mutex.hpp"
+#include "shm/arena.hpp"
 #include "shm/pool_lock.hpp"
 #include "shm/segment_cache.hpp"
 #include "shm/store.hpp"
@@ -37,6 +38,7 @@ struct store::impl {
 
   mutable shmpool::mutex mutex;
   segment_cache cache SHMPOOL_GUARDED_BY(mutex);
+  arena_table arenas SHMPOOL_GUARDED_BY(mutex);
   std::size_t live_segments SHMPOOL_GUARDED_BY(mutex) = 0;
   std::uint64_t live_bytes SHMPOOL_GUARDED_BY(mutex) = 0;
   std::uint64_t peak_bytes SHMPOOL_GUARDED_BY(mutex) = 0;
@@ -51,14 +53,14 @@ struct store::impl {
   /// Throws errc::shm_exhausted, saying that `asked` bytes were asked.
   void charge(std::size_t bytes, std::size_t asked, segment_chain& evicted) SHMPOOL_REQUIRES(mutex);
   /// Takes a segment from the cache and counts it as live; null if none fulfils the wish.
-  pool_segment* revive(const segment_cache::wish& wish) noexcept;
+  file_segment* revive(const segment_cache::wish& wish) noexcept;
   /// Puts the segment into the cache, if the cache is open and the segment fits and has not lost its name.
-  bool keep(pool_segment& segment) noexcept;
+  bool keep(file_segment& segment) noexcept;
   /// Frees a live segment.
-  void retire(pool_segment& segment) noexcept;
+  void retire(file_segment& segment) noexcept;
   /// Frees segments that are in no list and no count any more; returns how many.
   std::size_t destroy(segment_chain chain) noexcept;
-  void destroy(pool_segment& segment) noexcept;
+  void destroy(file_segment& segment) noexcept;
   /// Empties the cache; returns how many segments that freed.
   std::size_t drop_cache() noexcept;
   /// Frees the segments that were put into the cache before `then`.

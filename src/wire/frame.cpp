@@ -14,7 +14,7 @@ constexpr std::size_t initial_buffer = 64 * 1024;
 
 void append_frame(std::vector<std::byte>& out, frame_header header, std::span<const segment_ref> segments,
                   std::span<const std::byte> body) {
-  header.segments = static_cast<std::uint16_t>(segments.size());
+  header.segments = static_cast<std::uint32_t>(segments.size());
   header.body = static_cast<std::uint32_t>(body.size());
   const std::size_t size = out.size() + sizeof header + segments.size_bytes() + body.size();
   if (out.capacity() < size) out.reserve(std::max(size, 2 * out.capacity()));

@@ -15,17 +15,20 @@
 namespace shmpool::wire {
 
 inline constexpr std::uint32_t frame_magic = 0x504d4853;  // "SHMP" in memory
-inline constexpr std::uint8_t frame_version = 1;
+inline constexpr std::uint8_t frame_version = 2;
 /// Largest body: 1 GiB.
 inline constexpr std::uint32_t max_body = std::uint32_t{1} << 30;
-inline constexpr std::uint16_t max_segments = 16 * 1024;
+inline constexpr std::uint32_t max_segments = 256 * 1024;
+/// Most arrays in arguments or in a result. A reply has to name all segments that its task created and all that it
+/// returns.
+inline constexpr std::uint32_t max_arrays = max_segments / 2;
 
 enum class frame_type : std::uint8_t {
   // parent to worker
   hello = 1,      ///< first frame: the worker's settings
   function = 2,   ///< gives function number `value` its code references, before the first task that uses it
   task = 3,       ///< run function `value` in `slot`; segments lent and leased; body: arguments
-  grant = 4,      ///< answer to need and open: one segment
+  grant = 4,      ///< answer to need: one segment or more; answer to open: one
   refuse = 5,     ///< answer to need and open: no; value: errc, body: text
   unmap = 6,      ///< these segments (ids in the body) are gone: drop their mappings
   leave = 7,      ///< run the finalizer, and exit
@@ -37,7 +40,7 @@ enum class frame_type : std::uint8_t {
   ready = 32,  ///< the initializer has run; task: the worker's pid
   value = 33,  ///< the task's result; segments: results first, then those marked kept or created; value: run time in ns
   error = 34,  ///< the task threw; body: the exception; value: run time in ns
-  need = 35,   ///< memory for a result: value bytes; slot 1 if no file could be made in /dev/shm
+  need = 35,   ///< memory for a result: value bytes; slot: need_no_file, and twice how many more segments are welcome
   released = 36,  ///< the worker dropped its last handle on kept segments (ids in the body)
   /// Instead of ready: the initializer threw, or (value 1) the worker cannot be set up, or (value 2) the finalizer is
   /// missing; task: pid; body: the exception.
@@ -51,14 +54,16 @@ enum class frame_type : std::uint8_t {
   skipped = 41,
 };
 
+/// In the slot of a `need`: no file could be made in /dev/shm.
+inline constexpr std::uint16_t need_no_file = 1;
+
 struct frame_header {
   std::uint32_t magic = frame_magic;
   std::uint8_t version = frame_version;
   frame_type type{};
-  std::uint16_t segments = 0;  ///< number of segment_ref that follow
-  std::uint32_t body = 0;      ///< bytes that follow those
   std::uint16_t slot = 0;
-  std::uint16_t reserved = 0;
+  std::uint32_t segments = 0;  ///< number of segment_ref that follow
+  std::uint32_t body = 0;      ///< bytes that follow those
   std::uint64_t task = 0;
   std::uint64_t value = 0;
 };
@@ -75,17 +80,18 @@ enum segment_flags : std::uint8_t {
 
 struct segment_ref {
   std::uint64_t id = 0;
-  std::uint64_t pool = 0;      ///< the pool that owns it; part of its name
+  std::uint64_t file = 0;      ///< the segment whose file it lies in: itself, unless it is a block of an arena
+  std::uint64_t pool = 0;      ///< the pool that owns it; part of the file's name
   std::uint64_t capacity = 0;  ///< length of the file
-  std::uint64_t reserved = 0;  ///< bytes whose pages exist, or are to be made
-  std::uint64_t offset = 0;
+  std::uint64_t reserved = 0;  ///< bytes of the segment whose pages exist, or are to be made
+  std::uint64_t offset = 0;    ///< from the segment's first byte
   std::uint64_t length = 0;
+  std::uint32_t place = 0;  ///< of the segment's first byte in the file
   std::uint8_t access = 0;  ///< detail::access
   std::uint8_t flags = 0;   ///< segment_flags
-  std::uint16_t padding1 = 0;
-  std::uint32_t padding2 = 0;
+  std::uint16_t padding = 0;
 };
-static_assert(sizeof(segment_ref) == 56 && std::is_trivially_copyable_v<segment_ref>);
+static_assert(sizeof(segment_ref) == 64 && std::is_trivially_copyable_v<segment_ref>);
 
 /// One frame as it lies in a reader's buffer: valid until the reader is touched again.
 struct frame {

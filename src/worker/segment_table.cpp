@@ -21,39 +21,48 @@ namespace {
 
 }  // namespace
 
-worker_segment::worker_segment(segment_table& table, const wire::segment_ref& ref) noexcept
-    : segment(kind::worker, ref.id), table_(table), pool_(ref.pool), memfd_((ref.flags & wire::flag_memfd) != 0) {
+worker_segment::worker_segment(segment_table& table, const wire::segment_ref& ref, const shm::mapping& file) noexcept
+    : segment(kind::worker, ref.id),
+      table_(table),
+      pool_(ref.pool),
+      file_(ref.file),
+      memfd_((ref.flags & wire::flag_memfd) != 0) {
+  data_ = file.data() + ref.place;
+  size_ = ref.id == ref.file ? file.size() : ref.reserved;
 }
 
 std::string worker_segment::name() const {
-  return memfd_ ? std::string() : shm::segment_name(pool_, id());
+  return memfd_ ? std::string() : shm::segment_name(pool_, file_);
 }
 
 void worker_segment::last_release() noexcept {
   table_.give_up(*this);
 }
 
-void worker_segment::use(shm::mapping memory) noexcept {
-  memory_ = std::move(memory);
-  data_ = memory_.data();
-  size_ = memory_.size();
-}
-
 segment_table::entry& segment_table::note(const wire::segment_ref& ref) {
-  entry& found = entries_.try_emplace(ref.id).first->second;
-  found.ref = ref;
-  return found;
+  const auto [found, is_new] = entries_.try_emplace(ref.id);
+  entry& noted = found->second;
+  try {
+    if (is_new) noted.in = &files_.try_emplace(ref.file).first->second;
+    if (!noted.touched) touched_.push_back(ref.id);
+  } catch (...) {
+    if (is_new) entries_.erase(found);
+    throw;
+  }
+  if (is_new) ++noted.in->segments;
+  noted.touched = true;
+  noted.ref = ref;
+  return noted;
 }
 
-void segment_table::touch(entry& which) {
-  if (std::exchange(which.touched, true)) return;
-  touched_.push_back(which.ref.id);
+void segment_table::erase(entries::iterator which) noexcept {
+  --which->second.in->segments;
+  entries_.erase(which);
 }
 
 void segment_table::introduce(const wire::segment_ref& ref, unique_fd descriptor) {
   const mutex_lock lock(mutex_);
-  entry& known = note(ref);
-  if (descriptor) known.memfd = std::move(descriptor);
+  if (descriptor) files_[ref.file].memfd = std::move(descriptor);
 }
 
 shm::mapping segment_table::map_file(int fd, std::size_t size, bool writable, std::error_code& error) {
@@ -66,12 +75,18 @@ shm::mapping segment_table::map_file(int fd, std::size_t size, bool writable, st
 
 /// Unused mappings save time, but their number is limited: unmaps them. True if there were any.
 bool segment_table::drop_idle_mappings() {
-  bool any = false;
+  for (auto& [id, each] : entries_) each.in->busy = each.in->busy || each.touched || each.in_use();
   for (auto& [id, each] : entries_) {
-    if (each.touched || each.in_use()) continue;
-    any = any || each.readable || each.writable;
+    if (each.in->busy) continue;
     each.readable.reset();
     each.writable.reset();
+  }
+  bool any = false;
+  for (auto& [id, each] : files_) {
+    if (std::exchange(each.busy, false)) continue;
+    any = any || each.readable || each.writable;
+    each.readable = {};
+    each.writable = {};
   }
   return any;
 }
@@ -90,8 +105,7 @@ shm::call_error segment_table::create(entry& which) {
     shm::unlink_named(name);
     return failed;
   }
-  which.writable = std::make_unique<worker_segment>(*this, which.ref);
-  which.writable->use(std::move(memory));
+  which.in->writable = std::move(memory);
   which.fresh = false;
   which.created = true;
   SHMPOOL_FAULT_POINT("worker.segment_created");
@@ -99,74 +113,121 @@ shm::call_error segment_table::create(entry& which) {
 }
 
 int segment_table::file_of(entry& which, bool writable, unique_fd& opened) {
-  if (which.memfd) return which.memfd.get();
+  if (which.in->memfd) return which.in->memfd.get();
   std::error_code error;
   if ((which.ref.flags & wire::flag_memfd) == 0) {
-    opened = shm::open_named(shm::segment_name(which.ref.pool, which.ref.id), writable, error);
+    opened = shm::open_named(shm::segment_name(which.ref.pool, which.ref.file), writable, error);
     if (!error) return opened.get();
     if (shm::is_shortage(error)) throw_unmappable({"open", error});
   }
   // The name was removed, or this worker cannot reach it any more. The parent may have the file open.
-  which.memfd = parent_.open(which.ref.id);
-  return which.memfd.get();
+  which.in->memfd = parent_.open(which.ref.id);
+  return which.in->memfd.get();
 }
 
 worker_segment& segment_table::map(entry& which, bool writable) {
   auto& mapped = writable ? which.writable : which.readable;
   if (mapped) return *mapped;
-  unique_fd opened;
-  const int file = file_of(which, writable, opened);
-  std::error_code error;
-  shm::mapping memory = map_file(file, which.ref.capacity, writable, error);
-  if (error) throw_unmappable({"mmap", error});
-  mapped = std::make_unique<worker_segment>(*this, which.ref);
-  mapped->use(std::move(memory));
-  SHMPOOL_FAULT_POINT("worker.mapped");
+  shm::mapping& memory = writable ? which.in->writable : which.in->readable;
+  if (!memory) {
+    unique_fd opened;
+    const int file = file_of(which, writable, opened);
+    std::error_code error;
+    shm::mapping made = map_file(file, which.ref.capacity, writable, error);
+    if (error) throw_unmappable({"mmap", error});
+    memory = std::move(made);
+    SHMPOOL_FAULT_POINT("worker.mapped");
+  }
+  mapped = std::make_unique<worker_segment>(*this, which.ref, memory);
   return *mapped;
 }
 
 detail::attachment segment_table::resolve(const wire::segment_ref& ref) {
   const mutex_lock lock(mutex_);
   entry& known = note(ref);
-  touch(known);
   const auto mode = static_cast<detail::access>(ref.access);
   worker_segment& mapped = map(known, mode != detail::access::read);
   return {shm_handle(&mapped), ref.offset, ref.length, mode};
 }
 
+segment_table::entry& segment_table::lease(const wire::segment_ref& ref) {
+  entry& known = note(ref);
+  free_leases(known).emplace(ref.reserved, ref.id);
+  known.fresh = (ref.flags & wire::flag_fresh) != 0;
+  return known;
+}
+
 void segment_table::add_lease(const wire::segment_ref& ref) {
   const mutex_lock lock(mutex_);
-  entry& known = note(ref);
-  touch(known);
-  known.leased = true;
-  known.fresh = (ref.flags & wire::flag_fresh) != 0;
+  lease(ref);
 }
 
 void segment_table::forget(std::uint64_t id) {
   const mutex_lock lock(mutex_);
-  const auto found = entries_.find(id);
-  // The parent frees only segments without handles; if it is wrong, the mapping stays valid at least in this worker.
-  if (found != entries_.end() && !found->second.in_use()) entries_.erase(found);
+  // The parent frees only files without handles; if it is wrong, the mapping stays valid at least in this worker.
+  if (const auto found = entries_.find(id); found != entries_.end() && !found->second.in_use()) erase(found);
+  if (const auto found = files_.find(id); found != files_.end() && found->second.segments == 0) files_.erase(found);
 }
 
 shm_handle segment_table::take_lease(std::size_t bytes) {
-  entry* best = nullptr;
-  for (const std::uint64_t id : touched_) {
-    entry& candidate = entries_.find(id)->second;
-    if (!candidate.leased || candidate.in_use() || candidate.ref.reserved < bytes) continue;
-    if (!best || candidate.ref.reserved < best->ref.reserved) best = &candidate;
+  // A block has to be of the length that the parent would choose, or small arrays would use up the large ones.
+  leases* from = &free_blocks_;
+  auto best = free_blocks_.lower_bound(bytes);
+  if (best == free_blocks_.end() || best->first > shm::block_length(bytes)) {
+    from = &free_files_;
+    best = free_files_.lower_bound(bytes);
   }
-  if (!best) return {};
-  // Drop a lease whose file cannot be created, and ask the parent for another, which may fail for the same reason.
-  if (best->fresh && create(*best)) {
-    best->leased = false;
-    return {};
-  }
+  if (best == from->end()) return {};
+  entry& which = entries_.find(best->second)->second;
+  leases::node_type taken = from->extract(best);
+  // Drop a lease whose file cannot be created or mapped, and ask the parent for another, which may fail for the same
+  // reason.
+  if (which.fresh && create(which)) return {};
   try {
-    return shm_handle(&map(*best, true));
+    shm_handle found(&map(which, true));
+    which.lease = std::move(taken);
+    return found;
   } catch (const std::system_error&) {
-    best->leased = false;
     return {};
+  }
+}
+
+std::size_t segment_table::further(std::size_t bytes) noexcept {
+  constexpr std::size_t most = 1023, most_bytes = std::size_t{4} << 20;
+  if (bytes > shm::largest_block) return 0;
+  const std::size_t wanted = std::min(further_, most_bytes / bytes);
+  further_ = std::min(2 * further_ + 1, most);
+  return wanted;
+}
+
+shm_handle segment_table::ask_for(std::size_t bytes) {
+  for (bool again = false, no_file = false;; again = true) {
+    granted answer = parent_.need(bytes, no_file, further(bytes));
+    const wire::segment_ref& first = answer.segments.front();
+    if (answer.descriptor) files_[first.file].memfd = std::move(answer.descriptor);
+    for (const wire::segment_ref& ref : answer.segments) lease(ref);
+    entry& known = entries_.find(first.id)->second;
+    leases& free = free_leases(known);
+    const auto [begin, end] = free.equal_range(first.reserved);
+    leases::node_type taken =
+        free.extract(std::find_if(begin, end, [&](const auto& each) { return each.second == first.id; }));
+    if (known.fresh) {
+      if (const shm::call_error failed = create(known)) {
+        // /dev/shm has become full since the parent checked, or a sandboxed worker cannot reach it: try once more, with
+        // other memory if the pool allows it.
+        if (again) throw_unmappable(failed, "creating a segment of " + std::to_string(bytes) + " bytes in a worker");
+        no_file = true;
+        continue;
+      }
+    }
+    try {
+      shm_handle found(&map(known, true));
+      known.lease = std::move(taken);
+      return found;
+    } catch (const std::system_error&) {
+      // The name was removed since the parent checked. If the cause is another one, the next attempt shows it.
+      if (again) throw;
+    }
   }
 }
 
@@ -178,32 +239,9 @@ shm_handle segment_table::allocate(std::size_t bytes, std::size_t alignment) {
   if (original_.inherited()) return shm_handle(detail::make_heap_segment(bytes, alignment));
   const mutex_lock lock(mutex_);
   if (!in_task_) return shm_handle(detail::make_heap_segment(bytes, alignment));
+  if (alignment > shm::block_alignment) bytes = std::max(bytes, shm::largest_block + 1);  // a file begins at a page
   if (shm_handle leased = take_lease(bytes)) return leased;
-  for (bool again = false, no_file = false;; again = true) {
-    auto [ref, descriptor] = parent_.need(bytes, no_file);
-    entry& known = note(ref);
-    if (descriptor) known.memfd = std::move(descriptor);
-    touch(known);
-    known.leased = true;
-    known.fresh = (ref.flags & wire::flag_fresh) != 0;
-    if (known.fresh) {
-      if (const shm::call_error failed = create(known)) {
-        known.leased = false;
-        // /dev/shm has become full since the parent checked, or a sandboxed worker cannot reach it: try once more, with
-        // other memory if the pool allows it.
-        if (again) throw_unmappable(failed, "creating a segment of " + std::to_string(bytes) + " bytes in a worker");
-        no_file = true;
-        continue;
-      }
-    }
-    try {
-      return shm_handle(&map(known, true));
-    } catch (const std::system_error&) {
-      // The name was removed since the parent checked. If the cause is another one, the next attempt shows it.
-      known.leased = false;
-      if (again) throw;
-    }
-  }
+  return ask_for(bytes);
 }
 
 bool segment_table::can_lend(const shm_handle& handle) const noexcept {
@@ -218,16 +256,17 @@ void segment_table::give_up(worker_segment& which) noexcept {
   const mutex_lock lock(mutex_);
   if (!which.give_up()) return;
   const auto found = entries_.find(which.id());
-  if (found == entries_.end()) return;
-  if (found->second.kept && !found->second.in_use()) {
-    found->second.kept = false;
-    released_.push_back(which.id());
-  }
+  if (found == entries_.end() || found->second.in_use()) return;
+  entry& free = found->second;
+  if (free.lease) free_leases(free).insert(std::move(free.lease));
+  if (std::exchange(free.kept, false)) released_.push_back(which.id());
+  if (free.is_block() && !free.touched) erase(found);
 }
 
 void segment_table::begin_task() noexcept {
   const mutex_lock lock(mutex_);
   in_task_ = true;
+  further_ = 0;
 }
 
 void segment_table::close_task() noexcept {
@@ -238,8 +277,10 @@ void segment_table::close_task() noexcept {
 std::vector<std::uint64_t> segment_table::end_task(std::vector<wire::segment_ref>& report) {
   const mutex_lock lock(mutex_);
   for (const std::uint64_t id : touched_) {
-    entry& each = entries_.find(id)->second;
+    const auto found = entries_.find(id);
+    entry& each = found->second;
     each.touched = false;
+    each.lease = {};
     const bool in_use = each.in_use();
     std::uint8_t flags = 0;
     if (std::exchange(each.created, false)) flags |= wire::flag_created;
@@ -252,10 +293,17 @@ std::vector<std::uint64_t> segment_table::end_task(std::vector<wire::segment_ref
       ref.flags = flags;
       report.push_back(ref);
     }
-    if (each.fresh) entries_.erase(id);  // never created: the parent takes the name back
-    else each.leased = false;
+    if (each.fresh) {  // never created: the parent takes the name back
+      const std::uint64_t file = each.ref.file;
+      erase(found);
+      files_.erase(file);
+    } else if (each.is_block() && !in_use) {
+      erase(found);
+    }
   }
   touched_.clear();
+  free_blocks_.clear();
+  free_files_.clear();
   return std::exchange(released_, {});
 }
 

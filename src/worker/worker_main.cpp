@@ -41,6 +41,7 @@
 #include <new>
 #include <optional>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -266,7 +267,7 @@ class worker final : lease_source, progress_sink {
         const mutex_lock lock(replies_mutex_);
         replies_.make_room(result.bytes().size(), result.attachments().size());
       }
-      if (result.attachments().size() > wire::max_segments / 2) {
+      if (result.attachments().size() > wire::max_arrays) {
         throw std::system_error(errc::message_too_large,
                                 "the result has " + std::to_string(result.attachments().size()) + " arrays");
       }
@@ -333,18 +334,18 @@ class worker final : lease_source, progress_sink {
     SHMPOOL_FAULT_POINT("worker.accounted");
     const mutex_lock lock(replies_mutex_);
     // A segment that was dropped and is kept again needs no release: the parent has it as kept, as does the reply.
-    std::erase_if(before, [&](std::uint64_t id) {
-      return std::any_of(refs.begin(), refs.end(), [id](const wire::segment_ref& each) {
-        return each.id == id && (each.flags & wire::flag_kept) != 0;
+    if (!before.empty()) {
+      std::unordered_set<std::uint64_t> kept, returned;
+      for (const wire::segment_ref& each : refs) {
+        if ((each.flags & wire::flag_kept) != 0) kept.insert(each.id);
+        if ((each.flags & wire::flag_result) != 0) returned.insert(each.id);
+      }
+      std::erase_if(before, [&](std::uint64_t id) {
+        if (kept.contains(id) || !returned.contains(id)) return kept.contains(id);
+        after.push_back(id);
+        return true;
       });
-    });
-    std::erase_if(before, [&](std::uint64_t id) {
-      const bool returned = std::any_of(refs.begin(), refs.end(), [id](const wire::segment_ref& each) {
-        return each.id == id && (each.flags & wire::flag_result) != 0;
-      });
-      if (returned) after.push_back(id);
-      return returned;
-    });
+    }
     append_released(before);
     replies_.append(header, refs, body);
     SHMPOOL_FAULT_POINT("worker.replied");
@@ -378,12 +379,12 @@ class worker final : lease_source, progress_sink {
     replies_.flush();
   }
 
-  std::pair<wire::segment_ref, unique_fd> need(std::size_t bytes, bool posix_full) override {
+  granted need(std::size_t bytes, bool posix_full, std::size_t more) override {
     wire::frame_header header;
     header.type = wire::frame_type::need;
     header.task = task_;
     header.value = bytes;
-    header.slot = posix_full ? 1 : 0;
+    header.slot = static_cast<std::uint16_t>(2 * more + (posix_full ? wire::need_no_file : 0));
     return ask(header);
   }
 
@@ -392,14 +393,14 @@ class worker final : lease_source, progress_sink {
     header.type = wire::frame_type::open;
     header.task = task_;
     header.value = segment;
-    unique_fd descriptor = ask(header).second;
+    unique_fd descriptor = ask(header).descriptor;
     if (descriptor) return descriptor;
     const shm::call_error failed{"recvmsg of a descriptor", {EMFILE, std::system_category()}};
     throw std::system_error(errc::shm_exhausted, "mapping an array in a worker: " + shm::describe(failed));
   }
 
   /// Sends a request and waits for the answer.
-  std::pair<wire::segment_ref, unique_fd> ask(const wire::frame_header& request) {
+  granted ask(const wire::frame_header& request) {
     {
       const mutex_lock lock(replies_mutex_);
       replies_.append(request, {}, {});
@@ -411,11 +412,11 @@ class worker final : lease_source, progress_sink {
       while (!requests_.next(next)) receive();  // without a time limit: this worker is not idle
       switch (next.header.type) {
         case wire::frame_type::grant: {
-          if (next.segment_count() != 1) ::_exit(125);
-          const wire::segment_ref ref = next.segment(0);
-          unique_fd descriptor;
-          if ((ref.flags & wire::flag_with_fd) != 0) descriptor = requests_.take_descriptor();
-          return {ref, std::move(descriptor)};
+          if (next.segment_count() == 0) ::_exit(125);
+          granted answer;
+          for (std::size_t i = 0; i != next.segment_count(); ++i) answer.segments.push_back(next.segment(i));
+          if ((next.segment(0).flags & wire::flag_with_fd) != 0) answer.descriptor = requests_.take_descriptor();
+          return answer;
         }
         case wire::frame_type::refuse:
           throw std::system_error(static_cast<errc>(next.header.value),

@@ -321,7 +321,7 @@ TEST(arguments, a_dictionary_of_arrays_is_moved_there_and_back) {
 }
 
 TEST(arguments, there_may_be_more_nested_arrays_in_one_call_than_a_small_list_holds) {
-  with_pool([](process_pool& pool) -> awaitable<void> {
+  with_pool(with_a_file_for_each_array(), [](process_pool& pool) -> awaitable<void> {
     std::vector<array<const double>> all;
     std::uint64_t expected = 0;
     for (std::size_t i = 0; i != 200; ++i) {

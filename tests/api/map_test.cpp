@@ -88,7 +88,7 @@ array<double> doubled(array<const double> x) {
 }
 
 TEST(map, runs_over_arrays_without_copying_them) {
-  with_pool([](process_pool& pool) -> awaitable<void> {
+  with_pool(with_a_file_for_each_array(), [](process_pool& pool) -> awaitable<void> {
     for (const std::size_t n : {few, many / 10}) {
       std::vector<array<double>> in;
       for (std::uint64_t seed = 0; seed != 12; ++seed) in.push_back(make_pattern<double>(pool, seed, n));

@@ -87,6 +87,13 @@ inline std::set<std::string> names_of_pool(const shm_handle& segment) {
   return names;
 }
 
+/// options() for tests that count arrays by pool_stats::live_segments.
+inline pool_options with_a_file_for_each_array() {
+  pool_options chosen = options();
+  chosen.arena_bytes = 0;
+  return chosen;
+}
+
 /// The backing that options() asks for leaves names under /dev/shm.
 inline bool named_memory() {
   return options().backing != backing::memfd;

@@ -107,13 +107,13 @@ TEST(texts, too_many_arrays_are_not_said_to_be_too_many_bytes) {
   run([]() -> awaitable<void> {
     process_pool pool(co_await asio::this_coro::executor, with_workers(1));
     const auto one = pool.make_array<double>(some, 1.0);
-    EXPECT_EQ(co_await pool.submit(count, std::vector<array<const double>>(8192, one)), 8192u);
-    const auto arguments = co_await end_of<std::size_t>(pool, count, std::vector<array<const double>>(8193, one));
-    const auto result = co_await end_of<std::vector<array<double>>>(pool, many_arrays, 8193);
+    EXPECT_EQ(co_await pool.submit(count, std::vector<array<const double>>(131'072, one)), 131'072u);
+    const auto arguments = co_await end_of<std::size_t>(pool, count, std::vector<array<const double>>(131'073, one));
+    const auto result = co_await end_of<std::vector<array<double>>>(pool, many_arrays, 131'073);
     for (const auto& error : {arguments, result}) {
       EXPECT_EQ(code_of(error), errc::message_too_large) << text_of(error);
-      EXPECT_NE(text_of(error).find("8193 arrays"), std::string::npos) << text_of(error);
-      EXPECT_NE(text_of(error).find("8,192"), std::string::npos) << text_of(error);
+      EXPECT_NE(text_of(error).find("131073 arrays"), std::string::npos) << text_of(error);
+      EXPECT_NE(text_of(error).find("131,072"), std::string::npos) << text_of(error);
     }
   }());
 }

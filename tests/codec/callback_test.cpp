@@ -118,8 +118,8 @@ constexpr bool all_survive<std::tuple<Members&...>> = (survives<Members> && ...)
 
 // One that is added to the options has to be added here, and to be of such a type: docs/adr/0012-option-types.md.
 [[maybe_unused]] auto members_of(pool_options& all) {
-  auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, a2] = all;
-  return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, a2);
+  auto& [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, a2, b2] = all;
+  return std::tie(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t, u, v, w, x, y, z, a2, b2);
 }
 [[maybe_unused]] auto members_of(task_options& all) {
   auto& [a, b, c, d, e, f] = all;

@@ -17,7 +17,7 @@ using wire::frame_type;
 struct made_frame {
   explicit made_frame(frame_type type, std::vector<wire::segment_ref> of = {}) : refs(std::move(of)) {
     in.header.type = type;
-    in.header.segments = static_cast<std::uint16_t>(refs.size());
+    in.header.segments = static_cast<std::uint32_t>(refs.size());
     in.segment_bytes = std::as_bytes(std::span(refs));
   }
   std::vector<wire::segment_ref> refs;

@@ -49,7 +49,7 @@ struct said {
   explicit said(frame_type type) { header.type = type; }
   wire::frame frame() {
     header.task = number;
-    header.segments = static_cast<std::uint16_t>(segments.size());
+    header.segments = static_cast<std::uint32_t>(segments.size());
     header.body = static_cast<std::uint32_t>(body.size());
     return {header, std::as_bytes(std::span(segments)), body};
   }
@@ -101,8 +101,10 @@ class segment_couriers : public shm::shm_fixture {
     shm_fixture::TearDown();
   }
 
-  segment_courier& open(backing where, std::size_t max_bytes = 0, std::size_t cache_bytes = 64 * MiB) {
+  segment_courier& open(backing where, std::size_t max_bytes = 0, std::size_t cache_bytes = 64 * MiB,
+                        std::size_t arena_bytes = 0) {
     shm::store_options options;
+    options.arena_bytes = arena_bytes;
     options.backing = where;
     options.max_bytes = max_bytes;
     options.cache_bytes = cache_bytes;
@@ -295,6 +297,79 @@ TEST_F(segment_couriers, a_worker_that_can_make_no_file_is_given_memory_that_is_
   EXPECT_TRUE(grant.descriptor);
 }
 
+// ---- Blocks of arenas.
+
+TEST_F(segment_couriers, a_worker_that_welcomes_more_small_segments_gets_those_that_are_there) {
+  open(backing::posix, 0, 64 * MiB, shm::largest_block);
+  said in = need(4 * KiB);
+  in.header.slot = 2 * 5;
+  post->answer_need(*worker, &task, in.frame());
+  const heard grant = answer();
+  ASSERT_EQ(grant.segments.size(), 6u);
+  ASSERT_EQ(task.leases.size(), 6u);
+  for (std::size_t i = 0; i != 6; ++i) {
+    const wire::segment_ref& each = grant.segments[i];
+    EXPECT_EQ(each.id, id_of(task.leases[i]));
+    EXPECT_EQ(each.file, segment_of(task.leases[i]).id());
+    EXPECT_EQ(each.capacity, 64 * KiB);
+    EXPECT_EQ(each.reserved, 4 * KiB);
+    EXPECT_EQ(each.place, i * 4 * KiB);
+    EXPECT_EQ(each.length, 4 * KiB);
+    EXPECT_EQ(each.flags, 0);
+  }
+  in.header.slot = 2 * 100;
+  post->answer_need(*worker, &task, in.frame());
+  EXPECT_EQ(answer().segments.size(), 10u) << "the arena has 16";
+}
+
+TEST_F(segment_couriers, the_descriptor_of_an_arena_is_passed_once) {
+  open(backing::memfd, 0, 64 * MiB, shm::largest_block);
+  said in = need(4 * KiB);
+  in.header.slot = 2 * 5;
+  post->answer_need(*worker, &task, in.frame());
+  heard grant = answer();
+  ASSERT_EQ(grant.segments.size(), 1u) << "it comes with a descriptor";
+  EXPECT_EQ(grant.segments[0].flags, wire::flag_memfd | wire::flag_with_fd);
+  EXPECT_TRUE(same_file(grant.descriptor.get(), segment_of(task.leases[0]).descriptor()));
+  post->answer_need(*worker, &task, in.frame());
+  grant = answer();
+  ASSERT_EQ(grant.segments.size(), 6u);
+  for (const wire::segment_ref& each : grant.segments) EXPECT_EQ(each.flags, wire::flag_memfd);
+}
+
+TEST_F(segment_couriers, a_result_in_a_block_is_taken_in_as_it_is) {
+  open(backing::posix, 0, 64 * MiB, shm::largest_block);
+  const shm_handle lease = granted(4 * KiB);
+  said result(frame_type::value);
+  result.with(id_of(lease), wire::flag_result, 64, 1000);
+  detail::outcome taken;
+  std::vector<std::size_t> used;
+  ASSERT_EQ(post->take_account(*worker, &task, result.frame()), nullptr);
+  ASSERT_EQ(post->take_result(result.frame(), taken, used), nullptr);
+  ASSERT_EQ(taken.attachments.size(), 1u);
+  EXPECT_EQ(taken.attachments[0].handle, lease);
+  EXPECT_EQ(used, std::vector<std::size_t>{1064});
+}
+
+TEST_F(segment_couriers, a_result_beyond_its_block_is_refused) {
+  open(backing::posix, 0, 64 * MiB, shm::largest_block);
+  const shm_handle lease = granted(4 * KiB);
+  for (const auto& [offset, length] : {std::pair{0UL, 4 * KiB + 1}, {4 * KiB, 1UL}, {std::size_t{1}, ~0UL}}) {
+    said result(frame_type::value);
+    result.with(id_of(lease), wire::flag_result, offset, length);
+    detail::outcome taken;
+    std::vector<std::size_t> used;
+    ASSERT_EQ(post->take_account(*worker, &task, result.frame()), nullptr);
+    EXPECT_NE(post->take_result(result.frame(), taken, used), nullptr);
+  }
+  said whole_file(frame_type::value);
+  whole_file.with(segment_of(lease).id(), wire::flag_result, 0, 10);
+  detail::outcome taken;
+  std::vector<std::size_t> used;
+  ASSERT_EQ(post->take_account(*worker, &task, whole_file.frame()), nullptr);
+  EXPECT_NE(post->take_result(whole_file.frame(), taken, used), nullptr) << "the file is nobody's to return";
+}
+
 TEST_F(segment_couriers, an_initializer_gets_memory_too) {
   open(backing::posix);
   said in = need(100 * KiB);
@@ -331,18 +406,18 @@ TEST_F(segment_couriers, a_worker_hears_that_the_pool_is_closed) {
   EXPECT_TRUE(task.leases.empty());
 }
 
-TEST_F(segment_couriers, a_task_has_at_most_8192_segments_of_its_own) {
+TEST_F(segment_couriers, a_task_has_at_most_131072_segments_of_its_own) {
   open(backing::memfd);
   const shm_handle any = post->store().allocate(page, 8);
-  task.leases.assign(8191, any);
+  task.leases.assign(131'071, any);
   EXPECT_NE(granted(page), any);
-  ASSERT_EQ(task.leases.size(), 8192u);
+  ASSERT_EQ(task.leases.size(), 131'072u);
   post->answer_need(*worker, &task, need(page).frame());
   const heard refusal = answer();
   EXPECT_EQ(refusal.header.type, frame_type::refuse);
   EXPECT_EQ(refusal.header.value, static_cast<std::uint64_t>(errc::shm_exhausted));
-  EXPECT_THAT(refusal.text(), HasSubstr("8192 segments"));
-  EXPECT_EQ(task.leases.size(), 8192u);
+  EXPECT_THAT(refusal.text(), HasSubstr("131072 segments"));
+  EXPECT_EQ(task.leases.size(), 131'072u);
 }
 
 // ---- Answers to a worker that cannot open a segment.

@@ -13,7 +13,7 @@ namespace {
 class lease_test : public shm_fixture {
  protected:
   /// What a worker does with a fresh lease.
-  static void create_as_worker(pool_segment& segment, std::size_t bytes) {
+  static void create_as_worker(file_segment& segment, std::size_t bytes) {
     std::error_code error;
     const unique_fd fd = create_named(segment.name(), segment.capacity(), error);
     ASSERT_FALSE(error) << error.message();

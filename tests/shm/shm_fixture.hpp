@@ -207,8 +207,8 @@ class shm_fixture : public ::testing::Test {
   std::vector<std::uint64_t> pools_;
 };
 
-inline pool_segment& segment_of(const shm_handle& handle) {
-  return static_cast<pool_segment&>(*handle.get());
+inline file_segment& segment_of(const shm_handle& handle) {
+  return static_cast<pool_segment&>(*handle.get()).file();
 }
 
 }  // namespace shmpool::shm

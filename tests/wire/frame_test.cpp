@@ -200,7 +200,7 @@ TEST(frame_readers, refuses_what_is_no_frame) {
     return reader.next(in) == frame_reader::status::malformed && *reader.why() != 0;
   };
   EXPECT_TRUE(refused([](frame_header& h) { h.magic ^= 1; }));
-  EXPECT_TRUE(refused([](frame_header& h) { h.version = 2; }));
+  EXPECT_TRUE(refused([](frame_header& h) { h.version = frame_version + 1; }));
   EXPECT_TRUE(refused([](frame_header& h) { h.body = max_body + 1; }));
   EXPECT_TRUE(refused([](frame_header& h) { h.segments = max_segments + 1; }));
   EXPECT_FALSE(refused([](frame_header&) {}));
