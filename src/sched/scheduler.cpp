@@ -144,7 +144,7 @@ bool scheduler::replied(worker_id worker, task_id task, duration run, time_point
   self.crashes_.served(worker);
   self.detach(index);
   self.forget(index);
-  self.settle(now);
+  self.unsettled_ = now;
   return true;
 }
 
@@ -242,6 +242,7 @@ void scheduler::break_pool(time_point now) {
 
 bool scheduler::next_action(action& out) {
   impl& self = *impl_;
+  if (self.unsettled_) self.settle(*self.unsettled_);
   while (self.next_action_ != self.actions_.size()) {
     out = self.actions_[self.next_action_++];
     if (self.still_meant(out)) return true;
@@ -331,6 +332,7 @@ void scheduler::impl::make_room(std::size_t tasks, std::size_t workers) {
 }
 
 void scheduler::impl::settle(time_point now) {
+  unsettled_.reset();
   start_wanted_at_.reset();
   if (crashes_.refuses()) turn_away();
   if (!held_.empty()) admit_held();

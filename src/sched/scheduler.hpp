@@ -190,7 +190,7 @@ class scheduler {
   /// The result of `task` has arrived from `worker`; the engine completes it itself (no `complete` action). `run` is
   /// how long it ran. False if the task is not known or not assigned to that worker: then the worker has violated the
   /// protocol, or stop() or break_pool() has ended the task; nothing changed. A result that arrives after request_stop
-  /// or kill_worker counts as a result.
+  /// or kill_worker counts as a result. What follows is decided once for a batch of results, in next_action().
   bool replied(worker_id worker, task_id task, duration run, time_point now);
   /// An assigned task could not be sent: the engine completes it itself, and the scheduler learns nothing from it.
   /// False as for replied().

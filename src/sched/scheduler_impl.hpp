@@ -39,7 +39,7 @@ struct scheduler::impl {
     if (tasks > room_for_tasks_ || workers > room_for_workers_ || !actions_.empty()) make_room(tasks, workers);
   }
   void make_room(std::size_t tasks, std::size_t workers);
-  /// Every event ends with this call: leaves nothing undone that could be done now.
+  /// Every event ends with this call, or has next_action() make it: leaves nothing undone that could be done now.
   void settle(time_point now);
 
   // ---- Admission.
@@ -229,6 +229,7 @@ struct scheduler::impl {
   std::size_t room_for_workers_ = 0;  ///< ... and of workers, and no actions are left from the event before
   /// The first task in line could not be handed out, and since then others came behind it at most.
   bool stalled_ = false;
+  std::optional<time_point> unsettled_;  ///< results have come in, last at this time, and settle() was not called since
   bool closing_ = false;
   bool broken_ = false;
   bool drained_ = false;

@@ -160,6 +160,7 @@ TEST_F(scheduler_assignment, worker_that_has_started_everything_is_not_asked_aga
   EXPECT_EQ(actions(), "assign x W2, assign y W1, assign a W1");
   for (const char* name : {"y", "a"}) run(name);
   EXPECT_TRUE(reply(2, "x"));
+  EXPECT_EQ(actions(), "");
   EXPECT_TRUE(slots.was_asked_for(1, ids["a"]));
   slots.forget(ids["a"]);  // so that it would be given away
   pass(microseconds{1});
@@ -312,7 +313,19 @@ TEST_F(scheduler_assignment, result_for_a_task_that_the_worker_does_not_have_is_
   EXPECT_FALSE(sched().replied(1, 0xffff'ffff'ffff'ffff, duration{}, now));
   EXPECT_TRUE(reply(1, "a"));
   EXPECT_FALSE(sched().replied(1, ids["a"], duration{}, now)) << "twice";
+  EXPECT_EQ(actions(), "assign queued W1");
   EXPECT_EQ(sched().count().assigned, 2U);
+}
+
+TEST_F(scheduler_assignment, results_that_come_together_are_followed_by_one_decision) {
+  settings.max_workers = 2;
+  settings.window = 1;
+  for (const char* name : {"a", "b", "first", "second"}) submit(name, quick());
+  EXPECT_EQ(actions(), "start W1, assign a W1, start W2, assign b W2");
+  for (const worker_id worker : {1U, 2U}) started(worker);
+  EXPECT_TRUE(reply(1, "a"));
+  EXPECT_TRUE(reply(2, "b"));
+  EXPECT_EQ(actions(), "assign first W2, assign second W1") << "as W2 was idle last";
 }
 
 TEST_F(scheduler_assignment, handle_of_an_assigned_task_is_found) {
