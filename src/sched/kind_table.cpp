@@ -10,20 +10,10 @@ namespace shmpool::sched {
 
 namespace {
 
-/// A death now and then is no sign; three in a row are too many, and make an average of 84.
-constexpr std::uint32_t tolerable = 64;
 constexpr std::uint32_t kills_forgiven = 9;
 constexpr duration longest_quarantine = std::chrono::minutes{1};
 
 }  // namespace
-
-bool kind_table::risky(std::uint32_t kind) const noexcept {
-  return kind != 0 && kinds_[kind].risk > tolerable;
-}
-
-duration kind_table::usual_run(std::uint32_t kind) const noexcept {
-  return kind == 0 || risky(kind) ? unknown : kinds_[kind].usual.get();
-}
 
 bool kind_table::ended(std::uint32_t kind, duration run) noexcept {
   if (kind == 0) return false;

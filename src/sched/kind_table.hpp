@@ -25,10 +25,12 @@ class kind_table {
   }
 
   /// Whether the kind kills so often that other tasks should not have to wait behind it.
-  bool risky(std::uint32_t kind) const noexcept;
+  bool risky(std::uint32_t kind) const noexcept { return kind != 0 && kinds_[kind].risk > tolerable; }
   /// Expected run time of a task of the kind, or unknown. Unknown for a risky kind, too: tasks behind
   /// a risky one have to be handed out again, and perhaps wait for a replacement worker.
-  duration usual_run(std::uint32_t kind) const noexcept;
+  duration usual_run(std::uint32_t kind) const noexcept {
+    return kind == 0 || risky(kind) ? unknown : kinds_[kind].usual.get();
+  }
 
   /// A task has ended and its worker lives. True if the kind was risky, and is not any more.
   bool ended(std::uint32_t kind, duration run) noexcept;
@@ -49,6 +51,9 @@ class kind_table {
   std::size_t quarantined() const noexcept { return quarantined_; }
 
  private:
+  /// A death now and then is no sign; three in a row are too many, and make an average of 84.
+  static constexpr std::uint32_t tolerable = 64;
+
   struct record {
     duration pause;  ///< until the next task is let through
     detail::recent_run_mean usual{};
