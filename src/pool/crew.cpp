@@ -117,11 +117,10 @@ void crew::execute_sentence(worker_channel& worker, time_point now) {
 std::vector<sched::task_id> crew::reclaim_tasks(worker_channel& worker) {
   std::vector<sched::task_id> started;
   for (std::uint16_t slot = 0; slot != wire::slot_count; ++slot) {
-    const auto id = worker.task_in(slot);
-    task_entry* const task = id == 0 ? nullptr : ledger_.find(scheduler_.assigned_handle(worker.id, id));
-    if (!task) continue;
+    task_entry* const task = worker.task_in(slot);
+    if (!task || scheduler_.assigned_handle(worker.id, task->id) == sched::no_task) continue;
     // By compare-and-swap, as the worker may still be alive.
-    if (!wire::take_back(worker.slot(slot), worker.handover_in(slot))) started.push_back(id);
+    if (!wire::take_back(worker.slot(slot), worker.handover_in(slot))) started.push_back(task->id);
     task->unassign();
   }
   return started;

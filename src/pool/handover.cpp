@@ -27,7 +27,7 @@ void hand_over(worker_channel& to, task_entry& task, function_table& functions, 
   std::vector<wire::segment_ref> segments;
   if (!task.arrays.empty() || !function.result_sizes.empty()) segments = courier.pack(to, task, function.result_sizes);
   task.on = &to;
-  task.slot = to.take_slot(task.id).value();  // the scheduler's window is at most the number of slots
+  task.slot = to.take_slot(task).value();  // the scheduler's window is at most the number of slots
   task.assigned = now;
   task.seen_started = monotonic_clock::time_point::max();
   wire::frame_header header;

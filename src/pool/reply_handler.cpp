@@ -65,10 +65,6 @@ bool reply_handler::read_frames(worker_channel& from, time_point now) {
   }
 }
 
-task_entry* reply_handler::find(const worker_channel& from, std::uint64_t handover) const noexcept {
-  return ledger_.find(scheduler_.assigned_handle(from.id, from.task_of(handover)));
-}
-
 const char* reply_handler::take(worker_channel& from, const wire::frame& in, time_point now) {
   // Each case sets the members of `known` that check_frame() reads for its type.
   sender known;
@@ -81,7 +77,7 @@ const char* reply_handler::take(worker_channel& from, const wire::frame& in, tim
       return take_result(from, in, now);
     case wire::frame_type::need:
     case wire::frame_type::open: {
-      task_entry* const task = in.header.task != 0 ? find(from, in.header.task) : nullptr;
+      task_entry* const task = in.header.task != 0 ? from.task_of(in.header.task) : nullptr;
       known.answer_waits = from.answer_waits;
       known.has_task = task != nullptr;
       if (const char* const why = check_frame(in, known)) return why;
@@ -126,16 +122,14 @@ const char* reply_handler::take_ready(worker_channel& from, const wire::frame& i
 }
 
 void reply_handler::take_progress(worker_channel& from, const wire::frame& in) {
-  const task_entry* const task = find(from, in.header.task);
+  const task_entry* const task = from.task_of(in.header.task);
   const auto fraction = std::bit_cast<double>(in.header.value);
   // Ignores progress of a task that has ended meanwhile, and NaN.
   if (task && task->op->on_progress && fraction >= 0 && fraction <= 1) ledger_.notify(task->op->on_progress, fraction);
 }
 
 const char* reply_handler::take_result(worker_channel& from, const wire::frame& in, time_point now) {
-  const sched::task_id id = from.task_in(in.header.slot);
-  task_entry* const task = ledger_.find(scheduler_.assigned_handle(from.id, id));
-  if (!task) return "result of a task that has ended";
+  task_entry* const task = from.task_in(in.header.slot);
   if (in.segment_count() != 0) {
     if (const char* const why = courier_.take_account(from, task, in)) return why;
   }
@@ -156,7 +150,7 @@ const char* reply_handler::take_result(worker_channel& from, const wire::frame& 
   // Nothing below allocates: a task that the scheduler has forgotten must be completed.
   const std::chrono::nanoseconds longest = now - std::min(task->assigned, now);
   result.run = std::min(std::chrono::nanoseconds(in.header.value & 0x7fff'ffff'ffff'ffffU), longest);
-  if (!scheduler_.replied(from.id, id, result.run, now)) return "result of a task that has ended";
+  if (!scheduler_.replied(from.id, task->id, result.run, now)) return "result of a task that has ended";
   from.found_busy(now);
   from.life.replied();
   result.worker_pid = from.life.pid();

@@ -51,8 +51,6 @@ class reply_handler {
   void violated(worker_channel& from, const char* what);
   /// Whether the body of an error frame is an exception. Throws std::bad_alloc.
   static bool is_exception(std::span<const std::byte> body);
-  /// The task that the worker has under this number; null if it has none.
-  task_entry* find(const worker_channel& from, std::uint64_t handover) const noexcept;
 
   sched::scheduler& scheduler_;
   task_ledger& ledger_;

@@ -54,23 +54,23 @@ void worker_channel::await_end(monotonic_clock::time_point deadline) const noexc
   }
 }
 
-std::optional<std::uint16_t> worker_channel::take_slot(std::uint64_t task) noexcept {
+std::optional<std::uint16_t> worker_channel::take_slot(task_entry& task) noexcept {
   if (free_slots_ == 0) return std::nullopt;
   const auto index = static_cast<std::uint16_t>(std::countr_zero(free_slots_));
-  SHMPOOL_ASSERT(slots_[index].task == 0 && task != 0);
+  SHMPOOL_ASSERT(!slots_[index].task);
   free_slots_ &= ~(std::uint64_t{1} << index);
-  slots_[index] = {task, ++last_handover_};
+  slots_[index] = {&task, ++last_handover_};
   slot(index).stop.store(0, std::memory_order_relaxed);
   slot(index).word.store(wire::slot_word(last_handover_, wire::slot_state::queued), std::memory_order_release);
   return index;
 }
 
-std::uint64_t worker_channel::task_of(std::uint64_t handover) const noexcept {
+task_entry* worker_channel::task_of(std::uint64_t handover) const noexcept {
   for (std::uint64_t taken = ~free_slots_; taken != 0; taken &= taken - 1) {
     const assigned& each = slots_[static_cast<std::size_t>(std::countr_zero(taken))];
     if (each.handover == handover) return each.task;
   }
-  return 0;
+  return nullptr;
 }
 
 void worker_channel::free_slot(std::uint16_t index) noexcept {

@@ -37,6 +37,8 @@
 
 namespace shmpool::pool {
 
+struct task_entry;
+
 class worker_channel {
  public:
   /// Makes the socket pair and the control memory. Throws std::system_error that names the call.
@@ -71,15 +73,17 @@ class worker_channel {
   // unread frame of an earlier handover must not claim the slot of a task that was taken back and is handed over again.
 
   /// A free slot for the task, or nothing if all are taken.
-  std::optional<std::uint16_t> take_slot(std::uint64_t task) noexcept;
+  std::optional<std::uint16_t> take_slot(task_entry& task) noexcept;
   void free_slot(std::uint16_t slot) noexcept;
-  /// The task in the slot, and its handover number; 0 if the slot is free.
-  std::uint64_t task_in(std::uint16_t slot) const noexcept { return slot < wire::slot_count ? slots_[slot].task : 0; }
+  /// The task in the slot, and its handover number; null and 0 if the slot is free.
+  task_entry* task_in(std::uint16_t slot) const noexcept {
+    return slot < wire::slot_count ? slots_[slot].task : nullptr;
+  }
   std::uint64_t handover_in(std::uint16_t slot) const noexcept {
     return slot < wire::slot_count ? slots_[slot].handover : 0;
   }
-  /// The task with that handover number; 0 if there is none.
-  std::uint64_t task_of(std::uint64_t handover) const noexcept;
+  /// The task with that handover number; null if there is none.
+  task_entry* task_of(std::uint64_t handover) const noexcept;
   wire::slot& slot(std::uint16_t index) const noexcept { return control.page().slots[index]; }
   bool has_tasks() const noexcept { return ~free_slots_ != 0; }
   /// How many of its tasks the worker has begun.
@@ -163,7 +167,8 @@ class worker_channel {
 
   unique_fd socket_;
   struct assigned {
-    std::uint64_t task = 0, handover = 0;
+    task_entry* task = nullptr;
+    std::uint64_t handover = 0;
   };
   std::array<assigned, wire::slot_count> slots_{};
   std::uint64_t last_handover_ = 0;

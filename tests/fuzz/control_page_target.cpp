@@ -3,10 +3,12 @@
 // started, as taken back or as neither, and none can change what the parent knows by itself.
 #include "fuzz/control_page_input.hpp"
 #include "pool/reply_reader.hpp"
+#include "pool/task_entry.hpp"
 #include "pool/worker_channel.hpp"
 #include "wire/control_page.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <vector>
 
@@ -118,12 +120,12 @@ void check_polling(wire::control_page& page, const control_page_input& left) {
 }
 
 void check_slots(pool::worker_channel& dead, const control_page_input& left) {
-  std::vector<std::uint64_t> tasks;
-  for (std::uint64_t task = 1000; const auto slot = dead.take_slot(task); task += 3) {
-    promise(*slot == tasks.size(), "slots are not given out in order");
-    tasks.push_back(task);
+  std::array<pool::task_entry, wire::slot_count> tasks;
+  for (std::size_t i = 0; i != tasks.size(); ++i) {
+    promise(dead.take_slot(tasks[i]) == i, "slots are not given out in order, or are fewer than there should be");
   }
-  promise(tasks.size() == wire::slot_count, "there are fewer slots than there should be");
+  pool::task_entry one_more;
+  promise(!dead.take_slot(one_more), "there are more slots than there should be");
   for (std::uint16_t i = 0; i != wire::slot_count; ++i) {
     const std::uint64_t handover = dead.handover_in(i);
     const std::uint64_t written = left.word(i, handover);
@@ -132,12 +134,11 @@ void check_slots(pool::worker_channel& dead, const control_page_input& left) {
     promise(taken == (written == wire::slot_word(handover, wire::slot_state::queued)),
             "a task was taken back that was not waiting, or was not although it was");
     promise(!wire::claim(dead.slot(i), handover, 1), "a task can be claimed that the parent has decided about");
-    promise(dead.task_in(i) == tasks[i], "what a worker wrote has changed what the parent knows");
+    promise(dead.task_in(i) == &tasks[i], "what a worker wrote has changed what the parent knows");
   }
   for (std::uint16_t i = 0; i != wire::slot_count; ++i) dead.free_slot(i);
   promise(!dead.has_tasks(), "slots were lost");
-  promise(dead.task_in(wire::slot_count) == 0 && dead.task_in(0xffff) == 0,
-          "there is a task in a slot that does not exist");
+  promise(!dead.task_in(wire::slot_count) && !dead.task_in(0xffff), "there is a task in a slot that does not exist");
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Which workers a turn of the loop looks at.
 #include "pool/roster.hpp"
 
+#include "pool/task_entry.hpp"
 #include "pool/worker_channel.hpp"
 #include "wire/frame.hpp"
 
@@ -32,7 +33,7 @@ class worker_roster : public ::testing::Test {
   }
   static void queue_frame(worker_channel& worker) { worker.queue_frame(wire::frame_header{}, {}, {}); }
   void give_task(worker_channel& worker) {
-    worker.take_slot(++last_task);
+    worker.take_slot(task);
     known.is_busy(worker);
   }
 
@@ -71,7 +72,7 @@ class worker_roster : public ::testing::Test {
   static constexpr roster::time_point start{1h};
   roster known;
   std::deque<worker_channel> workers;
-  std::uint64_t last_task = 0;
+  task_entry task;
 };
 
 TEST_F(worker_roster, gives_the_lowest_free_place) {

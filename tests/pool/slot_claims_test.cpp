@@ -32,7 +32,7 @@ class slot_claims_of_a_task : public ::testing::Test {
       if (next.what == sched::action::kind::start_worker) worker.emplace(next.worker);
     }
     task.on = &*worker;
-    task.slot = worker->take_slot(task.id).value();
+    task.slot = worker->take_slot(task).value();
     task.assigned = now;
   }
   ~slot_claims_of_a_task() override { ledger.close(task); }

@@ -142,7 +142,7 @@ TEST_F(task_ledger_memory, takes_the_task_from_its_worker_when_it_ends) {
   const shm_handle leased = memory->allocate(4096, 8);
   opened.leases.push_back(leased);
   opened.on = &worker;
-  opened.slot = worker.take_slot(31).value();
+  opened.slot = worker.take_slot(opened).value();
   ASSERT_TRUE(worker.has_tasks());
   ledger.complete(opened);
   EXPECT_FALSE(worker.has_tasks());
@@ -160,7 +160,7 @@ TEST_F(task_ledger_memory, uses_a_record_again_as_if_it_were_new) {
   opened.arrays = lent_arrays({{memory->allocate(4096, 8), 0, 8, detail::access::read}});
   opened.leases.push_back(memory->allocate(4096, 8));
   opened.on = &worker;
-  opened.slot = worker.take_slot(31).value();
+  opened.slot = worker.take_slot(opened).value();
   ledger.close(opened);
   task_entry& again = ledger.open(second);
   ASSERT_EQ(&again, &opened);

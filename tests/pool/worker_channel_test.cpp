@@ -2,6 +2,7 @@
 #include "pool/worker_channel.hpp"
 
 #include "loop/completion_queue.hpp"
+#include "pool/task_entry.hpp"
 #include "wire/frame.hpp"
 
 #include <gtest/gtest.h>
@@ -14,11 +15,11 @@
 namespace shmpool::pool {
 namespace {
 
-constexpr std::uint64_t task = 7, other_task = 9, now_ns = 1;
+constexpr std::uint64_t now_ns = 1;
 
 class worker_channel_slots : public ::testing::Test {
  protected:
-  std::uint16_t hand_over(std::uint64_t what) {
+  std::uint16_t hand_over(task_entry& what) {
     const std::optional<std::uint16_t> index = to.take_slot(what);
     EXPECT_TRUE(index);
     return index.value_or(0);
@@ -28,6 +29,7 @@ class worker_channel_slots : public ::testing::Test {
     to.free_slot(index);
   }
 
+  task_entry task, other_task;
   worker_channel to{1};
 };
 
@@ -64,26 +66,26 @@ TEST_F(worker_channel_slots, an_earlier_hand_over_cannot_claim_the_task_in_anoth
 TEST_F(worker_channel_slots, a_number_stands_for_its_task_as_long_as_that_is_handed_over) {
   const std::uint16_t index = hand_over(task), other = hand_over(other_task);
   const std::uint64_t first = to.handover_in(index);
-  EXPECT_EQ(to.task_in(index), task);
-  EXPECT_EQ(to.task_of(first), task);
-  EXPECT_EQ(to.task_of(to.handover_in(other)), other_task);
+  EXPECT_EQ(to.task_in(index), &task);
+  EXPECT_EQ(to.task_of(first), &task);
+  EXPECT_EQ(to.task_of(to.handover_in(other)), &other_task);
 
   take_back(index);
-  EXPECT_EQ(to.task_in(index), 0u);
+  EXPECT_EQ(to.task_in(index), nullptr);
   EXPECT_EQ(to.handover_in(index), 0u);
-  EXPECT_EQ(to.task_of(first), 0u);
+  EXPECT_EQ(to.task_of(first), nullptr);
 
   ASSERT_EQ(hand_over(task), index);
-  EXPECT_EQ(to.task_of(first), 0u);
-  EXPECT_EQ(to.task_of(to.handover_in(index)), task);
+  EXPECT_EQ(to.task_of(first), nullptr);
+  EXPECT_EQ(to.task_of(to.handover_in(index)), &task);
 }
 
 TEST_F(worker_channel_slots, what_is_no_number_and_no_slot_stands_for_nothing) {
-  EXPECT_EQ(to.task_of(0), 0u);
+  EXPECT_EQ(to.task_of(0), nullptr);
   hand_over(task);
-  EXPECT_EQ(to.task_of(0), 0u);
-  EXPECT_EQ(to.task_of(to.handover_in(0) + 1), 0u);
-  EXPECT_EQ(to.task_in(wire::slot_count), 0u);
+  EXPECT_EQ(to.task_of(0), nullptr);
+  EXPECT_EQ(to.task_of(to.handover_in(0) + 1), nullptr);
+  EXPECT_EQ(to.task_in(wire::slot_count), nullptr);
   EXPECT_EQ(to.handover_in(wire::slot_count), 0u);
 }
 
