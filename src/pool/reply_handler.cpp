@@ -129,13 +129,43 @@ void reply_handler::take_progress(worker_channel& from, const wire::frame& in) {
 }
 
 const char* reply_handler::take_result(worker_channel& from, const wire::frame& in, time_point now) {
-  task_entry* const task = from.task_in(in.header.slot);
-  if (in.segment_count() != 0) {
-    if (const char* const why = courier_.take_account(from, task, in)) return why;
-  }
-  detail::outcome result;
-  result.threw = in.header.type == wire::frame_type::error;
+  task_entry& task = *from.task_in(in.header.slot);
+  detail::outcome& result = task.op->result;
   std::vector<std::size_t> used;
+  const char* why = read_result(from, task, in, used);
+  // Nothing below allocates: a task that the scheduler has forgotten must be completed.
+  const std::chrono::nanoseconds longest = now - std::min(task.assigned, now);
+  result.run = std::min(std::chrono::nanoseconds(in.header.value & 0x7fff'ffff'ffff'ffffU), longest);
+  if (!why && !scheduler_.replied(from.id, task.id, result.run, now)) why = "result of a task that has ended";
+  if (why) {
+    result = {};
+    return why;
+  }
+  from.found_busy(now);
+  from.life.replied();
+  result.worker_pid = from.life.pid();
+  if (result.threw) {
+    ++ledger_.failures().threw;
+    result.attachments.clear();
+    result.error = nullptr;  // the task's exception counts, and needs no segment
+  } else if (result.error) {
+    ++ledger_.failures().shm_exhausted;
+  } else {
+    ledger_.count_success();
+    functions_[task.function].result_sizes.swap(used);
+  }
+  if (task.arrays.empty()) killers_.ended(task.function, task.arguments);
+  ledger_.complete(task);
+  return nullptr;
+}
+
+const char* reply_handler::read_result(worker_channel& from, task_entry& task, const wire::frame& in,
+                                       std::vector<std::size_t>& used) {
+  if (in.segment_count() != 0) {
+    if (const char* const why = courier_.take_account(from, &task, in)) return why;
+  }
+  detail::outcome& result = task.op->result;
+  result.threw = in.header.type == wire::frame_type::error;
   try {
     if (in.is_cut()) throw std::bad_alloc();
     if (in.segment_count() != 0) {
@@ -147,24 +177,6 @@ const char* reply_handler::take_result(worker_channel& from, const wire::frame& 
     result = {};
     result.error = ledger_.no_memory();
   }
-  // Nothing below allocates: a task that the scheduler has forgotten must be completed.
-  const std::chrono::nanoseconds longest = now - std::min(task->assigned, now);
-  result.run = std::min(std::chrono::nanoseconds(in.header.value & 0x7fff'ffff'ffff'ffffU), longest);
-  if (!scheduler_.replied(from.id, task->id, result.run, now)) return "result of a task that has ended";
-  from.found_busy(now);
-  from.life.replied();
-  result.worker_pid = from.life.pid();
-  if (result.threw) {
-    ++ledger_.failures().threw;
-    result.attachments.clear();
-    result.error = nullptr;  // the task's exception counts, and needs no segment
-  } else if (result.error) {
-    ++ledger_.failures().shm_exhausted;
-  } else {
-    functions_[task->function].result_sizes = std::move(used);
-  }
-  if (task->arrays.empty()) killers_.ended(task->function, task->arguments);
-  ledger_.complete(*task, std::move(result));
   return nullptr;
 }
 

@@ -47,6 +47,9 @@ class reply_handler {
   const char* take(worker_channel& from, const wire::frame& in, time_point now);
   const char* take_ready(worker_channel& from, const wire::frame& in, time_point now);
   const char* take_result(worker_channel& from, const wire::frame& in, time_point now);
+  /// Reads the result into the task's operation. `used`: the bytes of each segment that it takes.
+  const char* read_result(worker_channel& from, task_entry& task, const wire::frame& in,
+                          std::vector<std::size_t>& used);
   void take_progress(worker_channel& from, const wire::frame& in);
   void violated(worker_channel& from, const char* what);
   /// Whether the body of an error frame is an exception. Throws std::bad_alloc.

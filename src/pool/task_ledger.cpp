@@ -76,12 +76,6 @@ void task_ledger::complete(task_entry& task) noexcept {
   completed_.push(op);
 }
 
-void task_ledger::complete(task_entry& task, detail::outcome&& result) noexcept {
-  if (!result.threw && !result.error) ++succeeded_;
-  task.op->result = std::move(result);
-  complete(task);
-}
-
 void task_ledger::count(pool_stats& stats) const noexcept {
   stats.submitted = submitted_;
   stats.completed = succeeded_;

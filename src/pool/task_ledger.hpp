@@ -49,8 +49,6 @@ class task_ledger {
 
   /// The task is over, and its operation completes with its present result.
   void complete(task_entry& task) noexcept;
-  /// The same with the given result.
-  void complete(task_entry& task, detail::outcome&& result) noexcept;
   /// Completes an operation that belongs to no task.
   void push(detail::operation& op) noexcept { completed_.push(op); }
   /// Adds a notice, or drops it if memory has run out.
@@ -73,6 +71,7 @@ class task_ledger {
   static constexpr const char* no_memory_text = "the application had no memory left (new threw std::bad_alloc)";
 
   void count_submit() noexcept { ++submitted_; }
+  void count_success() noexcept { ++succeeded_; }
   failure_counts& failures() noexcept { return failures_; }
   /// Fills in submitted, completed, failed and failures.
   void count(pool_stats& stats) const noexcept;
