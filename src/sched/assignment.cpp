@@ -80,13 +80,17 @@ index_type scheduler::impl::choose_idle(std::uint64_t warm_workers) const noexce
 
 index_type scheduler::impl::choose_busy(const task_record& task) noexcept {
   const index_type worker = least_busy();
-  return worker != no_index && task.cost <= settings_.lookahead - workers_[worker].behind ? worker : no_index;
+  return worker != no_index && task.cost <= settings_.lookahead - open_.first_key().behind ? worker : no_index;
 }
 
 index_type scheduler::impl::least_busy() noexcept {
   for (index_type first = open_.first(); first != no_index; first = open_.first()) {
-    if (workers_[first].usable()) return first;
-    open_.clear(first);  // note_load() lets it in again
+    if (!is_open(workers_[first])) {
+      open_.clear(first);  // note_load() lets it in again
+      continue;
+    }
+    if (const load now_there = load_of(first); open_.first_key() < now_there) open_.set(first, now_there);
+    if (open_.first() == first) return first;
   }
   return no_index;
 }
@@ -109,7 +113,6 @@ void scheduler::impl::find_stuck(time_point now) noexcept {
     if (worker.tasks.empty()) continue;
     worker.stuck = true;
     stuck_.insert(late);
-    open_.clear(late);
   }
 }
 
@@ -195,7 +198,8 @@ void scheduler::impl::assign(index_type task, index_type worker, time_point now)
   record.aside = false;
   record.worker = worker;
   record.sent = false;
-  if (target.tasks.empty()) {
+  const bool was_free = target.tasks.empty();
+  if (was_free) {
     ++busy_;
     hear(worker, now);
   }
@@ -207,7 +211,7 @@ void scheduler::impl::assign(index_type task, index_type worker, time_point now)
   } else {
     target.short_work += record.cost;
   }
-  note_load(worker);
+  if (was_free) note_load(worker);
   ++assigned_;
   if (record.timeout != duration::zero()) deadlines_.set(task, std::min(record.deadline, later(now, record.timeout)));
   else await_deadline(task);
@@ -237,16 +241,16 @@ void scheduler::impl::detach(index_type task) noexcept {
 }
 
 void scheduler::impl::note_waiting(index_type index) noexcept {
-  const worker_record& worker = workers_[index];
-  if (worker.waiting() != 0) sharers_.set(index, sharing(worker));
+  const sharing now_waiting(workers_[index]);
+  if (now_waiting.waiting == 0) return;
+  const sharing* const known = sharers_.key(index);
+  if (!known || now_waiting < *known) sharers_.set(index, now_waiting);
 }
 
 void scheduler::impl::note_load(index_type index) noexcept {
-  worker_record& worker = workers_[index];
-  const std::size_t tasks = worker.tasks.size();
-  if (tasks == 0 || tasks >= settings_.window || worker.long_tasks != 0 || worker.stuck) return open_.clear(index);
-  worker.behind = worker.short_work - tasks_[worker.tasks.front()].cost;
-  open_.set(index, {worker.behind, std::uint64_t{tasks} << 32 | index});
+  constexpr load least{};
+  const load* const known = open_.key(index);
+  if ((!known || least < *known) && is_open(workers_[index])) open_.set(index, least);
 }
 
 void scheduler::impl::enqueue(index_type task, index_type near) noexcept {

@@ -43,6 +43,8 @@ class indexed_heap {
     sink(place);  // if `last` has risen, its former parent stays at `place`
   }
 
+  /// The key of the index, or null if it is not in.
+  const Key* key(index_type index) const noexcept { return contains(index) ? &entries_[places_[index]].key : nullptr; }
   bool contains(index_type index) const noexcept { return index < places_.size() && places_[index] != absent; }
 
   /// The index with the least key, or no_index. It stays until it is set or cleared.

@@ -104,7 +104,7 @@ struct scheduler::impl {
   void detach(index_type task) noexcept;
   /// Tasks wait at the worker that others could take, if it is usable.
   void note_waiting(index_type worker) noexcept;
-  /// Updates the worker's load, which decides whether the worker is chosen next.
+  /// The worker may have become open, or has less to do than it had.
   void note_load(index_type worker) noexcept;
   /// Gives a task back its place in line, searched from `near`, a task in the queue, or from the front.
   void enqueue(index_type task, index_type near = no_index) noexcept;
@@ -180,12 +180,22 @@ struct scheduler::impl {
   /// Orders workers by how long a new task would wait there. Equal estimates, as of tasks that take no time at all, are
   /// ordered by the number of tasks, then by the worker's place.
   struct load {
-    duration behind;
-    std::uint64_t tasks_and_place;
+    duration behind{};
+    std::uint64_t tasks_and_place = 0;
     bool operator<(const load& other) const noexcept {
       return behind != other.behind ? behind < other.behind : tasks_and_place < other.tasks_and_place;
     }
   };
+
+  load load_of(index_type index) const noexcept {
+    const task_list& tasks = workers_[index].tasks;
+    return {workers_[index].short_work - tasks_[tasks.front()].cost, std::uint64_t{tasks.size()} << 32 | index};
+  }
+  /// Whether more may be handed over to a worker that has tasks.
+  bool is_open(const worker_record& worker) const noexcept {
+    return !worker.tasks.empty() && worker.tasks.size() < settings_.window && worker.long_tasks == 0 && !worker.stuck &&
+           worker.usable();
+  }
 
   /// Orders workers by how many tasks wait there, the most first. Of workers where one task waits, those come first
   /// that run another one.
@@ -209,8 +219,9 @@ struct scheduler::impl {
   time_point aside_turn_ = time_point::min();  ///< when one of those is due although others wait
   deadline_heap deadlines_;  ///< when to look at a task: its deadline, the end of its time to run, that of a grace
   deadline_heap looks_;      ///< when to look whether a worker with tasks has been silent for too long. May be early
-  indexed_heap<load> open_;  ///< workers with tasks to which more may be handed over; some may have become unusable
-  index_set stuck_;          ///< workers that were found stuck, and at which tasks may still wait
+  /// All open workers, perhaps others; a worker may have more to do than the key says. least_busy() finds out.
+  indexed_heap<load> open_;
+  index_set stuck_;  ///< workers that were found stuck, and at which tasks may still wait
   /// Workers where unstarted tasks may wait; no other usable worker has any. Fewer may wait there than the key says.
   indexed_heap<sharing> sharers_;
   crash_monitor crashes_;

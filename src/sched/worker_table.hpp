@@ -36,7 +36,6 @@ struct worker_record {
   unsigned long_tasks = 0;         ///< tasks that nothing may wait behind
   unsigned doomed = 0;    ///< tasks that it will be killed for unless they end first; it takes no others meanwhile
   duration short_work{};  ///< expected run time of all its other tasks
-  duration behind{};      ///< the same without the first task: how long a new task would wait once the first has ended
   task_list tasks;        ///< in the order of assignment, which is the order in which it runs them
   time_point up_since{};
   time_point heard{};     ///< when it replied last, or was given a task when it had none
