@@ -94,7 +94,7 @@ class basic_process_pool {
     if constexpr (std::same_as<std::remove_cvref_t<Function>, task_options>) {
       return submit_with(fn, std::forward<Args>(args)...);
     } else {
-      return submit_with(task_options{}, std::forward<Function>(fn), std::forward<Args>(args)...);
+      return submit_with(detail::default_options{}, std::forward<Function>(fn), std::forward<Args>(args)...);
     }
   }
 
@@ -163,8 +163,8 @@ class basic_process_pool {
     driver_.reset();
   }
 
-  template <class Function, class... Args>
-  auto submit_with(const task_options& options, Function&& fn, Args&&... args) {
+  template <class Options, class Function, class... Args>
+  auto submit_with(const Options& options, Function&& fn, Args&&... args) {
     constexpr std::size_t count = sizeof...(Args);
     if constexpr (count == 0 || detail::callable_with<Function, Args...> ||
                   detail::takes_this_many<Function, Args...>) {
@@ -185,8 +185,8 @@ class basic_process_pool {
     return call(std::get<sizeof...(Args) - 1>(std::move(args)), std::get<Index>(std::move(args))...);
   }
 
-  template <class Token, class Function, class... Args>
-  auto initiate(const task_options& options, Token&& token, Function&& fn, Args&&... args) {
+  template <class Options, class Token, class Function, class... Args>
+  auto initiate(const Options& options, Token&& token, Function&& fn, Args&&... args) {
     using call = detail::task_for<Function, Args...>;
     using result_type = typename call::result_type;
     using signature = typename detail::completion_signature<result_type>::type;

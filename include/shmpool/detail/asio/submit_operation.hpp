@@ -118,6 +118,14 @@ class handler_operation final : public operation {
   decoder decode_;
 };
 
+/// In place of task_options, for a submit without any: there is nothing to copy.
+struct default_options {
+  operator const task_options&() const noexcept {
+    static const task_options none;
+    return none;
+  }
+};
+
 /// What `step` throws, or null. The exception is no longer being handled then, so an operation may carry it to another
 /// thread: the end of a catch block touches its exception.
 template <class Step>
@@ -156,13 +164,13 @@ void pack_and_submit(pool_driver& driver, Operation* op, const Function& functio
 }
 
 /// A submit that waits for room: its arguments, which are packed when there is room.
-template <class Operation, class Function, class Arguments>
+template <class Operation, class Function, class Options, class Arguments>
 class held_submit final : public operation {
  public:
   using memory = operation_memory<held_submit, typename Operation::handler_type>;
 
   held_submit(Operation* op, std::shared_ptr<pool_driver> driver, Function&& function, callable_ref callable,
-              task_options&& options, Arguments&& arguments)
+              Options&& options, Arguments&& arguments)
       : op_(op),
         driver_(std::move(driver)),
         function_(std::move(function)),
@@ -187,7 +195,7 @@ class held_submit final : public operation {
     const auto driver = std::move(driver_);
     const Function function = std::move(function_);
     const callable_ref callable = callable_;
-    const task_options options = std::move(options_);
+    const Options options = std::move(options_);
     Arguments arguments = std::move(arguments_);
     // Before the submit: the task may end on another thread, which destroys the handler and its allocator.
     Operation* op = abandon();
@@ -206,7 +214,7 @@ class held_submit final : public operation {
   std::shared_ptr<pool_driver> driver_;
   Function function_;
   callable_ref callable_;
-  task_options options_;
+  Options options_;
   Arguments arguments_;
 };
 
@@ -218,8 +226,8 @@ struct initiate_submit {
   Executor executor;
   executor_type get_executor() const noexcept { return executor; }
 
-  template <class Handler, class Function, class Decoder, class Arguments>
-  void operator()(Handler&& handler, Function function, callable_ref callable, Decoder decode, task_options options,
+  template <class Handler, class Function, class Decoder, class Options, class Arguments>
+  void operator()(Handler&& handler, Function function, callable_ref callable, Decoder decode, Options options,
                   Arguments arguments) const {
     using result_type = std::invoke_result_t<Decoder, unpacker&>;
     using handler_type = std::decay_t<Handler>;
@@ -229,14 +237,15 @@ struct initiate_submit {
     pending_handler<handler_type, Executor> pending(std::move(own), executor);
     operation_type* op = operation_type::memory::make(pending.handler(), std::move(pending), decode);
     std::exception_ptr failure = thrown_by([&] {
-      op->deadline = deadline_after(options.deadline);
+      const task_options& chosen = options;
+      op->deadline = deadline_after(chosen.deadline);
       install_cancellation(*op, op->handler(), driver);
     });
     if (failure) return fail(op, std::move(failure));
     if (!driver->engine().has_admission_limit()) {
       return pack_and_submit(*driver, op, function, callable, options, std::move(arguments), {});
     }
-    using held_type = held_submit<operation_type, Function, Arguments>;
+    using held_type = held_submit<operation_type, Function, Options, Arguments>;
     held_type* held = nullptr;
     std::uint64_t number = 0;
     flush_hint next = flush_hint::none;
