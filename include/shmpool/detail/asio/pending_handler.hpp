@@ -15,7 +15,17 @@
 namespace shmpool::detail {
 inline namespace SHMPOOL_ASIO_ABI {
 
-/// The function that runs on the handler's executor: clears the handler's cancellation slot, then calls the handler.
+/// Clears the handler's cancellation slot, if it was used, then calls the handler.
+template <class Handler, class... Results>
+void call_handler(Handler& handler, bool owns_slot, Results&... results) {
+  if (owns_slot) {
+    auto slot = net::get_associated_cancellation_slot(handler);
+    if (slot.is_connected()) slot.clear();
+  }
+  std::move(handler)(std::move(results)...);
+}
+
+/// The function that runs on the handler's executor.
 template <class Handler, class... Results>
 struct bound_completion {
   Handler handler;
@@ -26,11 +36,7 @@ struct bound_completion {
   allocator_type get_allocator() const noexcept { return net::get_associated_allocator(handler); }
 
   void operator()() {
-    if (owns_slot) {
-      auto slot = net::get_associated_cancellation_slot(handler);
-      if (slot.is_connected()) slot.clear();
-    }
-    std::apply([this](Results&... each) { std::move(handler)(std::move(each)...); }, results);
+    std::apply([this](Results&... each) { call_handler(handler, owns_slot, each...); }, results);
   }
 };
 
@@ -75,9 +81,9 @@ class pending_handler {
   /// Calls the handler; the operation's memory must be free already. `owns_slot`: a cancellation handler was installed.
   template <class... Results>
   void complete(delivery how, bool owns_slot, Results... results) && {
-    bound_completion<Handler, Results...> bound{std::move(handler_), owns_slot, {std::move(results)...}};
     // From the loop this runs on the pool's executor; dispatch() on the same one would call at once.
-    if (how == delivery::dispatch && !pool_work_) return bound();
+    if (how == delivery::dispatch && !pool_work_) return call_handler(handler_, owns_slot, results...);
+    bound_completion<Handler, Results...> bound{std::move(handler_), owns_slot, {std::move(results)...}};
     const auto executor = handler_work_.get_executor();
     if (how == delivery::dispatch) net::dispatch(executor, std::move(bound));
     else net::post(executor, std::move(bound));
@@ -87,16 +93,16 @@ class pending_handler {
   using handler_executor = net::associated_executor_t<Handler, Executor>;
 
   pending_handler(Handler&& handler, const handler_executor& own, const Executor& pool)
-      : handler_(std::move(handler)), handler_work_(own) {
+      : handler_work_(own), handler_(std::move(handler)) {
     if constexpr (std::is_same_v<handler_executor, Executor>) {
       if (own == pool) return;
     }
     pool_work_.emplace(pool);
   }
 
-  Handler handler_;
   working_executor<handler_executor> handler_work_;
   std::optional<working_executor<Executor>> pool_work_;  // if the pool's executor is another
+  Handler handler_;                                      // destroyed before the work ends
 };
 
 /// Memory for an operation, from its handler's allocator; the operation frees it before the handler is called.

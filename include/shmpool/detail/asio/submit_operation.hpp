@@ -67,8 +67,8 @@ class handler_operation final : public operation {
   using decoder = Result (*)(unpacker&);
   using memory = operation_memory<handler_operation, Handler>;
 
-  handler_operation(pending_handler<Handler, Executor>&& pending, decoder decode)
-      : pending_(std::move(pending)), decode_(decode) {}
+  handler_operation(Handler&& handler, const Executor& executor, decoder decode)
+      : pending_(std::move(handler), executor), decode_(decode) {}
 
   const Handler& handler() const noexcept { return pending_.handler(); }
 
@@ -234,8 +234,7 @@ struct initiate_submit {
     using operation_type = handler_operation<result_type, handler_type, Executor>;
     driver->require_context();
     handler_type own(std::forward<Handler>(handler));
-    pending_handler<handler_type, Executor> pending(std::move(own), executor);
-    operation_type* op = operation_type::memory::make(pending.handler(), std::move(pending), decode);
+    operation_type* op = operation_type::memory::make(own, std::move(own), executor, decode);
     std::exception_ptr failure = thrown_by([&] {
       const task_options& chosen = options;
       op->deadline = deadline_after(chosen.deadline);
@@ -279,8 +278,7 @@ struct initiate_shutdown {
     using operation_type = handler_operation<void, handler_type, Executor>;
     driver->require_context();
     handler_type own(std::forward<Handler>(handler));
-    pending_handler<handler_type, Executor> pending(std::move(own), executor);
-    operation_type* op = operation_type::memory::make(pending.handler(), std::move(pending), nullptr);
+    operation_type* op = operation_type::memory::make(own, std::move(own), executor, nullptr);
     if (std::exception_ptr failure = thrown_by([&] { driver->expect_end(); })) return fail(op, std::move(failure));
     driver->engine().shutdown(*op);
     driver->follow(flush_hint::now);
