@@ -52,8 +52,8 @@ class pool_engine final : public detail::engine {
   bool has_admission_limit() const noexcept override;
   flush_hint acquire(operation& op, std::uint64_t& permit) override;
   flush_hint release(std::uint64_t permit, std::uint64_t cancel_key) noexcept override;
-  flush_hint submit(operation& op, const detail::callable_ref& fn, std::vector<std::byte> arguments,
-                    std::vector<detail::attachment> attachments, const task_options& options,
+  flush_hint submit(operation& op, const detail::callable_ref& fn, std::vector<std::byte>&& arguments,
+                    std::vector<detail::attachment>&& attachments, const task_options& options,
                     std::uint64_t permit) override;
   flush_hint cancel(std::uint64_t cancel_key, detail::cancel_kind kind) override;
   flush_hint shutdown(operation& op) override;

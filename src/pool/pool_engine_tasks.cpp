@@ -72,8 +72,8 @@ pool_engine::flush_hint pool_engine::release(std::uint64_t permit, std::uint64_t
 }
 
 pool_engine::flush_hint pool_engine::submit(operation& op, const detail::callable_ref& fn,
-                                            std::vector<std::byte> arguments,
-                                            std::vector<detail::attachment> attachments, const task_options& options,
+                                            std::vector<std::byte>&& arguments,
+                                            std::vector<detail::attachment>&& attachments, const task_options& options,
                                             std::uint64_t permit) {
   if (arguments.size() > wire::max_body) {
     throw std::system_error(errc::message_too_large,
@@ -104,7 +104,7 @@ pool_engine::flush_hint pool_engine::submit(operation& op, const detail::callabl
   task.function = function;
   task.arguments = std::move(arguments);
   task.arrays = std::move(arrays);
-  op.on_progress = options.on_progress;
+  if (options.on_progress) op.on_progress = options.on_progress;
 
   spec.handle = task.handle;
   spec.kind = kind_of(function);

@@ -144,8 +144,8 @@ class fake_engine final : public detail::engine {
     calls.push_back("release " + std::to_string(which) + " of " + std::to_string(cancel_key));
     return hint;
   }
-  detail::flush_hint submit(detail::operation& op, const detail::callable_ref& fn, std::vector<std::byte> arguments,
-                            std::vector<detail::attachment>, const task_options&, std::uint64_t with) override {
+  detail::flush_hint submit(detail::operation& op, const detail::callable_ref& fn, std::vector<std::byte>&& arguments,
+                            std::vector<detail::attachment>&&, const task_options&, std::uint64_t with) override {
     calls.push_back("submit to " + std::to_string(with));
     if (refusal) std::rethrow_exception(refusal);
     tasks_.push_back(task{&op, fn, std::move(arguments)});

@@ -155,8 +155,9 @@ class engine {
   virtual flush_hint release(std::uint64_t permit, std::uint64_t cancel_key) noexcept = 0;
   /// Queues a task; takes over `op`. Throws std::system_error (queue_full, array_busy, pool_closed, pool_broken,
   /// function_not_found, message_too_large, quarantined); then `op` and the permit are still the caller's.
-  virtual flush_hint submit(operation& op, const callable_ref& fn, std::vector<std::byte> arguments,
-                            std::vector<attachment> attachments, const task_options& options, std::uint64_t permit) = 0;
+  virtual flush_hint submit(operation& op, const callable_ref& fn, std::vector<std::byte>&& arguments,
+                            std::vector<attachment>&& attachments, const task_options& options,
+                            std::uint64_t permit) = 0;
   virtual flush_hint cancel(std::uint64_t cancel_key, cancel_kind kind) = 0;
   /// No further submits; takes over `op`, which completes when all tasks have ended, all workers have left and the
   /// cache is cleared.
