@@ -120,13 +120,16 @@ pool_engine::flush_hint pool_engine::submit(operation& op, const detail::callabl
   });
   if (!entered) throw std::system_error(errc::queue_full, bound_reached());
   ledger_.count_submit();
-  idle_output_ = false;
-  or_break([&] {
-    mutex_.assert_held();
-    run_actions(now);
-  });
-  flush_hint next = react();
-  if (next == flush_hint::none && task.on) next = flush_hint::soon;
+  flush_hint next = flush_hint::none;
+  if (!scheduler_.only_queued() || spec.deadline != clock::time_point::max()) {
+    idle_output_ = false;
+    or_break([&] {
+      mutex_.assert_held();
+      run_actions(now);
+    });
+    next = react();
+    if (next == flush_hint::none && task.on) next = flush_hint::soon;
+  }
   if (next != flush_hint::none || poller_.polling_under_lock()) submit_time_ = now;  // the pool's next turn is near
   return next;
 }

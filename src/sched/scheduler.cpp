@@ -21,7 +21,7 @@ task_id scheduler::submit(const task_spec& task, time_point now) {
   self.accept(index, task, now);
   const task_id id = self.tasks_.id(index);
   // A task at the end of a line that does not move changes nothing for those before it.
-  if (stalled && self.queue_.back() == index) self.stalled_ = true;
+  if (stalled && self.queue_.back() == index) self.stalled_ = self.only_queued_ = true;
   else self.settle(now);
   return id;
 }
@@ -250,6 +250,10 @@ bool scheduler::next_action(action& out) {
   self.actions_.clear();
   self.next_action_ = 0;
   return false;
+}
+
+bool scheduler::only_queued() const noexcept {
+  return impl_->only_queued_;
 }
 
 std::optional<time_point> scheduler::next_deadline() const {

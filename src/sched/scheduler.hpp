@@ -224,6 +224,9 @@ class scheduler {
 
   /// Takes the next action; false if there is none.
   bool next_action(action& out);
+  /// Whether the last event was a submit that joined a queue in which nothing moves: it has led to no action, and to no
+  /// deadline but that of the task.
+  bool only_queued() const noexcept;
 
   /// When tick() must be called at the latest, or nothing. May be early, never late. After tick(now) it is later than
   /// `now`.

@@ -33,7 +33,7 @@ struct scheduler::impl {
 
   /// Every event begins with this call: takes all memory that the event may need, so that no event fails half done.
   void prepare() {
-    stalled_ = false;
+    stalled_ = only_queued_ = false;
     // Also for the task that a submit adds, so that the events after it need no more memory.
     const std::size_t tasks = std::size_t{tasks_.slots()} + 1, workers = std::size_t{workers_.slots()} + 1;
     if (tasks > room_for_tasks_ || workers > room_for_workers_ || !actions_.empty()) make_room(tasks, workers);
@@ -240,6 +240,7 @@ struct scheduler::impl {
   std::size_t room_for_workers_ = 0;  ///< ... and of workers, and no actions are left from the event before
   /// The first task in line could not be handed out, and since then others came behind it at most.
   bool stalled_ = false;
+  bool only_queued_ = false;             ///< the last event was a task that came behind it
   std::optional<time_point> unsettled_;  ///< results have come in, last at this time, and settle() was not called since
   bool closing_ = false;
   bool broken_ = false;

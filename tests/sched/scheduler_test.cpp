@@ -317,6 +317,29 @@ TEST_F(scheduler_assignment, result_for_a_task_that_the_worker_does_not_have_is_
   EXPECT_EQ(sched().count().assigned, 2U);
 }
 
+TEST_F(scheduler_assignment, submit_behind_others_that_wait_is_told_from_one_that_changes_something) {
+  settings.max_workers = 1;
+  settings.window = 1;
+  for (const char* name : {"a", "first"}) {
+    submit(name);
+    EXPECT_FALSE(sched().only_queued()) << name;
+    actions();
+  }
+  submit("second");
+  EXPECT_TRUE(sched().only_queued());
+  EXPECT_EQ(actions(), "");
+  task_spec overdue = slow();
+  overdue.deadline = now;
+  submit("overdue", overdue);
+  EXPECT_FALSE(sched().only_queued());
+  EXPECT_EQ(actions(), "overdue deadline_exceeded");
+  started(1);
+  EXPECT_TRUE(reply(1, "a"));
+  submit("third");
+  EXPECT_FALSE(sched().only_queued()) << "a result is to be followed by a decision";
+  EXPECT_EQ(actions(), "assign first W1");
+}
+
 TEST_F(scheduler_assignment, results_that_come_together_are_followed_by_one_decision) {
   settings.max_workers = 2;
   settings.window = 1;
