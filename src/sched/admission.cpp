@@ -1,16 +1,9 @@
 // Admission: tasks are held, and let in oldest first, until few enough are under way.
-#include "process/assert.hpp"
 #include "sched/scheduler_impl.hpp"
 
 #include <algorithm>
 
 namespace shmpool::sched {
-
-bool scheduler::impl::has_room() const noexcept {
-  if (settings_.max_pending != 0 && tasks_.size() - held_.size() >= settings_.max_pending) return false;
-  // The bytes of an admitted task are known once it is submitted, so the next task waits for that.
-  return settings_.max_pending_bytes == 0 || (bytes_ < settings_.max_pending_bytes && admitted_ == 0);
-}
 
 void scheduler::impl::admit_held() {
   while (!held_.empty() && has_room()) {
@@ -42,13 +35,6 @@ void scheduler::impl::accept(index_type task, const task_spec& spec, time_point 
   await_deadline(task);
   if (record.deadline <= now) finish(task, failure::deadline_exceeded);
   else kinds_.taken_in(record.kind, now);
-}
-
-void scheduler::impl::forget(index_type task) noexcept {
-  deadlines_.clear(task);
-  SHMPOOL_ASSERT(bytes_ >= tasks_[task].bytes);
-  bytes_ -= tasks_[task].bytes;
-  tasks_.release(task);
 }
 
 }  // namespace shmpool::sched

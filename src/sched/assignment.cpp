@@ -57,10 +57,6 @@ void scheduler::impl::change_lines(task_list& from, task_list& to, std::uint32_t
   }
 }
 
-void scheduler::impl::learn_cost(task_record& task) const noexcept {
-  if (task.cost == unknown) task.cost = kinds_.usual_run(task.kind);
-}
-
 index_type scheduler::impl::choose_worker(const task_record& task, time_point now) {
   if (may_widen()) {
     if (workers_.idle_count() != 0) return choose_idle(task.warm_workers);

@@ -60,14 +60,6 @@ void scheduler::impl::lose(index_type worker, bool certain, time_point now) {
   }
 }
 
-bool scheduler::impl::lets_in(time_point now) noexcept {
-  if (closing_ || broken_) return false;
-  if (!crashes_.refuses()) return true;
-  if (!crashes_.probe_due(now)) return false;
-  crashes_.begin_probe();
-  return true;
-}
-
 void scheduler::impl::turn_away() {
   end_queued(failure::pool_broken);
   while (!held_.empty()) finish(held_.front(), failure::pool_broken);

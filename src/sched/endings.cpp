@@ -5,14 +5,6 @@
 
 namespace shmpool::sched {
 
-index_type scheduler::impl::find_sent(worker_id worker, task_id task) const noexcept {
-  const index_type index = tasks_.find(task);
-  if (index == no_index) return no_index;
-  const task_record& record = tasks_[index];
-  if (record.state != task_state::assigned || !record.sent || workers_[record.worker].id != worker) return no_index;
-  return index;
-}
-
 bool scheduler::impl::take_back(index_type task) noexcept {
   const task_record& record = tasks_[task];
   if (record.sent && !slots_.take_back(workers_[record.worker].id, tasks_.id(task))) return false;
@@ -74,11 +66,6 @@ bool scheduler::impl::overtaken(index_type task, time_point now) const noexcept 
     if (tasks_[behind].sent && slots_.start_time(worker, tasks_.id(behind), now)) return true;
   }
   return false;
-}
-
-void scheduler::impl::await_deadline(index_type task) {
-  // A vacant record has none in the heap, so there is nothing to clear where the task has no deadline.
-  if (tasks_[task].deadline != time_point::max()) deadlines_.set(task, tasks_[task].deadline);
 }
 
 void scheduler::impl::expire(index_type task, time_point now) {

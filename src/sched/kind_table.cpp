@@ -51,9 +51,7 @@ bool kind_table::killed(std::uint32_t kind, time_point now) noexcept {
   return true;
 }
 
-void kind_table::taken_in(std::uint32_t kind, time_point now) noexcept {
-  if (!quarantined(kind)) return;
-  record& known = kinds_[kind];
+void kind_table::begin_probe(record& known, time_point now) noexcept {
   known.until = later(now, known.pause);  // should nothing be heard of the task
   known.probing = true;
 }

@@ -43,7 +43,9 @@ class kind_table {
     return !quarantined(kind) || now >= kinds_[kind].until;
   }
   /// A task was taken in: if the kind is in quarantine, this task is the probe.
-  void taken_in(std::uint32_t kind, time_point now) noexcept;
+  void taken_in(std::uint32_t kind, time_point now) noexcept {
+    if (quarantined(kind)) begin_probe(kinds_[kind], now);
+  }
   bool quarantined(std::uint32_t kind) const noexcept { return kind < kinds_.size() && kinds_[kind].quarantined; }
   /// When the next task may be taken in.
   time_point admits_at(std::uint32_t kind) const noexcept { return kinds_[kind].until; }
@@ -64,6 +66,8 @@ class kind_table {
     bool probing = false;  ///< one task was let through
     time_point until{};
   };
+
+  static void begin_probe(record& known, time_point now) noexcept;
 
   options settings_;
   duration first_pause_;

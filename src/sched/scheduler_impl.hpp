@@ -5,6 +5,7 @@
 // Thread safety: none.
 #pragma once
 
+#include "process/assert.hpp"
 #include "sched/crash_monitor.hpp"
 #include "sched/deadline_heap.hpp"
 #include "sched/index_set.hpp"
@@ -44,16 +45,31 @@ struct scheduler::impl {
 
   // ---- Admission.
 
-  bool has_room() const noexcept;
+  bool has_room() const noexcept {
+    if (settings_.max_pending != 0 && tasks_.size() - held_.size() >= settings_.max_pending) return false;
+    // The bytes of an admitted task are known once it is submitted, so the next task waits for that.
+    return settings_.max_pending_bytes == 0 || (bytes_ < settings_.max_pending_bytes && admitted_ == 0);
+  }
   /// Lets held tasks in, oldest first, as long as there is room.
   void admit_held();
   /// Whether a task may come in at all, whenever its turn comes. A task that comes to a broken pool after the pause is
   /// its probe.
-  bool lets_in(time_point now) noexcept;
+  bool lets_in(time_point now) noexcept {
+    if (closing_ || broken_) return false;
+    if (!crashes_.refuses()) return true;
+    if (!crashes_.probe_due(now)) return false;
+    crashes_.begin_probe();
+    return true;
+  }
   /// A task with room gets into the queue, unless its deadline has passed.
   void accept(index_type task, const task_spec& spec, time_point now);
   /// The record is vacant from here; the task must be in no list.
-  void forget(index_type task) noexcept;
+  void forget(index_type task) noexcept {
+    deadlines_.clear(task);
+    SHMPOOL_ASSERT(bytes_ >= tasks_[task].bytes);
+    bytes_ -= tasks_[task].bytes;
+    tasks_.release(task);
+  }
 
   // ---- Assignment.
 
@@ -71,7 +87,9 @@ struct scheduler::impl {
   void change_lines(task_list& from, task_list& to, std::uint32_t kind) noexcept;
   /// Takes the usual run time of the kind, as late as possible: of a thousand tasks that came together before anything
   /// was known of their kind, all but the first are known to be short by now.
-  void learn_cost(task_record& task) const noexcept;
+  void learn_cost(task_record& task) const noexcept {
+    if (task.cost == unknown) task.cost = kinds_.usual_run(task.kind);
+  }
   /// The worker that `task` goes to, perhaps a new one; no_index if it has to wait.
   index_type choose_worker(const task_record& task, time_point now);
   index_type choose_idle(std::uint64_t warm_workers) const noexcept;
@@ -148,7 +166,13 @@ struct scheduler::impl {
   // ---- Endings.
 
   /// The record of a task that `worker` can know of, or no_index.
-  index_type find_sent(worker_id worker, task_id task) const noexcept;
+  index_type find_sent(worker_id worker, task_id task) const noexcept {
+    const index_type index = tasks_.find(task);
+    if (index == no_index) return no_index;
+    const task_record& record = tasks_[index];
+    const bool sent = record.state == task_state::assigned && record.sent && workers_[record.worker].id == worker;
+    return sent ? index : no_index;
+  }
   /// True if the worker has not started the task, and never will.
   bool take_back(index_type task) noexcept;
   /// Takes back and queues every task that the worker has not started.
@@ -157,7 +181,10 @@ struct scheduler::impl {
   /// The task has to end now: its worker is killed unless the result comes within cancel_grace.
   void doom(index_type task, failure why, time_point now);
   /// Has the task looked at again when its deadline comes.
-  void await_deadline(index_type task);
+  void await_deadline(index_type task) {
+    // A vacant record has none in the heap, so there is nothing to clear where the task has no deadline.
+    if (tasks_[task].deadline != time_point::max()) deadlines_.set(task, tasks_[task].deadline);
+  }
   /// The time to look at the task has come: its deadline, the end of its time to run, or that of a grace.
   void expire(index_type task, time_point now);
   /// Kills the worker of a doomed task, unless the task must be done already.
