@@ -126,6 +126,8 @@ void put_array(packer& to, const array_description& what, purpose why) {
   } else if (bytes <= to.inline_limit() && why != purpose::lend_write) {
     where = placement::in_message;
   }
+  to.expect(sizeof(array_header) + what.extents.size_bytes() +
+            (where == placement::in_message ? bytes : sizeof(segment_reference)));
   to.put(array_header{.where = static_cast<std::uint8_t>(where),
                       .rank = static_cast<std::uint8_t>(what.extents.size()),
                       .reserved = 0,

@@ -7,6 +7,7 @@
 #include <shmpool/detail/attachment.hpp>
 #include <shmpool/detail/segment_source.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -25,6 +26,11 @@ class packer {
   /// Arrays of at most `inline_limit` bytes are to be written into the message itself.
   packer(segment_source& source, std::size_t inline_limit) noexcept : source_(source), inline_limit_(inline_limit) {}
 
+  /// So many bytes are about to be put: takes their memory at once.
+  void expect(std::size_t size) {
+    const std::size_t wanted = bytes_.size() + size;
+    if (bytes_.capacity() < wanted) bytes_.reserve(std::max(wanted, 2 * bytes_.capacity()));
+  }
   void put_bytes(const void* bytes, std::size_t size) {
     const auto* first = static_cast<const std::byte*>(bytes);
     bytes_.insert(bytes_.end(), first, first + size);
