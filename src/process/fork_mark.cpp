@@ -32,6 +32,9 @@ class process_number {
     return here != 0 ? here : take_next();
   }
 
+  /// Where value() is, once it is known; null without wiped memory.
+  const std::atomic<std::uint64_t>* place() const noexcept { return wiped_; }
+
  private:
   using number = std::atomic<std::uint64_t>;
 
@@ -55,10 +58,10 @@ const process_number& this_process() noexcept {
 
 }  // namespace
 
-fork_mark::fork_mark() noexcept : number_(this_process().value()), owner_(::getpid()) {
+fork_mark::fork_mark() noexcept : here_(this_process().place()), number_(this_process().value()), owner_(::getpid()) {
 }
 
-bool fork_mark::inherited() const noexcept {
+bool fork_mark::is_of_another() const noexcept {
   return this_process().value() != number_;
 }
 
