@@ -252,7 +252,8 @@ void pool_engine::stop_polling() {
 std::chrono::milliseconds pool_engine::retry_after() const noexcept {
   if (made_here_.inherited()) return {};
   const mutex_lock lock(mutex_);
-  return phase_ == phase::closed ? std::chrono::milliseconds{} : loop_.retry_after(clock::now());
+  if (phase_ == phase::closed || !loop_.is_refused()) return {};
+  return loop_.retry_after(clock::now());
 }
 
 detail::completion_list pool_engine::take_completed(std::vector<detail::notice>& notices) noexcept {
