@@ -85,7 +85,7 @@ index_type scheduler::impl::least_busy() noexcept {
       open_.clear(first);  // note_load() lets it in again
       continue;
     }
-    if (const load now_there = load_of(first); open_.first_key() < now_there) open_.set(first, now_there);
+    if (const load now_there = load_of(first); open_.first_key() < now_there) open_.raise_first(now_there);
     if (open_.first() == first) return first;
   }
   return no_index;
@@ -158,7 +158,7 @@ index_type scheduler::impl::fullest() noexcept {
     const worker_record& worker = workers_[first];
     const sharing now_waiting(worker);
     if (worker.waiting() == 0 || !worker.usable()) sharers_.clear(first);  // note_waiting() lets it in again
-    else if (sharers_.first_key() < now_waiting) sharers_.set(first, now_waiting);
+    else if (sharers_.first_key() < now_waiting) sharers_.raise_first(now_waiting);
     else return first;
   }
   return no_index;
@@ -234,13 +234,6 @@ void scheduler::impl::detach(index_type task) noexcept {
   deadlines_.clear(task);
   if (holder.tasks.empty() && holder.usable()) workers_.set_idle(record.worker);
   record.worker = no_index;
-}
-
-void scheduler::impl::note_waiting(index_type index) noexcept {
-  const sharing now_waiting(workers_[index]);
-  if (now_waiting.waiting == 0) return;
-  const sharing* const known = sharers_.key(index);
-  if (!known || now_waiting < *known) sharers_.set(index, now_waiting);
 }
 
 void scheduler::impl::note_load(index_type index) noexcept {

@@ -31,6 +31,12 @@ class indexed_heap {
     }
   }
 
+  /// The key of the first index becomes this, which is not less.
+  void raise_first(const Key& key) noexcept {
+    entries_.front().key = key;
+    sink(0);
+  }
+
   /// Does nothing if the index is not in.
   void clear(index_type index) noexcept {
     if (!contains(index)) return;

@@ -121,7 +121,12 @@ struct scheduler::impl {
   /// Takes a task off its worker's list. It must then be queued, assigned or completed.
   void detach(index_type task) noexcept;
   /// Tasks wait at the worker that others could take, if it is usable.
-  void note_waiting(index_type worker) noexcept;
+  void note_waiting(index_type worker) noexcept {
+    const sharing now_waiting(workers_[worker]);
+    if (now_waiting.waiting == 0) return;
+    const sharing* const known = sharers_.key(worker);
+    if (!known || now_waiting < *known) sharers_.set(worker, now_waiting);
+  }
   /// The worker may have become open, or has less to do than it had.
   void note_load(index_type worker) noexcept;
   /// Gives a task back its place in line, searched from `near`, a task in the queue, or from the front.

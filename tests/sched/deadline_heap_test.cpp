@@ -40,6 +40,11 @@ TEST(deadline_heap, agrees_with_a_sorted_map_whatever_is_set_moved_and_cleared) 
       model[task] = at(static_cast<int>(random() % 1000));
       heap.set(task, model[task]);
     }
+    if (random() % 10 == 0 && !model.empty()) {
+      const index_type first = heap.first();
+      model[first] += std::chrono::milliseconds(random() % 100);
+      heap.raise_first(model[first]);
+    }
     ASSERT_EQ(heap.size(), model.size());
     if (model.empty()) continue;
     time_point earliest = time_point::max();
