@@ -20,29 +20,8 @@ std::size_t request_ring::room() noexcept {
   return wire::request_ring_bytes - static_cast<std::size_t>(written_ - taken_);
 }
 
-bool request_ring::put(wire::frame_header header, std::span<const wire::segment_ref> segments,
-                       std::span<const std::byte> body) noexcept {
-  const std::size_t size = sizeof header + segments.size_bytes() + body.size();
-  if (size + sizeof header > wire::request_ring_bytes) return false;
-  if (size + sizeof header > wire::request_ring_bytes - (written_ - taken_) && size + sizeof header > room()) {
-    return false;
-  }
-  header.segments = static_cast<std::uint32_t>(segments.size());
-  header.body = static_cast<std::uint32_t>(body.size());
-  write(std::as_bytes(std::span(&header, 1)));
-  if (!segments.empty()) write(std::as_bytes(segments));
-  if (!body.empty()) write(body);
-  return true;
-}
-
-void request_ring::put_switch() noexcept {
-  wire::frame_header header;
-  header.type = wire::frame_type::by_socket;
-  SHMPOOL_ASSERT(written_ - taken_ + sizeof header <= wire::request_ring_bytes);
-  write(std::as_bytes(std::span(&header, 1)));
-}
-
-void request_ring::write(std::span<const std::byte> bytes) noexcept {
+template <std::size_t Extent>
+void request_ring::write(std::span<const std::byte, Extent> bytes) noexcept {
   const std::size_t at = written_ % wire::request_ring_bytes;
   written_ += bytes.size();
   const std::size_t until_end = wire::request_ring_bytes - at;
@@ -52,6 +31,28 @@ void request_ring::write(std::span<const std::byte> bytes) noexcept {
     std::memcpy(page_.request_ring + at, bytes.data(), until_end);
     std::memcpy(page_.request_ring, bytes.data() + until_end, bytes.size() - until_end);
   }
+}
+
+bool request_ring::put(wire::frame_header header, std::span<const wire::segment_ref> segments,
+                       std::span<const std::byte> body) noexcept {
+  const std::size_t size = sizeof header + segments.size_bytes() + body.size();
+  if (size + sizeof header > wire::request_ring_bytes) return false;
+  if (size + sizeof header > wire::request_ring_bytes - (written_ - taken_) && size + sizeof header > room()) {
+    return false;
+  }
+  header.segments = static_cast<std::uint32_t>(segments.size());
+  header.body = static_cast<std::uint32_t>(body.size());
+  write(std::as_bytes(std::span<const wire::frame_header, 1>(&header, 1)));
+  if (!segments.empty()) write(std::as_bytes(segments));
+  if (!body.empty()) write(body);
+  return true;
+}
+
+void request_ring::put_switch() noexcept {
+  wire::frame_header header;
+  header.type = wire::frame_type::by_socket;
+  SHMPOOL_ASSERT(written_ - taken_ + sizeof header <= wire::request_ring_bytes);
+  write(std::as_bytes(std::span<const wire::frame_header, 1>(&header, 1)));
 }
 
 bool request_ring::publish() noexcept {

@@ -34,7 +34,8 @@ class request_ring {
 
  private:
   std::size_t room() noexcept;
-  void write(std::span<const std::byte> bytes) noexcept;
+  template <std::size_t Extent>
+  void write(std::span<const std::byte, Extent> bytes) noexcept;
 
   wire::control_page& page_;
   std::uint64_t written_ = 0, published_ = 0;  // stream positions
