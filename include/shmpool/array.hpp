@@ -101,6 +101,11 @@ class array {
   array(const array<value_type, Rank>& other) noexcept
     requires std::is_const_v<T>
       : handle_(other.handle()), data_(other.data()), extents_(other.extents()) {}
+  array(array<value_type, Rank>&& other) noexcept
+    requires std::is_const_v<T>
+      : handle_(std::move(other.handle_)),
+        data_(std::exchange(other.data_, nullptr)),
+        extents_(std::exchange(other.extents_, extents_type{})) {}
 
   void swap(array& other) noexcept {
     handle_.swap(other.handle_);
@@ -217,6 +222,9 @@ auto make_array_with(Allocate&& allocate, const Args&... args) {
   static_assert(arguments::valid,
                 "shmpool: make_array takes extents (integers, or one std::array of them) and then at most one value to "
                 "fill with; an integer to fill with is written shmpool::fill(value)");
+  static_assert(!arguments::template ends_like_a_fill_value<T>,
+                "shmpool: the last argument of make_array has the type of the elements, and could be an extent or a "
+                "value to fill with: write shmpool::fill(value), or an extent of another type");
   const auto extents = read_extents<arguments::rank>(args...);
   const std::size_t bytes = checked_bytes(extents, sizeof(T));
   array<T, arguments::rank> result(bytes == 0 ? shm_handle{} : allocate(bytes, alignof(T)), 0, extents);

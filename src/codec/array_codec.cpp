@@ -61,9 +61,9 @@ class copying {
       return;
     }
     offset_ = static_cast<std::uint64_t>(static_cast<const std::byte*>(what.elements) - owner_->data());
-    for (const attachment& each : to.attachments()) {
-      const bool written = each.mode == access::write && each.handle == *owner_;
-      if (written && ranges_overlap(each.offset, each.length, offset_, length_)) throw_array_busy(true);
+    for (const std::uint32_t index : to.written()) {
+      const attachment& each = to.attachments()[index];
+      if (each.handle == *owner_ && ranges_overlap(each.offset, each.length, offset_, length_)) throw_array_busy(true);
     }
     to.copied().push_back({owner_->get(), offset_, length_});
     if (!source_.begin_read(*owner_, offset_, length_)) throw_array_busy(false);

@@ -59,30 +59,48 @@ struct holding {
   std::uint32_t source = 0;  ///< index by which the caller finds the segment
 };
 
-/// All segments that a worker has when the parent reads one of its frames.
+/// All segments that a worker has when the parent reads one of its frames. Every question about them takes time like
+/// the logarithm of their number, as a task may be lent 100,000 parts of one array, and return them.
 class holdings {
  public:
-  void clear() noexcept { all_.clear(); }
+  void clear() noexcept {
+    all_.clear();
+    segments_.clear();
+  }
   /// Throws std::bad_alloc.
-  void add(const holding& what) { all_.push_back(what); }
-  /// To be called after the last add().
+  void add(const holding& what) { all_.push_back({what, none, none}); }
+  /// To be called after the last add(). Throws std::bad_alloc.
   void settle();
 
   /// The worker reports that it has created the file of the segment.
   void note_created(std::uint64_t segment) noexcept;
+  /// Whether the segment's file exists, as far as the parent knows.
+  bool created(std::uint64_t segment) const noexcept;
   /// One of the worker's holdings of a segment, or null, and whether any of them is writable.
   struct found {
     const holding* any = nullptr;
     bool writable = false;
   };
   found find(std::uint64_t segment) const noexcept;
-  /// The holding that covers the range, a writable one if there are several; null if there is none.
+  /// A holding that covers the range, a writable one if there is one; null if there is none.
   const holding* cover(const wire::segment_ref& range) const noexcept;
 
  private:
-  std::span<const holding> of(std::uint64_t segment) const noexcept;
+  static constexpr std::size_t none = ~std::size_t{0};
+  struct entry {
+    holding what;
+    /// Of the entries of the segment up to here, the one that reaches farthest, and the one of those that are writable.
+    std::size_t farthest, farthest_writable;
+  };
+  struct of_segment {
+    std::uint64_t id;
+    std::size_t first, end;  // of its entries
+    bool writable, created;
+  };
+  const of_segment* look_up(std::uint64_t segment) const noexcept;
 
-  std::vector<holding> all_;  // sorted by segment; holdings of one segment in the order of add()
+  std::vector<entry> all_;  // sorted by segment and offset
+  std::vector<of_segment> segments_;
 };
 
 /// Whether the worker's account of its memory in the frame (the segments that are no results: created files, kept

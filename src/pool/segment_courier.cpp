@@ -47,6 +47,13 @@ shm::call_error make_readable(const shm::pool_segment& segment, std::size_t byte
   return segment.is_block() ? shm::call_error{} : segment.file().map(bytes);  // arenas are mapped
 }
 
+/// The worker is about to hear of the file. True if it had not yet.
+bool introduce(worker_channel& to, shm::file_segment& file) {
+  if (!to.known_files.insert(file.id()).second) return false;
+  if (file.created()) file.note_mapped_by(to.id);  // else when it says that it has created it
+  return true;
+}
+
 /// Answers a waiting worker with a refusal.
 void refuse(worker_channel& to, std::uint64_t task, errc why, std::string_view text) {
   wire::frame_header header;
@@ -72,11 +79,8 @@ wire::segment_ref segment_courier::reference(worker_channel& to, const shm_handl
                                              std::uint64_t length, detail::access mode) {
   shm::file_segment& file = segment_of(handle).file();
   wire::segment_ref ref = describe(segment_of(handle), offset, length, mode);
-  const bool known = !to.known_files.insert(ref.file).second;
-  if (!known) {
-    file.note_mapped_by(to.id);
-    if (ref.pool != store_->pool_id()) file.owner().subscribe(freed_);
-  }
+  const bool known = !introduce(to, file);
+  if (!known && ref.pool != store_->pool_id()) file.owner().subscribe(freed_);
   if (file.descriptor() < 0) return ref;
   ref.flags |= wire::flag_memfd;
   if (!known) {
@@ -113,8 +117,8 @@ void segment_courier::answer_need(worker_channel& to, task_entry* task, const wi
     }
     const auto bytes = static_cast<std::size_t>(in.header.value);
     shm_handle leased = store_->lease(bytes, to.id, (in.header.slot & wire::need_no_file) != 0);
-    const shm::file_segment& file = segment_of(leased).file();
-    const bool known = !to.known_files.insert(file.id()).second;
+    shm::file_segment& file = segment_of(leased).file();
+    const bool known = !introduce(to, file);
     wire::segment_ref ref = describe(segment_of(leased), 0, bytes, detail::access::lease);
     const int descriptor = file.descriptor();
     if (descriptor >= 0) ref.flags = wire::flag_memfd;
@@ -140,13 +144,14 @@ void segment_courier::answer_need(worker_channel& to, task_entry* task, const wi
 /// Adds up to `count` blocks that are there to a grant, so that a task which makes many small arrays asks rarely.
 void segment_courier::lease_more(worker_channel& to, std::vector<shm_handle>& leases, std::size_t bytes,
                                  std::size_t count, std::vector<wire::segment_ref>& refs) {
+  if (store_->tight()) return;  // what this task takes in advance, another may need
   count = std::min(count, most_leases - leases.size());
   for (; count != 0; --count) {
     shm_handle next = store_->lease_cached(bytes, to.id);
     if (!next) return;
-    const shm::file_segment& file = segment_of(next).file();
+    shm::file_segment& file = segment_of(next).file();
     if (file.descriptor() >= 0 && !to.known_files.contains(file.id())) return;
-    to.known_files.insert(file.id());
+    introduce(to, file);
     refs.push_back(describe(segment_of(next), 0, bytes, detail::access::lease));
     if (file.descriptor() >= 0) refs.back().flags = wire::flag_memfd;
     leases.push_back(std::move(next));
@@ -251,7 +256,7 @@ const char* segment_courier::take_result(const wire::frame& in, detail::outcome&
     const holding& place = *found_[next++];
     const source& from = sources_[place.source];
     const auto end = static_cast<std::size_t>(ref.offset + ref.length);
-    if (from.leased && used.size() < most_expected) used.push_back(end);
+    if (from.leased && end != 0 && used.size() < most_expected) used.push_back(end);
     if (to.error) continue;
     if (const shm::call_error failed = make_readable(segment_of(*from.handle), end)) {
       // It is not the worker's fault if this process cannot map the result, or if the name was removed.

@@ -119,7 +119,7 @@ std::unique_ptr<arena> arena_table::give_back(block_segment& block) noexcept {
 }
 
 std::size_t arena_table::first_file(std::size_t block_bytes) noexcept {
-  return std::max<std::size_t>(largest_block, 4 * block_bytes);
+  return std::max({page_bytes, std::min(4 * block_bytes, largest_block), 2 * block_bytes});
 }
 
 std::size_t arena_table::next_file(std::size_t block_bytes) const noexcept {

@@ -85,6 +85,19 @@ call_error file_segment::find_descriptor(int& fd) noexcept {
   return {};
 }
 
+bool file_segment::found_nameless(monotonic_clock::time_point now) noexcept {
+  if (name_.empty()) return false;
+  const mutex_lock lock(lends_mutex_);
+  if (kept_) return false;
+  if (now >= look_due_) {
+    look_due_ = now + std::chrono::milliseconds(100);
+    unique_fd opened;
+    std::error_code error;
+    open_name(opened, error);
+  }
+  return nameless();
+}
+
 bool file_segment::still_named() noexcept {
   if (name_.empty() || !created()) return true;
   if (nameless()) return false;

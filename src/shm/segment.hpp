@@ -68,6 +68,9 @@ class file_segment final : public pool_segment {
   call_error find_descriptor(int& fd) noexcept;
   /// It had a name, which somebody else has removed.
   bool nameless() const noexcept { return nameless_.load(std::memory_order_acquire); }
+  /// Whether the name is gone and no descriptor is kept, so that a worker could not open it. Looks every tenth of a
+  /// second at most.
+  bool found_nameless(monotonic_clock::time_point now) noexcept;
   /// Length of the file; mappings cover all of it.
   std::size_t capacity() const noexcept { return capacity_; }
   /// As pool_segment's.
@@ -132,6 +135,7 @@ class file_segment final : public pool_segment {
   std::shared_ptr<store> owner_;  // while it is live; null while it is cached, or the store could never go
 
   mutex lends_mutex_;  // for its own lends and those of its blocks
+  monotonic_clock::time_point look_due_ SHMPOOL_GUARDED_BY(lends_mutex_){};  // for its name
 
   // Links of segment_cache.
   monotonic_clock::time_point cached_at_{};

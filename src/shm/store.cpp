@@ -14,6 +14,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cerrno>
 #include <chrono>
 #include <limits>
@@ -155,18 +156,43 @@ shm_handle store::take_warm(std::size_t bytes, std::optional<std::uint32_t> work
   return handle;
 }
 
+bool store::gives_block(std::size_t bytes) const noexcept {
+  return std::max<std::size_t>(bytes, 1) <= impl_->options.arena_bytes;
+}
+
+shm_handle store::take_free_block(std::size_t length, std::size_t& file_bytes) {
+  for (;;) {
+    shm_handle block;
+    {
+      const mutex_lock guard(impl_->mutex);
+      file_bytes = impl_->arenas.next_file(length);
+      if (!impl_->closed.load(std::memory_order_relaxed)) block = shm_handle{impl_->arenas.take(length)};
+    }
+    if (!block || !static_cast<pool_segment&>(*block.get()).file().found_nameless(monotonic_clock::now())) return block;
+  }
+}
+
+shm_handle store::take_first_block(shm_handle file, std::size_t length) {
+  const std::uint32_t count = arena::count_in(static_cast<file_segment&>(*file.get()), length);
+  const std::uint64_t first_id = next_segment_id.fetch_add(count, std::memory_order_relaxed);
+  auto fresh = std::make_unique<arena>(std::move(file), length, first_id);
+  const mutex_lock guard(impl_->mutex);
+  impl_->arenas.prepare(length);
+  return shm_handle{&impl_->arenas.add(std::move(fresh))};
+}
+
 shm_handle store::take_block(std::size_t bytes, std::size_t alignment) {
-  if (bytes > impl_->options.arena_bytes) return {};
-  const std::size_t length = block_length(bytes, alignment);
+  if (!gives_block(bytes)) return {};
+  const std::size_t length = block_length(bytes, alignment), smallest = arena_table::first_file(length);
   std::size_t file_bytes = 0;
-  {
-    const mutex_lock guard(impl_->mutex);
-    if (block_segment* const block = impl_->arenas.take(length)) return shm_handle{block};
-    impl_->arenas.prepare(length);
-    file_bytes = impl_->arenas.next_file(length);
+  if (shm_handle block = take_free_block(length, file_bytes)) return block;
+  if (const std::size_t budget = impl_->options.max_bytes; budget != 0) {
+    // Free blocks are lost to all other lengths, of which there are 80.
+    if (smallest > budget / 64) return {};
+    file_bytes = std::max(smallest, std::min(file_bytes, std::bit_floor(budget / 64)));
   }
   shm_handle file;
-  for (const std::size_t smallest = arena_table::first_file(length); !file; file_bytes = smallest) {
+  for (; !file; file_bytes = smallest) {
     try {
       file = allocate_file(file_bytes);
     } catch (const std::system_error& error) {
@@ -174,11 +200,7 @@ shm_handle store::take_block(std::size_t bytes, std::size_t alignment) {
       if (file_bytes == smallest) return {};  // a file of its own may fit, or its error says the right numbers
     }
   }
-  const std::uint32_t count = arena::count_in(static_cast<file_segment&>(*file.get()), length);
-  const std::uint64_t first_id = next_segment_id.fetch_add(count, std::memory_order_relaxed);
-  auto fresh = std::make_unique<arena>(std::move(file), length, first_id);
-  const mutex_lock guard(impl_->mutex);
-  return shm_handle{&impl_->arenas.add(std::move(fresh))};
+  return take_first_block(std::move(file), length);
 }
 
 shm_handle store::allocate(std::size_t bytes, std::size_t alignment) {
@@ -215,18 +237,23 @@ shm_handle store::lease(std::size_t bytes, std::uint32_t worker, bool avoid_posi
 
 shm_handle store::lease_cached(std::size_t bytes, std::uint32_t worker) noexcept {
   if (impl_->inert()) return {};
-  if (bytes <= impl_->options.arena_bytes) {
-    const mutex_lock guard(impl_->mutex);
-    if (impl_->closed.load(std::memory_order_relaxed)) return {};
-    return shm_handle{impl_->arenas.take(block_length(bytes))};
+  std::size_t wanted = bytes;
+  if (gives_block(bytes)) {
+    if (shm_handle block = take_free_block(block_length(bytes), wanted)) return block;
   }
   file_segment* const taken =
-      impl_->revive({.capacity = size_class(bytes), .bytes = bytes, .worker = worker, .may_grow = false});
+      impl_->revive({.capacity = size_class(wanted), .bytes = wanted, .worker = worker, .may_grow = false});
   if (taken == nullptr) return {};
   const bool reachable = taken->still_named();
   shm_handle handle = hand_out(*taken);
-  if (!reachable) handle.reset();
-  return handle;
+  if (!reachable) return {};  // its release frees it
+  if (!gives_block(bytes)) return handle;
+  if (!taken->mapped()) return {};
+  try {
+    return take_first_block(std::move(handle), block_length(bytes));
+  } catch (const std::bad_alloc&) {
+    return {};
+  }
 }
 
 bool store::can_lend(const shm_handle& handle) const noexcept {
@@ -302,6 +329,12 @@ void store::subscribe(std::weak_ptr<freed_mailbox> mailbox) {
   }
   extended->push_back(std::move(mailbox));
   impl_->mailboxes = std::move(extended);
+}
+
+bool store::tight() const noexcept {
+  if (impl_->options.max_bytes == 0) return false;
+  const mutex_lock guard(impl_->mutex);
+  return impl_->live_bytes > impl_->options.max_bytes / 2;
 }
 
 store_stats store::stats() const {

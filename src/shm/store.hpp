@@ -79,6 +79,9 @@ class store final : public detail::segment_source, public std::enable_shared_fro
   bool begin_read(const shm_handle& handle, std::uint64_t offset, std::uint64_t length) override;
   void end_read(const shm_handle& handle, std::uint64_t offset, std::uint64_t length) noexcept override;
 
+  /// More than half of the budget is taken by live segments.
+  bool tight() const noexcept;
+
   /// Frees the cached segments; returns how many were freed and how many are still held.
   clear_result clear() noexcept;
   /// Frees cached segments that have been unused for longer than cache_idle, and makes a lock file again that somebody
@@ -103,6 +106,12 @@ class store final : public detail::segment_source, public std::enable_shared_fro
   static void released(block_segment& segment) noexcept;
 
   void require_usable(std::size_t bytes) const;
+  bool gives_block(std::size_t bytes) const noexcept;
+  /// A free block that workers can get at; null if there is none. `files` is how long the file of a new arena should
+  /// be.
+  shm_handle take_free_block(std::size_t length, std::size_t& file_bytes);
+  /// A block of a new arena in this file.
+  shm_handle take_first_block(shm_handle file, std::size_t length);
   /// A block of an arena, perhaps a new one; null if the segment is not to be one, or there is no room for an arena.
   shm_handle take_block(std::size_t bytes, std::size_t alignment);
   /// allocate() for what gets a file of its own.

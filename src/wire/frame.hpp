@@ -18,10 +18,10 @@ inline constexpr std::uint32_t frame_magic = 0x504d4853;  // "SHMP" in memory
 inline constexpr std::uint8_t frame_version = 2;
 /// Largest body: 1 GiB.
 inline constexpr std::uint32_t max_body = std::uint32_t{1} << 30;
-inline constexpr std::uint32_t max_segments = 256 * 1024;
-/// Most arrays in arguments or in a result. A reply has to name all segments that its task created and all that it
-/// returns.
-inline constexpr std::uint32_t max_arrays = max_segments / 2;
+/// Most arrays in arguments or in a result, and most segments that a task is granted.
+inline constexpr std::uint32_t max_arrays = 128 * 1024;
+/// Enough for a reply that returns so many, keeps all arguments, and keeps all that it was granted.
+inline constexpr std::uint32_t max_segments = 4 * max_arrays;
 
 enum class frame_type : std::uint8_t {
   // parent to worker

@@ -7,6 +7,7 @@
 #include <shmpool/error.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <system_error>
 
@@ -195,6 +196,7 @@ shm_handle segment_table::take_lease(std::size_t bytes) {
 std::size_t segment_table::further(std::size_t bytes) noexcept {
   constexpr std::size_t most = 1023, most_bytes = std::size_t{4} << 20;
   if (bytes > shm::largest_block) return 0;
+  if (std::exchange(further_length_, shm::block_length(bytes)) != shm::block_length(bytes)) further_ = 0;
   const std::size_t wanted = std::min(further_, most_bytes / bytes);
   further_ = std::min(2 * further_ + 1, most);
   return wanted;
@@ -239,7 +241,9 @@ shm_handle segment_table::allocate(std::size_t bytes, std::size_t alignment) {
   if (original_.inherited()) return shm_handle(detail::make_heap_segment(bytes, alignment));
   const mutex_lock lock(mutex_);
   if (!in_task_) return shm_handle(detail::make_heap_segment(bytes, alignment));
-  if (alignment > shm::block_alignment) bytes = std::max(bytes, shm::largest_block + 1);  // a file begins at a page
+  // Blocks whose length is a power of two begin at multiples of it; files begin at a page.
+  if (alignment > shm::block_alignment && bytes <= shm::largest_block)
+    bytes = std::bit_ceil(std::max(bytes, alignment));
   if (shm_handle leased = take_lease(bytes)) return leased;
   return ask_for(bytes);
 }
@@ -266,7 +270,7 @@ void segment_table::give_up(worker_segment& which) noexcept {
 void segment_table::begin_task() noexcept {
   const mutex_lock lock(mutex_);
   in_task_ = true;
-  further_ = 0;
+  further_ = further_length_ = 0;
 }
 
 void segment_table::close_task() noexcept {

@@ -145,7 +145,7 @@ class segment_table final : public detail::segment_source {
   shm_handle take_lease(std::size_t bytes) SHMPOOL_REQUIRES(mutex_);
   /// A segment that the parent grants. Throws std::system_error(errc::shm_exhausted).
   shm_handle ask_for(std::size_t bytes) SHMPOOL_REQUIRES(mutex_);
-  /// How many segments more are to be asked for: about as many as the task has had so far.
+  /// How many segments more are to be asked for: about as many as the task has had of this length one after the other.
   std::size_t further(std::size_t bytes) noexcept SHMPOOL_REQUIRES(mutex_);
 
   lease_source& parent_;
@@ -157,7 +157,8 @@ class segment_table final : public detail::segment_source {
   /// Of blocks only those that a task has, or keeps: they are many, and their files stay mapped.
   entries entries_ SHMPOOL_GUARDED_BY(mutex_);
   leases free_blocks_ SHMPOOL_GUARDED_BY(mutex_), free_files_ SHMPOOL_GUARDED_BY(mutex_);
-  std::size_t further_ SHMPOOL_GUARDED_BY(mutex_) = 0;
+  /// How many more blocks to ask for next time, if they are of this length.
+  std::size_t further_ SHMPOOL_GUARDED_BY(mutex_) = 0, further_length_ SHMPOOL_GUARDED_BY(mutex_) = 0;
   std::vector<std::uint64_t> touched_ SHMPOOL_GUARDED_BY(mutex_);   // ids that this task was given
   std::vector<std::uint64_t> released_ SHMPOOL_GUARDED_BY(mutex_);  // kept segments that were dropped
 };

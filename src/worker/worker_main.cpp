@@ -414,8 +414,10 @@ class worker final : lease_source, progress_sink {
         case wire::frame_type::grant: {
           if (next.segment_count() == 0) ::_exit(125);
           granted answer;
-          for (std::size_t i = 0; i != next.segment_count(); ++i) answer.segments.push_back(next.segment(i));
+          // Before anything that may throw: a descriptor that is left would be taken for the next one's.
           if ((next.segment(0).flags & wire::flag_with_fd) != 0) answer.descriptor = requests_.take_descriptor();
+          answer.segments.reserve(next.segment_count());
+          for (std::size_t i = 0; i != next.segment_count(); ++i) answer.segments.push_back(next.segment(i));
           return answer;
         }
         case wire::frame_type::refuse:

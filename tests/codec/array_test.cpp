@@ -123,6 +123,28 @@ TEST(arrays, clone_is_deep_and_mutable) {
   EXPECT_TRUE((array<int, 2>{}.clone().empty()));
 }
 
+// A conversion to array<const T> copied: whoever moved a result on held the memory twice.
+TEST(arrays, one_that_is_converted_by_a_move_lets_go) {
+  auto a = make_array<int>(2, 3, shmpool::fill(5));
+  const int* const data = a.data();
+  array<const int, 2> b = std::move(a);
+  EXPECT_EQ(b.data(), data);
+  EXPECT_EQ(b.handle().use_count(), 1);
+  EXPECT_EQ(b.extents(), (std::array<std::size_t, 2>{2, 3}));
+  EXPECT_TRUE(a.empty());  // NOLINT(bugprone-use-after-move): that is the promise
+  EXPECT_FALSE(a.handle());
+  array<const int, 2> c;
+  c = b.clone();
+  EXPECT_EQ(c.handle().use_count(), 1);
+}
+
+TEST(arrays, a_small_integer_of_the_elements_type_fills_where_that_is_said) {
+  EXPECT_EQ(make_array<std::uint8_t>(10, shmpool::fill(std::uint8_t{7}))[9], 7);
+  EXPECT_EQ(make_array<std::uint8_t>(std::uint8_t{10}).size(), 10u);
+  EXPECT_EQ(make_array<std::uint8_t>(std::uint8_t{3}, 4).size(), 12u);
+  EXPECT_EQ(make_array<int>(3, 4).size(), 12u);
+}
+
 TEST(arrays, moved_from_is_null) {
   auto a = make_array<int>(3);
   auto b = std::move(a);

@@ -81,7 +81,9 @@ void check_segments(known& parent, const wire::frame& in) {
     promise(next < from.size(), "a part of a result is in no memory");
     const pool::holding& source = parent.all[from[next++]->source];
     promise(contains(source, ref), "a result reaches beyond what the worker was given");
-    promise(source.created, "a result is in a file that is not there");
+    const bool created = std::any_of(parent.all.begin(), parent.all.end(),
+                                     [&](const auto& each) { return each.segment == source.segment && each.created; });
+    promise(created, "a result is in a file that is not there");
     const bool writable = std::any_of(parent.all.begin(), parent.all.end(),
                                       [&](const auto& each) { return each.writable && contains(each, ref); });
     promise(source.writable == writable, "a result is not as writable as what the worker was given");

@@ -4,8 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
+#include <random>
 #include <vector>
 
 namespace shmpool::pool {
@@ -142,6 +144,37 @@ TEST(reply_check, a_result_is_in_a_file_that_is_there) {
   EXPECT_STREQ(check_result(made.in, has, from), "result in a file that it has not made");
   has.note_created(5);
   EXPECT_EQ(check_result(made.in, has, from), nullptr);
+}
+
+// Each look walked over all holdings of the segment: the parent stood still for six seconds when a task was lent 64,000
+// rows of a matrix and returned them.
+TEST(reply_check, of_any_holdings_one_that_covers_is_found_if_there_is_one) {
+  std::minstd_rand random(7);
+  const auto below = [&](unsigned bound) { return static_cast<std::uint64_t>(random() % bound); };
+  for (int round = 0; round != 500; ++round) {
+    std::vector<holding> all(1 + below(12));
+    holdings has;
+    for (std::uint32_t i = 0; i != all.size(); ++i) {
+      all[i] = {.segment = below(3), .offset = below(16), .length = below(16), .writable = below(2) != 0, .source = i};
+      has.add(all[i]);
+    }
+    has.settle();
+    for (int look = 0; look != 100; ++look) {
+      const wire::segment_ref range = result(below(3), below(20), below(20));
+      const auto covers = [&](const holding& each) {
+        return each.segment == range.id && each.offset <= range.offset &&
+               range.offset + range.length <= each.offset + each.length;
+      };
+      const bool any = std::any_of(all.begin(), all.end(), covers);
+      const bool writable =
+          std::any_of(all.begin(), all.end(), [&](const holding& each) { return each.writable && covers(each); });
+      const holding* const found = has.cover(range);
+      ASSERT_EQ(found != nullptr, any);
+      if (!found) continue;
+      EXPECT_TRUE(covers(all[found->source]));
+      EXPECT_EQ(found->writable, writable);
+    }
+  }
 }
 
 TEST(reply_check, of_several_holdings_a_writable_one_counts) {

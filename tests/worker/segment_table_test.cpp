@@ -285,10 +285,24 @@ TEST_F(block_test, a_block_that_a_task_drops_serves_its_next_array) {
   EXPECT_EQ(parent.asked_more.size(), 1U);
 }
 
-TEST_F(block_test, what_a_block_cannot_be_aligned_to_gets_a_file) {
+// Each took a file of 68 KiB.
+TEST_F(block_test, an_array_that_is_aligned_to_more_than_a_cache_line_takes_a_block_of_that_length) {
   table.begin_task();
-  const shm_handle made = table.allocate(100, 4096);
+  std::vector<shm_handle> all;
+  for (const std::size_t alignment : {128U, 1024U, 4096U}) {
+    for (int i = 0; i != 5; ++i) {
+      all.push_back(table.allocate(100, alignment));
+      EXPECT_EQ(reinterpret_cast<std::uintptr_t>(all.back().data()) % alignment, 0U);
+      EXPECT_EQ(all.back().size(), alignment);
+    }
+  }
+}
+
+TEST_F(block_test, what_is_too_long_for_a_block_has_a_file) {
+  table.begin_task();
+  const shm_handle made = table.allocate(shm::largest_block + 1, 4096);
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(made.data()) % 4096, 0U);
+  EXPECT_EQ(made.get()->id(), parent.last) << "one, and not with others";
 }
 
 }  // namespace

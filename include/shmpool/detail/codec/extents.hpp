@@ -6,6 +6,7 @@
 #include <array>
 #include <concepts>
 #include <cstddef>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
@@ -110,6 +111,12 @@ struct array_arguments {
   static constexpr std::size_t rank = from_std_array ? ranks[0] : extent_arguments;
   static constexpr bool filled = count == extent_arguments + 1;
   static constexpr bool valid = rank > 0 && count <= extent_arguments + 1;
+  /// Whether the last of several extents is an integer that is small, as elements of type T are and extents are not.
+  template <class T>
+  static constexpr bool ends_like_a_fill_value =
+      !from_std_array && !filled && count > 1 && sizeof(T) < sizeof(int) &&
+      std::is_same_v<std::tuple_element_t<count == 0 ? 0 : count - 1, std::tuple<std::remove_cvref_t<Args>..., void>>,
+                     T>;
 };
 
 /// The extents among the arguments of make_array(); whatever follows them is ignored.

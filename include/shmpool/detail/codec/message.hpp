@@ -43,8 +43,10 @@ class packer {
 
   /// Adds a segment reference and returns its index, which the bytes then name.
   std::uint32_t attach(attachment reference) {
+    const auto index = static_cast<std::uint32_t>(attachments_.size());
+    if (reference.mode == access::write) written_.push_back(index);
     attachments_.push_back(std::move(reference));
-    return static_cast<std::uint32_t>(attachments_.size() - 1);
+    return index;
   }
 
   segment_source& source() const noexcept { return source_; }
@@ -52,6 +54,8 @@ class packer {
 
   std::vector<std::byte>& bytes() noexcept { return bytes_; }
   std::vector<attachment>& attachments() noexcept { return attachments_; }
+  /// Which of the attachments are lent for writing: few, as only parameters are.
+  std::span<const std::uint32_t> written() const noexcept { return written_; }
 
   /// A range of a segment whose bytes were copied: the same call must not lend the range for writing.
   struct copied_range {
@@ -65,6 +69,7 @@ class packer {
   std::size_t inline_limit_;
   std::vector<std::byte> bytes_;
   std::vector<attachment> attachments_;
+  std::vector<std::uint32_t> written_;
   std::vector<copied_range> copied_;
 };
 
