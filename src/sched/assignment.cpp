@@ -62,7 +62,9 @@ index_type scheduler::impl::choose_worker(const task_record& task, time_point no
     if (workers_.idle_count() != 0) return choose_idle(task.warm_workers);
     if (may_start(now)) return start_worker();
   }
-  return is_long(task) ? no_index : choose_busy(task);
+  if (is_long(task)) return no_index;
+  const index_type worker = least_busy();
+  return worker != no_index && task.cost <= settings_.lookahead - open_.first_key().behind ? worker : no_index;
 }
 
 index_type scheduler::impl::choose_idle(std::uint64_t warm_workers) const noexcept {
@@ -72,11 +74,6 @@ index_type scheduler::impl::choose_idle(std::uint64_t warm_workers) const noexce
     if ((warm_workers >> (workers_[index].id % 64) & 1) != 0) return index;
   }
   return latest;
-}
-
-index_type scheduler::impl::choose_busy(const task_record& task) noexcept {
-  const index_type worker = least_busy();
-  return worker != no_index && task.cost <= settings_.lookahead - open_.first_key().behind ? worker : no_index;
 }
 
 index_type scheduler::impl::least_busy() noexcept {

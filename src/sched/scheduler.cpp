@@ -346,17 +346,6 @@ void scheduler::impl::settle(time_point now) {
   if (closing_) wind_down(now);
 }
 
-action& scheduler::impl::emit(action::kind what, index_type worker, index_type task) {
-  action& next = actions_.emplace_back();
-  next.what = what;
-  if (worker != no_index) next.worker = workers_[worker].id;
-  if (task != no_index) {
-    next.task = tasks_.id(task);
-    next.handle = tasks_[task].handle;
-  }
-  return next;
-}
-
 /// Several events may go in before their actions are fetched, and a later one may overtake an earlier one's action. An
 /// assignment that has not been fetched yet was withdrawn without asking the worker, who cannot know of it.
 bool scheduler::impl::still_meant(const action& what) noexcept {

@@ -93,9 +93,7 @@ struct scheduler::impl {
   /// The worker that `task` goes to, perhaps a new one; no_index if it has to wait.
   index_type choose_worker(const task_record& task, time_point now);
   index_type choose_idle(std::uint64_t warm_workers) const noexcept;
-  /// The worker with the least to do before it would get to `task`, among those that would get to it soon enough.
-  index_type choose_busy(const task_record& task) noexcept;
-  /// The worker with tasks to which more may be handed over and which has the least to do, or no_index.
+  /// The open worker with the least to do, or no_index.
   index_type least_busy() noexcept;
   /// Something was heard of the worker.
   void hear(index_type worker, time_point now) noexcept;
@@ -238,7 +236,16 @@ struct scheduler::impl {
     bool operator<(const sharing& other) const noexcept { return waiting > other.waiting; }
   };
 
-  action& emit(action::kind what, index_type worker, index_type task = no_index);
+  action& emit(action::kind what, index_type worker, index_type task = no_index) {
+    action& next = actions_.emplace_back();
+    next.what = what;
+    if (worker != no_index) next.worker = workers_[worker].id;
+    if (task != no_index) {
+      next.task = tasks_.id(task);
+      next.handle = tasks_[task].handle;
+    }
+    return next;
+  }
   bool still_meant(const action& what) noexcept;
 
   options settings_;
