@@ -182,14 +182,16 @@ void pool_engine::close() noexcept {
   while (operation* op = waiters.pop()) ledger_.push(*op);
 }
 
-void pool_engine::flush() {
-  if (made_here_.inherited()) return;
+bool pool_engine::flush() {
+  if (made_here_.inherited()) return false;
   const mutex_lock lock(mutex_);
-  if (phase_ == phase::closed) return;
-  or_break([this] {
-    mutex_.assert_held();
-    cycle(clock::now());
-  });
+  if (phase_ != phase::closed) {
+    or_break([this] {
+      mutex_.assert_held();
+      cycle(clock::now());
+    });
+  }
+  return ledger_.has_news();
 }
 
 void pool_engine::drain() {

@@ -59,7 +59,7 @@ class pool_engine final : public detail::engine {
   flush_hint shutdown(operation& op) override;
   void stop() noexcept override;
   void close() noexcept override;
-  void flush() override;
+  bool flush() override;
   void drain() override;
   bool polling() const noexcept override { return poller_.polling() && !inert(); }
   bool poll() override;

@@ -64,6 +64,8 @@ class task_ledger {
     return std::move(completed_);
   }
   bool any_completed() const noexcept { return !completed_.empty(); }
+  /// Whether there is anything for take_completed().
+  bool has_news() const noexcept { return any_completed() || !notices_.empty(); }
   bool several_completed() const noexcept { return completed_.has_several(); }
 
   /// An out-of-memory error that needs no memory itself.

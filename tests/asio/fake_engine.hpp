@@ -172,9 +172,10 @@ class fake_engine final : public detail::engine {
     abort_all();
   }
 
-  void flush() override {
+  bool flush() override {
     calls.push_back("flush");
     flushes.play();
+    return has_news();
   }
   void drain() override {
     calls.push_back("drain");
@@ -186,7 +187,7 @@ class fake_engine final : public detail::engine {
   bool poll() override {
     calls.push_back("poll");
     polls.play();
-    return !ended_.empty() || !notices_.empty();
+    return has_news();
   }
   void stop_polling() override {
     calls.push_back("stop_polling");
@@ -204,6 +205,8 @@ class fake_engine final : public detail::engine {
   unsigned max_workers() const noexcept override { return workers; }
 
  private:
+  bool has_news() const noexcept { return !ended_.empty() || !notices_.empty(); }
+
   struct task {
     detail::operation* op;
     detail::callable_ref fn;

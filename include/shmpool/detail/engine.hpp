@@ -168,8 +168,8 @@ class engine {
   /// take_completed() and clear_shm().
   virtual void close() noexcept = 0;
 
-  /// Sends all that is due.
-  virtual void flush() = 0;
+  /// Sends all that is due. True if there is something for take_completed().
+  virtual bool flush() = 0;
   /// Handles everything that has arrived. Never blocks.
   virtual void drain() = 0;
   /// True if poll() is to be called when the handlers that are due now have run. A sequentially consistent load.

@@ -119,8 +119,7 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
   /// Does the flush that a call to the engine left to its caller. Completions are posted, never called from here.
   void react(flush_hint what) {
     if (what == flush_hint::now) {
-      engine_->flush();
-      settle(delivery::post);
+      settle(delivery::post, engine_->flush());
     } else {
       watch(expect::starts);
       if (what == flush_hint::soon) flush_soon();
@@ -190,8 +189,7 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     std::shared_ptr<pool_driver> driver;
     void operator()() const {
       driver->flush_posted_.store(false, std::memory_order_release);
-      driver->engine_->flush();
-      driver->settle(delivery::dispatch);
+      driver->settle(delivery::dispatch, driver->engine_->flush());
     }
   };
   struct on_poll {
@@ -295,20 +293,20 @@ class pool_driver final : public context_listener, public std::enable_shared_fro
     settle(delivery::dispatch);
   }
 
-  /// Call after anything that may have ended operations.
-  void settle(delivery how) {
+  /// Call after anything that may have ended operations. `ended`: some have, perhaps.
+  void settle(delivery how, bool ended = true) {
     completion_list first;
     try {
       retry_if_refused();
       // Before the handlers: while they run, another thread of the context can drain.
-      watch(expect::ends);
+      watch(ended ? expect::ends : expect::starts);
     } catch (...) {
       engine_->stop_polling();            // or else workers would rely on a poll() that never comes
       post_ended(delivery::post, first);  // or else nobody may ever ask for what has ended
       throw;
     }
     try {
-      post_ended(how, first);
+      if (ended) post_ended(how, first);
     } catch (...) {
       engine_->stop_polling();
       throw;
