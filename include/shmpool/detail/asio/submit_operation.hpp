@@ -120,9 +120,9 @@ class handler_operation final : public operation {
 
 /// In place of task_options, for a submit without any: there is nothing to copy.
 struct default_options {
-  operator const task_options&() const noexcept {
-    static const task_options none;
-    return none;
+  operator const task_options&() const {
+    static const task_options* const none = new task_options;  // destructors at the end of the process may submit
+    return *none;
   }
 };
 
