@@ -101,6 +101,7 @@ pool_engine::flush_hint pool_engine::submit(operation& op, const detail::callabl
   spec.warm_workers = arrays.mapped_by();
   spec.bytes = arguments.size() + arrays.bytes();
   task_entry& task = ledger_.open(op);
+  op.result.permit = 0;  // it may have waited for the permit
   task.function = function;
   task.arguments = std::move(arguments);
   task.arrays = std::move(arrays);
