@@ -82,7 +82,9 @@ index_type scheduler::impl::least_busy() noexcept {
       open_.clear(first);  // note_load() lets it in again
       continue;
     }
-    if (const load now_there = load_of(first); open_.first_key() < now_there) open_.raise_first(now_there);
+    const load now_there = load_of(first);
+    SHMPOOL_ASSERT(!(now_there < open_.first_key()));
+    if (open_.first_key() < now_there) open_.raise_first(now_there);
     if (open_.first() == first) return first;
   }
   return no_index;
