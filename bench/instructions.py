@@ -27,10 +27,10 @@ class Work:
 
 
 WORKS = (
-    Work('empty, 1,000 outstanding', 1000, 0, 0, 4690),
-    Work('64 B each way, 1,000 outstanding', 1000, 64, 0, 6130),
-    Work('reads an array, 1,000 outstanding', 1000, 0, 65536, 6980),
-    Work('empty, one at a time', 1, 0, 0, 9030),
+    Work('empty, 1,000 outstanding', 1000, 0, 0, 3620),
+    Work('64 B each way, 1,000 outstanding', 1000, 64, 0, 4590),
+    Work('reads an array, 1,000 outstanding', 1000, 0, 65536, 5440),
+    Work('empty, one at a time', 1, 0, 0, 7850),
 )
 FEW, MANY = 4000, 12000  # the difference leaves out start and end
 
