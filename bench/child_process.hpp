@@ -29,14 +29,19 @@ class pinned {
 
   /// Moves the calling process to the n-th CPU; stays where it is if there are fewer.
   void to(int n) const {
-    for (std::size_t cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-      if (!CPU_ISSET(cpu, &before_) || n-- > 0) continue;
-      cpu_set_t one;
-      CPU_ZERO(&one);
-      CPU_SET(cpu, &one);
-      ::sched_setaffinity(0, sizeof one, &one);
-      return;
-    }
+    const int which = cpu(n);
+    if (which < 0) return;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(static_cast<std::size_t>(which), &one);
+    ::sched_setaffinity(0, sizeof one, &one);
+  }
+
+  /// The number of the n-th CPU that could be used before, -1 if there are fewer.
+  int cpu(int n) const {
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+      if (CPU_ISSET(static_cast<std::size_t>(cpu), &before_) && n-- == 0) return cpu;
+    return -1;
   }
 
  private:
@@ -58,9 +63,16 @@ class child_process {
   child_process(const child_process&) = delete;
   child_process& operator=(const child_process&) = delete;
   ~child_process() {
+    if (pid_ == 0) return;
     ::kill(pid_, SIGKILL);
+    wait();
+  }
+
+  /// Waits until it has ended by itself.
+  void wait() {
     while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
     }
+    pid_ = 0;
   }
 
  private:
