@@ -25,7 +25,9 @@ class absent {
   explicit absent(const Args&...) {
     throw cannot_run("not installed when the build was configured");
   }
-  bool operator()() { return false; }
+  template <class Batch>
+  void operator()(Batch&) {}
+  void* allocate(std::size_t) { return nullptr; }
   bool send(std::span<const std::byte>) { return false; }
   std::size_t receive(std::span<std::byte>, bool) { return 0; }
   bool round_trip(std::span<const std::byte>, std::span<std::byte>) { return false; }

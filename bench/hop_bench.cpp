@@ -12,6 +12,8 @@
 #include "thread_pool.hpp"
 #include "zeromq.hpp"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
@@ -181,6 +183,37 @@ class pool_fixture : mode_fixture {
   Task task_;
 };
 
+// ---- A pool with idle workers.
+
+void raise_limit_of_files() {
+  rlimit limit{};
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+class idle_workers {
+ public:
+  explicit idle_workers(unsigned workers) : pool_(io_, with(workers)) { bench::run(io_, until_idle(workers)); }
+  void measure(benchmark::State& state) { bench::run(io_, hop_for(state, pool_, bench::empty_task{}, false, blocks_)); }
+
+ private:
+  static shmpool::pool_options with(unsigned workers) {
+    raise_limit_of_files();
+    auto result = bench::options(bench::waiting::spinning, workers);
+    result.min_workers = workers;
+    return result;
+  }
+  asio::awaitable<void> until_idle(unsigned workers) {
+    for (auto now = pool_.stats(); now.idle_workers != workers || now.starting_workers != 0; now = pool_.stats())
+      co_await pool_.submit(bench::nothing);
+  }
+
+  asio::io_context io_;
+  shmpool::process_pool pool_;
+  hop_blocks blocks_;
+};
+
 // ---- Pairs of processes.
 
 template <class Pair>
@@ -209,6 +242,10 @@ class pair_fixture : mode_fixture {
 
 // ---- The list.
 
+benchmark::internal::Benchmark* timed(benchmark::internal::Benchmark* benchmark) {
+  return benchmark->UseManualTime()->Unit(benchmark::kMicrosecond);
+}
+
 class work {
  public:
   work(const mode& what, std::size_t size)
@@ -234,8 +271,7 @@ class work {
  private:
   template <class Fixture, class... Args>
   void add(const char* who, const Args&... args) const {
-    auto* const benchmark = bench::add_fixture<Fixture>(name_ + who, mode_, args...);
-    benchmark->UseManualTime()->Unit(benchmark::kMicrosecond);
+    auto* const benchmark = timed(bench::add_fixture<Fixture>(name_ + who, mode_, args...));
     if (mode_.idle) benchmark->Iterations(idle_hops);
   }
 
@@ -259,5 +295,7 @@ int main(int argc, char** argv) {
       hops.add_pairs();
     }
   }
+  timed(bench::add_fixture<idle_workers>("idle_workers/1000/shmpool", 1000U));
+  timed(bench::add_fixture<idle_workers>("idle_workers/1000/1_worker", 1U));
   return bench::run_benchmarks(argc, argv);
 }

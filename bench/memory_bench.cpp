@@ -1,6 +1,8 @@
 // What memory the pool takes beyond what the work itself needs: for the largest job, for a task that waits, over a
-// million tasks, for many arrays. The figure of each is in the counter `bytes`; the times mean nothing.
+// million tasks, for many arrays. The figure of each is in the counter `bytes`. Only for the arrays is there a time
+// that means something: of making one.
 #include "bench.hpp"
+#include "managed_memory.hpp"
 
 #include <sys/statvfs.h>
 #include <sys/types.h>
@@ -8,12 +10,16 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <exception>
 #include <fstream>
 #include <functional>
 #include <limits>
+#include <memory>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -84,7 +90,7 @@ class peak_meter {
 
 constexpr std::size_t large = 20'000'000;  // doubles
 constexpr std::size_t queued = 100'000;
-constexpr std::size_t arrays = 10'000, array_bytes = 4096;
+constexpr std::size_t arrays = 100'000, array_bytes = 4096;
 
 void nothing() {
 }
@@ -154,15 +160,65 @@ double million_tasks() {
   return run(1'000'000) - before;
 }
 
-double ten_thousand_arrays() {
+// ---- Many small arrays, all of which are held.
+
+struct pool_arrays {
+  using array = shmpool::array<std::byte>;
   asio::io_context io;
-  shmpool::process_pool pool(io, shmpool::pool_options{.workers = 1});
-  std::vector<shmpool::array<std::byte>> held;
-  held.reserve(arrays);
-  const double before = bytes_now();
-  for (std::size_t i = 0; i != arrays; ++i) held.push_back(pool.make_array<std::byte>(array_bytes));
-  return bytes_now() - before;
+  shmpool::process_pool pool{io, shmpool::pool_options{.workers = 1}};
+  array make() { return pool.make_array<std::byte>(array_bytes); }
+  static std::byte* data(const array& x) { return x.data(); }
+};
+
+struct managed_arrays {
+  using array = void*;
+  bench::managed_memory memory{arrays, array_bytes};
+  array make() { return memory.allocate(array_bytes); }
+  static std::byte* data(array x) { return static_cast<std::byte*>(x); }
+};
+
+struct heap_arrays {
+  using array = std::unique_ptr<std::byte[]>;
+  static array make() { return std::make_unique_for_overwrite<std::byte[]>(array_bytes); }
+  static std::byte* data(const array& x) { return x.get(); }
+};
+
+// The time is that of making, the memory that of arrays that were written to.
+template <class Arrays>
+void held_arrays(benchmark::State& state) {
+  for (auto _ : state) {
+    const double before = bytes_now();
+    Arrays from;
+    std::vector<typename Arrays::array> held;
+    held.reserve(arrays);
+    const auto begin = std::chrono::steady_clock::now();
+    for (std::size_t i = 0; i != arrays; ++i) held.push_back(from.make());
+    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - begin;
+    state.SetIterationTime(time.count() / arrays);
+    for (std::size_t i = 0; i != arrays; ++i) std::memcpy(Arrays::data(held[i]), &i, sizeof i);
+    for (std::size_t i = 0; i != arrays; ++i)
+      if (std::memcmp(Arrays::data(held[i]), &i, sizeof i) != 0) throw std::runtime_error("arrays overlap");
+    state.counters["bytes"] = bytes_now() - before;
+  }
 }
+
+template <class Arrays>
+void add_held(const char* who) {
+  const std::string name = "held_arrays/" + std::to_string(arrays) + "/" + who;
+  benchmark::RegisterBenchmark(name.c_str(),
+                               [](benchmark::State& state) {
+                                 try {
+                                   held_arrays<Arrays>(state);
+                                 } catch (const std::exception& error) {
+                                   state.SkipWithError(error.what());
+                                 }
+                               })
+      ->UseManualTime()
+      ->Unit(benchmark::kMicrosecond)
+      ->Iterations(1);
+}
+
+// ---- The list.
 
 void add(const std::string& name, std::function<double()> figure) {
   benchmark::RegisterBenchmark(name.c_str(), [figure](benchmark::State& state) {
@@ -179,7 +235,9 @@ int main(int argc, char** argv) {
   add("memory/queued_task/shmpool", queued_task);
   add("memory/million_tasks/shmpool", million_tasks);
   add("memory/million_tasks/payload", [] { return 0.0; });
-  add("memory/ten_thousand_arrays/shmpool", ten_thousand_arrays);
-  add("memory/ten_thousand_arrays/payload", [] { return static_cast<double>(arrays * array_bytes); });
+  add_held<pool_arrays>("shmpool");
+  add_held<heap_arrays>("heap");
+  add_held<managed_arrays>("managed_memory");
+  add("held_arrays/" + std::to_string(arrays) + "/payload", [] { return static_cast<double>(arrays * array_bytes); });
   return bench::run_benchmarks(argc, argv);
 }

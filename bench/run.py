@@ -78,7 +78,7 @@ def one(schedule, work, number, contestant, programs):
             sample |= sampling.take(name, programs, work.seconds)
     except sampling.Failed as error:
         schedule.failed(work, contestant)
-        sample['error'] = str(error)
+        sample['absent' if isinstance(error, sampling.Absent) else 'error'] = str(error)
     sample['took'] = time.monotonic() - before
     schedule.took(work, contestant, sample['took'])
     return sample

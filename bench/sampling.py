@@ -23,6 +23,14 @@ class Failed(Exception):
     """A contestant did not give a figure; the text says why."""
 
 
+class Absent(Failed):
+    """A contestant that cannot run on this machine, such as one whose library is not installed."""
+
+
+# How such a contestant begins its message: bench/absent.hpp.
+ABSENT = 'cannot run here: '
+
+
 def is_python(name):
     return name.rsplit('/', 1)[-1] in PYTHON
 
@@ -80,7 +88,8 @@ def parse(text, name):
         raise Failed(f'{len(entries)} benchmarks of this name')
     entry = entries[0]
     if entry.get('error_occurred') or entry.get('skipped'):
-        raise Failed(entry.get('error_message') or entry.get('skip_message') or 'an error without a message')
+        why = entry.get('error_message') or entry.get('skip_message') or 'an error without a message'
+        raise Absent(why.removeprefix(ABSENT)) if why.startswith(ABSENT) else Failed(why)
     counters = {k: v for k, v in entry.items() if k not in STANDARD_FIELDS and isinstance(v, (int, float))}
     return {'time': entry['real_time'] * MICROSECONDS[entry.get('time_unit', 'ns')],
             'iterations': entry.get('iterations', 1), 'counters': counters}

@@ -1,12 +1,21 @@
 // How many tasks a second go through when many are outstanding: coroutines on the thread that runs the io_context, or
-// callbacks of tasks that other threads submit. Beside the pool, the same with asio::thread_pool, and frames of that
-// size through a socket, in batches, which is the least that a message to another process costs. And how long a pool
-// that is new takes for many at once, when it knows nothing of them.
+// callbacks of tasks that other threads submit. Beside the pool, the same with asio::thread_pool, tasks of oneTBB and
+// OpenMP, messages of that size through libraries, and the least that messages to another process cost: through two
+// rings in shared memory, and through a socket in batches. And how long a pool that is new takes for many at once, when
+// it knows nothing of them.
+#include "batches.hpp"
 #include "bench.hpp"
 #include "coalesced_socket.hpp"
 #include "completions.hpp"
+#include "iceoryx.hpp"
+#include "message_queues.hpp"
+#include "one_tbb.hpp"
+#include "openmp.hpp"
+#include "outstanding_messages.hpp"
 #include "tasks.hpp"
 #include "thread_pool.hpp"
+#include "two_rings.hpp"
+#include "zeromq.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -206,17 +215,43 @@ void add_pools(const std::string& work, const load& what, const Task& task) {
         what);
 }
 
-void add_all(const load& what, std::size_t bytes) {
+template <class Task>
+void add_batches(const std::string& work, const load& what, const Task& task) {
+  using bench::batches;
+  timed(bench::add_fixture<batches<bench::one_tbb, Task>>(work + "one_tbb", what.outstanding, what.workers, task),
+        what);
+  timed(bench::add_fixture<batches<bench::openmp, Task>>(work + "openmp", what.outstanding, what.workers, task), what);
+}
+
+template <class Channel>
+void add_messages(const std::string& name, const load& what, std::size_t bytes) {
+  constexpr bool poll = true;  // those that can
+  timed(bench::add_fixture<bench::outstanding_messages<Channel>>(name, what.outstanding, bytes, poll), what);
+}
+
+template <class Task>
+void add_all(const load& what, std::size_t bytes, const Task& task) {
   std::string work = "throughput/";
   for (const std::size_t parameter : {what.outstanding, std::size_t{what.workers}, std::size_t{what.threads}, bytes})
     work += std::to_string(parameter) + "/";
+  add_pools(work, what, task);
+  if (what.threads != 1) return;
+  add_batches(work, what, task);
+  if (what.workers != 1) return;
+  timed(bench::add_fixture<bench::coalesced_socket>(work + "coalesced_socket", what.outstanding, bytes), what);
+  add_messages<bench::two_rings>(work + "two_rings", what, bytes);
+  add_messages<bench::message_queues>(work + "message_queue", what, bytes);
+  add_messages<bench::zeromq_ipc>(work + "zeromq_ipc", what, bytes);
+  add_messages<bench::zeromq_inproc>(work + "zeromq_inproc", what, bytes);
+  add_messages<bench::iceoryx>(work + "iceoryx", what, bytes);
+}
+
+void add_all(const load& what, std::size_t bytes) {
   if (bytes == 0) {
-    add_pools(work, what, bench::empty_task{});
+    add_all(what, bytes, bench::empty_task{});
   } else {
-    add_pools(work, what, bench::echo_task(bytes));
+    add_all(what, bytes, bench::echo_task(bytes));
   }
-  if (what.workers == 1 && what.threads == 1)
-    timed(bench::add_fixture<bench::coalesced_socket>(work + "coalesced_socket", what.outstanding, bytes), what);
 }
 
 }  // namespace

@@ -19,18 +19,40 @@ HEADINGS = ('work', 'ours', 'floor', 'ratio', 'peer', 'ratio', 'goal', '')
 # ---- The table.
 
 
+def last(name):
+    return name.rsplit('/', 1)[-1]
+
+
 def contestant(value, name, metric):
-    return f'{text.quantity(value.median, metric)} {name.rsplit("/", 1)[-1]}' if value else '-'
+    return f'{text.quantity(value.median, metric)} {last(name)}' if value else '-'
 
 
-def goal_text(row):
+def goal_text(verdict):
+    """With what was judged, where that stands in none of the columns of ratios."""
+    row = verdict.row
     if row.goal is None:
         return '-'
-    limit = row.goal.limit
-    if row.goal.kind in ('floor', 'peer'):
-        return f'{text.short(text.ratio(limit))} x {row.goal.kind}'
+    limit, of = row.goal.limit, row.goal.of
+    if row.goal.kind in ('floor', 'peer', 'own'):
+        shown = [last(name) for name in (verdict.floor_name, verdict.peer_name) if name]
+        judged = f': {text.ratio(verdict.judged)}' if of and of not in shown and verdict.judged is not None else ''
+        return f'{text.short(text.ratio(limit))} x {of or row.goal.kind}{judged}'
     amount = text.short(text.quantity(limit, row.metric))
     return f'floor + {amount}' if row.goal.kind == 'over' else amount
+
+
+def peer_cell(verdict):
+    """The best peer, and the names of those that could not be measured here."""
+    missing = ', '.join(last(name) for name in verdict.absent)
+    return contestant(verdict.peer, verdict.peer_name, verdict.row.metric) + (f' (no {missing})' if missing else '')
+
+
+def state_cell(verdict):
+    """A failure has its reason here, as far as there is room."""
+    if not verdict.errors:
+        return verdict.state
+    name, _, why = verdict.errors[0].partition(': ')
+    return f'{verdict.state}: {last(name)}: {why if len(why) <= 60 else why[:57] + "..."}'
 
 
 def table_row(verdict):
@@ -42,9 +64,8 @@ def table_row(verdict):
     if floor_name == f'array/add_one/{works.LARGE}/{works.OURS}':
         floor_name = 'warm'
     return (row.title, text.quantity(verdict.ours.median, metric) if verdict.ours else '-',
-            contestant(verdict.floor, floor_name, metric), floor_ratio,
-            contestant(verdict.peer, verdict.peer_name, metric),
-            text.ratio(verdict.peer_ratio.median) if verdict.peer_ratio else '-', goal_text(row), verdict.state)
+            contestant(verdict.floor, floor_name, metric), floor_ratio, peer_cell(verdict),
+            text.ratio(verdict.peer_ratio.median) if verdict.peer_ratio else '-', goal_text(verdict), state_cell(verdict))
 
 
 def slope_line(s):
@@ -88,6 +109,10 @@ class Report:
     def failures(self):
         return sorted({f"{s['name']}: {s['error']}" for s in self.results['samples'] if 'error' in s})
 
+    def absences(self):
+        """Who could not be measured on this machine, with the reason."""
+        return sorted({f"{last(s['name'])}: {s['absent']}" for s in self.results['samples'] if 'absent' in s})
+
     def goals(self):
         """How many goals were met, missed, and could not be judged."""
         states = [v.state for v in self.verdicts if v.row.goal]
@@ -106,6 +131,8 @@ class Report:
                  f'({counted[0][0]}) to {counted[-1][1]} ({counted[-1][0]}).']
         if any(s.get('tool') == 'strace' and s['name'].startswith('calls/') for s in self.results['samples']):
             parts.append('System calls were counted by strace, which disturbs: perf may not count them here.')
+        if absences := self.absences():
+            parts.append('Not measured:\n' + '\n'.join(f'  {absence}' for absence in absences))
         if failures := self.failures():
             parts.append('FAILED:\n' + '\n'.join(f'  {failure}' for failure in failures))
         return '\n'.join(part for part in parts if part)
@@ -113,9 +140,11 @@ class Report:
     def page(self):
         """table.md"""
         growth = '\n'.join(f'- {slope_line(s)}' for s in self.slopes)
+        absences = '\n'.join(f'- {absence}' for absence in self.absences())
         failures = '\n'.join(f'- {failure}' for failure in self.failures())
         return '\n\n'.join(part for part in (
             '# Benchmarks', caption(self.results), markdown(self.rows()), growth,
+            f'Not measured:\n\n{absences}' if absences else '',
             f'Failed:\n\n{failures}' if failures else '') if part) + '\n'
 
     def judged(self):

@@ -1,8 +1,8 @@
 """From samples to medians, ratios, and whether a goal is met. Pure: no files, no clock, no processes.
 
-A sample is {'work', 'round', 'name', 'time' (microseconds), 'counters'}, or has 'error' in place of the last two. The
-ratio of two contestants is the median of the ratios of those rounds that both took part in: what the machine did in one
-round, it did to both.
+A sample is {'work', 'round', 'name', 'time' (microseconds), 'counters'}, or has 'error' in place of the last two, or
+'absent' if the contestant cannot run on this machine, which nobody is blamed for. The ratio of two contestants is the
+median of the ratios of those rounds that both took part in: what the machine did in one round, it did to both.
 """
 from dataclasses import dataclass, field
 
@@ -57,10 +57,14 @@ class Samples:
         return spread(self.by_round(work, name, metric).values())
 
     def error(self, work, name):
-        for sample in self._by_name.get((work, name), ()):
-            if 'error' in sample:
-                return sample['error']
-        return None
+        return self._text('error', work, name)
+
+    def absent(self, work, name):
+        """Why it cannot run here; None if it can."""
+        return self._text('absent', work, name)
+
+    def _text(self, key, work, name):
+        return next((s[key] for s in self._by_name.get((work, name), ()) if key in s), None)
 
     def paired(self, work, name, other, metric, combine):
         mine, others = self.by_round(work, name, metric), self.by_round(work, other, metric)
@@ -86,6 +90,7 @@ class Verdict:
     peer_ratio: Spread = None
     judged: float = None  # what the goal's limit is compared with
     met: bool = None      # None: no goal, or no figure to judge
+    absent: list = field(default_factory=list)  # floors and peers that cannot run here
     errors: list = field(default_factory=list)  # of those whom the judgement needs
 
     @property
@@ -112,10 +117,10 @@ def judge(row, work, samples):
     ours = work.full_name(row.ours)
     floors = [work.full_name(c) for c in row.floors]
     peers = [work.full_name(c) for c in row.peers]
-    judges = [*floors, *(peers if row.goal and row.goal.kind == 'peer' else ())]
-    for name in (ours, *judges):
+    for name in (ours, *judges(row, work)):
         if (error := samples.error(row.work, name)) is not None:
             verdict.errors.append(f'{name}: {error}')
+    verdict.absent = [name for name in (*floors, *peers) if samples.absent(row.work, name) is not None]
     verdict.ours = samples.spread(row.work, ours, row.metric)
     verdict.floor_name, verdict.floor = best(samples, row.work, floors, row.metric)
     verdict.peer_name, verdict.peer = best(samples, row.work, peers, row.metric)
@@ -124,21 +129,37 @@ def judge(row, work, samples):
     if verdict.peer:
         verdict.peer_ratio = samples.ratio(row.work, ours, verdict.peer_name, row.metric)
     if row.goal and verdict.ours:
-        judged = judged_value(row, verdict, samples, ours)
+        judged = judged_value(row, work, verdict, samples)
         if judged is not None:
             verdict.judged = judged.median
             verdict.met = judged.median <= row.goal.limit
     return verdict
 
 
-def judged_value(row, verdict, samples, ours):
-    if row.goal.kind == 'floor':
-        return verdict.floor_ratio
-    if row.goal.kind == 'peer':
-        return verdict.peer_ratio
-    if row.goal.kind == 'over':
-        return samples.difference(row.work, ours, verdict.floor_name, row.metric) if verdict.floor else None
-    return verdict.ours
+def judges(row, work):
+    """The full names of those that the goal cannot be judged without."""
+    if row.goal is None:
+        return [work.full_name(c) for c in row.floors]
+    if row.goal.kind == 'own':
+        return []
+    if row.goal.of:
+        return [work.full_name(row.goal.of)]
+    return [work.full_name(c) for c in (*row.floors, *(row.peers if row.goal.kind == 'peer' else ()))]
+
+
+def judged_value(row, work, verdict, samples):
+    """A Spread, or None without figures."""
+    kind, of = row.goal.kind, row.goal.of
+    ours = work.full_name(row.ours)
+    if kind == 'absolute':
+        return verdict.ours
+    if kind == 'own':
+        other = samples.spread(row.work, ours, of)
+        return spread(v / other.median for v in samples.by_round(row.work, ours, row.metric).values()) if other else None
+    other = work.full_name(of) if of else verdict.peer_name if kind == 'peer' else verdict.floor_name
+    if other is None:
+        return None
+    return (samples.difference if kind == 'over' else samples.ratio)(row.work, ours, other, row.metric)
 
 
 @dataclass

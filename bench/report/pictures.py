@@ -3,7 +3,7 @@ import works
 from .chart import COLOURS, WIDTH, Chart, Log, apart
 from .judgement import quantile
 from .text import duration, short
-from works import OURS, PYTHON
+from works import MESSAGES, OURS, PEERS, PYTHON
 
 # How a contestant is called where there is room for a few words.
 WORDS = {
@@ -11,12 +11,13 @@ WORDS = {
     'executor': 'Python executor', 'shared_memory': 'Python shared_memory', 'joblib': 'Python joblib',
     'thread_pool': 'asio::thread_pool', 'socket': 'socket ping-pong', 'polled_socket': 'polled socket ping-pong',
     'polled_memory': 'polled memory ping-pong', 'futex': 'futex ping-pong', 'message_queue': 'Boost message_queue',
-    'coalesced_socket': 'socket, batched frames',
+    'coalesced_socket': 'socket, batched frames', 'two_rings': 'two rings in memory', 'zeromq_ipc': 'ZeroMQ ipc',
+    'zeromq_inproc': 'ZeroMQ inproc', 'iceoryx': 'iceoryx', 'one_tbb': 'oneTBB tasks', 'openmp': 'OpenMP tasks',
 }
 
 
 def part(who):
-    return 'ours' if who == OURS else 'peer' if who in PYTHON else 'floor'
+    return 'ours' if who == OURS else 'peer' if who in PEERS else 'floor'
 
 
 def shown(who):
@@ -89,8 +90,8 @@ def hop_chart(samples):
     blocks = []
     for title, work, contestants in (
             ('sleeping between tasks', 'hop/sleeping/0',
-             (OURS, 'thread_pool', 'socket', 'futex', 'message_queue', 'executor')),
-            ('spinning', 'hop/spinning/0', (OURS, 'thread_pool', 'polled_socket', 'polled_memory'))):
+             (OURS, 'socket', 'futex', 'thread_pool', *MESSAGES, 'executor')),
+            ('spinning', 'hop/spinning/0', (OURS, 'polled_socket', 'polled_memory', 'thread_pool', *MESSAGES))):
         rows = [(who, quantiles) for who in contestants if (quantiles := hop_quantiles(samples, work, who))]
         if rows:
             blocks.append((title, rows))
@@ -125,7 +126,7 @@ def throughput_chart(samples):
     for title, work in (('1 worker', 'throughput/1000/1/1/0'), ('2 workers', 'throughput/1000/2/1/0'),
                         ('8 workers', 'throughput/1000/8/1/0'), ('1 worker, 4 KiB', 'throughput/1000/1/1/4096')):
         rows = []
-        for who in (OURS, 'thread_pool', 'coalesced_socket', 'executor'):
+        for who in (OURS, *works.THROUGHPUT_FLOORS, 'thread_pool', *works.BATCHES, *MESSAGES, 'executor'):
             times = samples.by_round(work, f'{work}/{who}', 'time')
             if times:
                 rows.append((who, [1e6 / t for t in times.values()]))
