@@ -6,6 +6,7 @@ import unittest
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../bench'))
 
+import report  # noqa: E402
 import works  # noqa: E402
 from report.judgement import Samples, judge, median, quantile, slope  # noqa: E402
 from works import Goal, Growth, Row, Work  # noqa: E402
@@ -77,6 +78,51 @@ class Judgement(unittest.TestCase):
         v = judged(Row('', 'w/0', ('slow',), goal=Goal('floor', 1)), samples(shmpool=[1]))
         self.assertEqual(v.state, 'not run')
 
+    def test_a_goal_may_name_who_judges(self):
+        found = samples(shmpool=[12, 12, 12], slow=[20, 20, 20], fast=[5, 5, 5])
+        v = judged(Row('', 'w/0', ('slow', 'fast'), goal=Goal('floor', 0.7, 'slow')), found)
+        self.assertEqual(v.floor_name, 'w/0/fast')
+        self.assertAlmostEqual(v.judged, 0.6)
+        self.assertEqual(v.state, 'met')
+        # The column of the ratio is about the fast one, so what was judged stands with the goal.
+        self.assertEqual(report.table_row(v)[3:7:3], ('2.40', '0.7 x slow: 0.60'))
+
+    def test_a_goal_may_be_about_a_difference_from_a_certain_floor(self):
+        found = samples(shmpool=[12], slow=[10], fast=[5])
+        self.assertEqual(judged(Row('', 'w/0', ('slow', 'fast'), goal=Goal('over', 2, 'slow')), found).judged, 2)
+
+    def test_a_goal_may_be_a_multiple_of_another_figure_of_ours(self):
+        # In the second round hops were slow for long, in the third all of them were.
+        found = [{'work': 'w/0', 'round': r, 'name': 'w/0/shmpool', 'time': 1, 'counters': {'p50': p, 'worst': w}}
+                 for r, (p, w) in enumerate(((2, 3), (2, 10), (10, 10)))]
+        v = judged(Row('', 'w/0', metric='worst', goal=Goal('own', 2, 'p50')), found)
+        self.assertEqual(v.judged, 5)
+        self.assertEqual(v.state, 'missed')
+
+    def test_who_cannot_run_here_is_named_and_harms_nobody(self):
+        found = samples(shmpool=[10], slow=[9]) + [
+            {'work': 'w/0', 'round': 0, 'name': f'w/0/{who}', 'absent': 'not installed'} for who in ('fast', 'peer')]
+        v = judged(Row('', 'w/0', ('slow', 'fast'), ('peer',), goal=Goal('floor', 2)), found)
+        self.assertEqual(v.state, 'met')
+        self.assertEqual(v.errors, [])
+        self.assertEqual(report.table_row(v)[4], '- (no fast, peer)')
+        # But a goal that is about it is not judged.
+        v = judged(Row('', 'w/0', ('slow',), ('peer',), goal=Goal('peer', 2, 'peer')), found)
+        self.assertEqual(v.state, 'not run')
+
+    def test_a_peer_that_fails_harms_only_the_goal_that_is_about_it(self):
+        found = samples(shmpool=[10], slow=[9]) + [
+            {'work': 'w/0', 'round': 0, 'name': 'w/0/peer', 'error': 'crashed'}]
+        self.assertEqual(judged(Row('', 'w/0', ('slow',), ('peer',), goal=Goal('floor', 2)), found).state, 'met')
+        self.assertEqual(judged(Row('', 'w/0', ('slow',), ('peer',), goal=Goal('peer', 2)), found).state, 'failed')
+        self.assertEqual(judged(Row('', 'w/0', ('slow',), ('peer',), goal=Goal('peer', 2, 'peer')), found).state,
+                         'failed')
+
+    def test_a_row_says_why_it_failed(self):
+        found = [{'work': 'w/0', 'round': 0, 'name': 'w/0/shmpool', 'error': 'no room: ' + 'x' * 100}]
+        v = judged(Row('', 'w/0', goal=Goal('absolute', 1)), found)
+        self.assertEqual(report.table_row(v)[-1], 'failed: shmpool: no room: ' + 'x' * 48 + '...')
+
     def test_growth_per_byte_is_flat_where_time_follows_size(self):
         plan = {name: Work(name, ('shmpool',)) for name in ('a/10', 'a/1000')}
         found = Samples([{'work': n, 'round': 0, 'name': f'{n}/shmpool', 'time': t, 'counters': {}}
@@ -97,6 +143,23 @@ class Plans(unittest.TestCase):
                 self.assertLessEqual(set(row.peers), {*work.contestants, *work.peers}, row)
             for growth in plan.growths:
                 self.assertLessEqual({growth.first, growth.last}, by_name.keys())
+
+    def test_every_floor_that_is_measured_is_eligible(self):
+        plan = works.full()
+        by_name = {work.name: work for work in plan.works}
+        for row in plan.rows:
+            if row.metric == 'time' and row.goal and row.goal.kind == 'floor':
+                measured = set(by_name[row.work].contestants) - {row.ours, *works.PEERS}
+                self.assertEqual(measured, set(row.floors), row)
+                self.assertFalse(set(row.floors) & set(works.PEERS), row)
+
+    def test_who_judges_is_a_contestant_of_each_round(self):
+        for plan in (works.full(), works.quick()):
+            by_name = {work.name: work for work in plan.works}
+            for row in plan.rows:
+                if row.goal and row.goal.of and row.goal.kind != 'own':
+                    self.assertIn(row.goal.of, by_name[row.work].contestants, row)
+                    self.assertIn(row.goal.of, (*row.floors, *row.peers), row)
 
     def test_every_work_is_in_the_table(self):
         plan = works.full()

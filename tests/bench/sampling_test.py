@@ -8,12 +8,13 @@ import unittest
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../bench'))
 
+import report  # noqa: E402
 import sampling  # noqa: E402
 from report import text  # noqa: E402
 import tracing  # noqa: E402
 from report.chart import apart  # noqa: E402
 from schedule import PEER_EVERY, Schedule  # noqa: E402
-from works import Work  # noqa: E402
+from works import Plan, Row, Work  # noqa: E402
 
 
 def printed(**entry):
@@ -28,6 +29,14 @@ class Output(unittest.TestCase):
     def test_an_error_of_the_benchmark_is_a_failure_with_its_message(self):
         with self.assertRaisesRegex(sampling.Failed, 'wrong result'):
             sampling.parse(printed(error_occurred=True, error_message='wrong result', real_time=0), 'a/1/shmpool')
+
+    def test_a_contestant_may_say_that_it_cannot_run_here(self):
+        with self.assertRaisesRegex(sampling.Absent, '^no daemon$'):
+            sampling.parse(printed(error_occurred=True, error_message='cannot run here: no daemon', real_time=0),
+                           'a/1/shmpool')
+        with self.assertRaises(sampling.Failed) as caught:
+            sampling.parse(printed(error_occurred=True, error_message='wrong result', real_time=0), 'a/1/shmpool')
+        self.assertNotIsInstance(caught.exception, sampling.Absent)
 
     def test_another_benchmark_is_a_failure(self):
         with self.assertRaisesRegex(sampling.Failed, '0 benchmarks'):
@@ -70,6 +79,18 @@ class Tracing(unittest.TestCase):
     def test_calls_of_every_task_are_counted_wherever_the_stretch_is(self):
         times = [float(t) for t in range(11)]
         self.assertEqual(tracing.quietest(times, 5), 5)
+
+
+class Reports(unittest.TestCase):
+    def test_who_cannot_run_here_is_named_once_and_is_no_failure(self):
+        work, row = Work('a/1', ('shmpool',), ('iceoryx',)), Row('one', 'a/1', (), ('iceoryx',))
+        samples = [{'work': 'a/1', 'round': 0, 'name': 'a/1/shmpool', 'time': 1.0, 'counters': {}},
+                   *({'work': 'a/1', 'round': r, 'name': 'a/1/iceoryx', 'absent': 'not installed'} for r in (0, 1))]
+        written = report.Report(Plan(1, (work,), (row,)),
+                                {'samples': samples, 'rounds': {'a/1': 2}, 'seconds': 1, 'seed': 1})
+        self.assertEqual(written.absences(), ['iceoryx: not installed'])
+        self.assertEqual(written.failures(), [])
+        self.assertIn('Not measured:\n  iceoryx: not installed', written.summary())
 
 
 class Turns(unittest.TestCase):
