@@ -28,7 +28,7 @@ namespace {
 
 using bench_clock = std::chrono::steady_clock;
 constexpr auto idleness = std::chrono::milliseconds(10);
-constexpr int idle_hops = 60;
+constexpr int idle_hops = 40;
 
 // How the two sides wait for each other.
 struct mode {

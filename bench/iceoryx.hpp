@@ -18,9 +18,11 @@ using iceoryx = absent;
 #include <iceoryx_posh/popo/wait_set.hpp>
 #include <iceoryx_posh/runtime/posh_runtime.hpp>
 
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -41,30 +43,30 @@ using iceoryx = absent;
 
 namespace bench {
 
-/// The daemon that makes the memory and introduces processes to each other. It removes what it made when it is asked to
-/// end after all of them have left. If this process is killed, the kernel asks it, and its next start removes the rest.
+/// The daemon that makes the memory and introduces processes to each other. A process between this one and the daemon
+/// ends it, and sees to it that nothing is left, also when this process is killed.
 ///
 /// Thread safety: none.
 class roudi {
  public:
+  /// By these names its clients join it.
+  static constexpr const char* clients[] = {"shmpool_bench", "shmpool_bench_echo"};
+
   /// Waits until it is ready for clients.
   roudi() : owner_(::getpid()) {
     int ends[2];
-    if (::pipe(ends) != 0) throw std::system_error(errno, std::generic_category(), "pipe");
-    output_ = ends[0];
-    pid_ = ::fork();
-    if (pid_ == 0) {
-      ::setpgid(0, 0);  // or a signal to all of the benchmark ends it before the others
-      ::prctl(PR_SET_PDEATHSIG, SIGTERM);
-      ::dup2(ends[1], STDOUT_FILENO);
-      ::dup2(ends[1], STDERR_FILENO);
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+      throw std::system_error(errno, std::generic_category(), "socketpair");
+    keeper_ = ::fork();
+    if (keeper_ == 0) {
+      ::setpgid(0, 0);  // a signal to all of the benchmark is not for it
       ::close(ends[0]);
-      ::close(ends[1]);
-      ::execlp("iox-roudi", "iox-roudi", "--monitoring-mode", "off", static_cast<char*>(nullptr));
-      ::_exit(127);
+      keep(ends[1]);
+      ::_exit(0);
     }
     ::close(ends[1]);
-    if (pid_ > 0 && is_ready()) return;
+    keeper_socket_ = ends[0];
+    if (keeper_ > 0 && hears(keeper_socket_)) return;
     end();
     throw cannot_run("iox-roudi did not start");
   }
@@ -73,29 +75,81 @@ class roudi {
   ~roudi() { end(); }
 
  private:
-  // False if it ends before it says so.
-  bool is_ready() const {
-    std::string said;
-    for (char piece[256]; said.find("RouDi is ready for clients") == std::string::npos;) {
-      const ssize_t n = ::read(output_, piece, sizeof piece);
-      if (n == 0 || (n < 0 && errno != EINTR)) return false;
-      if (n > 0) said.append(piece, static_cast<std::size_t>(n));
+  // Says that the daemon is ready, and hears from this process when all others have left it. If nobody says so, they
+  // were killed, and the daemon may wait for them for ever: then it is killed, too, and another one removes what it
+  // made.
+  static void keep(int socket) {
+    const pid_t daemon = start();
+    if (daemon < 0) return;
+    say(socket);
+    if (hears(socket)) return stop(daemon, SIGTERM);
+    stop(daemon, SIGKILL);
+    stop(start(), SIGTERM);
+    for (const char* const name : clients) {
+      ::unlink((std::string("/tmp/") + name).c_str());
+      ::unlink((std::string("/tmp/") + name + ".lock").c_str());
     }
-    return true;
   }
-  void end() {
-    if (::getpid() != owner_) return;  // in a process that was forked meanwhile
-    if (pid_ > 0) {
-      ::kill(pid_, SIGTERM);
-      while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-      }
+
+  static void say(int socket) { ::send(socket, "", 1, MSG_NOSIGNAL); }
+  // False if the other end is closed.
+  static bool hears(int socket) {
+    char byte = 0;
+    ssize_t n = 0;
+    do {
+      n = ::recv(socket, &byte, 1, 0);
+    } while (n < 0 && errno == EINTR);
+    return n == 1;
+  }
+
+  // Waits until it is ready; -1 if it ends before.
+  static pid_t start() {
+    int output[2];
+    if (::pipe2(output, O_CLOEXEC) != 0) return -1;
+    const pid_t daemon = ::fork();
+    if (daemon == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+      ::dup2(output[1], STDOUT_FILENO);
+      ::dup2(output[1], STDERR_FILENO);
+      ::execlp("iox-roudi", "iox-roudi", "--monitoring-mode", "off", static_cast<char*>(nullptr));
+      ::_exit(127);
     }
-    ::close(output_);
+    ::close(output[1]);
+    std::string said;
+    char piece[256];
+    while (said.find("RouDi is ready for clients") == std::string::npos) {
+      const ssize_t n = ::read(output[0], piece, sizeof piece);
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) {
+        ::close(output[0]);
+        stop(daemon, SIGKILL);
+        return -1;
+      }
+      said.append(piece, static_cast<std::size_t>(n));
+    }
+    return daemon;  // what it prints later stays in the pipe
+  }
+
+  static void stop(pid_t daemon, int signal) {
+    if (daemon < 0) return;
+    ::kill(daemon, signal);
+    wait_for(daemon);
+  }
+  static void wait_for(pid_t process) {
+    while (::waitpid(process, nullptr, 0) < 0 && errno == EINTR) {
+    }
+  }
+
+  void end() const {
+    if (::getpid() != owner_) return;  // in a process that was forked meanwhile
+    say(keeper_socket_);
+    ::close(keeper_socket_);
+    if (keeper_ > 0) wait_for(keeper_);
   }
 
   const pid_t owner_;
-  pid_t pid_ = -1;
-  int output_ = -1;
+  pid_t keeper_ = -1;
+  int keeper_socket_ = -1;
 };
 
 /// A publisher of one topic and a subscriber of another.
@@ -163,6 +217,9 @@ class iceoryx {
 
   /// With `poll` neither side sleeps while it waits, and each has a CPU of its own; otherwise both sleep in a WaitSet.
   iceoryx(bool poll, std::size_t most) {
+    static bool joined = false;
+    if (joined) throw cannot_run("a program can join RouDi once: filter for one benchmark with iceoryx");
+    joined = true;
     // Before anything of iceoryx is made in this process, so that it is destroyed after all of that.
     static const roudi daemon;
     iox::log::LogManager::GetLogManager().SetDefaultLogLevel(iox::log::LogLevel::kOff);
@@ -173,7 +230,7 @@ class iceoryx {
       echo(poll, most);
       std::exit(0);
     });
-    end_.emplace("shmpool_bench", "there", "back", poll);
+    end_.emplace(roudi::clients[0], "there", "back", poll);
     end_->wait_until_connected();
   }
   iceoryx(const iceoryx&) = delete;
@@ -191,7 +248,7 @@ class iceoryx {
  private:
   // Until an empty message comes.
   static void echo(bool poll, std::size_t most) {
-    iceoryx_end end("shmpool_bench_echo", "back", "there", poll);
+    iceoryx_end end(roudi::clients[1], "back", "there", poll);
     std::vector<std::byte> message(most);
     for (std::size_t n = end.receive(message, true); n != 0; n = end.receive(message, true))
       end.send(std::span(message).first(n));

@@ -229,7 +229,8 @@ def array_row(title, mode, floors, peers):
 
 
 def hop_row(title, mode, size, goal=None):
-    return Row(title, f'hop/{mode}/{size}', floors_of_hop(mode), ('thread_pool', *peers_of_hop(mode)), goal=goal)
+    """By the median: the mean has the time slices of whatever else runs, above all for those who poll on a CPU of theirs."""
+    return Row(title, f'hop/{mode}/{size}', floors_of_hop(mode), ('thread_pool', *peers_of_hop(mode)), 'p50', goal)
 
 
 def throughput_row(title, parameters, goal=None):
@@ -261,7 +262,7 @@ GOAL_ROWS = (
     Row('empty task, spinning, slowest block of 2,000', 'hop/spinning/0', SPINNING_FLOORS, metric='p50_worst_block',
         goal=Goal('own', 2, 'p50')),
     hop_row('4 KiB message, spinning', 'spinning', 4096, Goal('floor', 3)),
-    Row('empty task beside 1,000 idle workers', 'idle_workers/1000', ('1_worker',), goal=Goal('floor', 1.1)),
+    Row('empty task beside 1,000 idle workers', 'idle_workers/1000', ('1_worker',), metric='p50', goal=Goal('floor', 1.1)),
     throughput_row('1,000 outstanding, 1 worker', '1000/1/1/0', of_threads(0.6)),
     throughput_row('1,000 outstanding, 1 worker, 64 B', '1000/1/1/64', of_threads(0.8)),
     throughput_row('1,000 outstanding, 1 worker, 4 KiB', '1000/1/1/4096', of_threads(0.8)),

@@ -148,7 +148,7 @@ class Plans(unittest.TestCase):
         plan = works.full()
         by_name = {work.name: work for work in plan.works}
         for row in plan.rows:
-            if row.metric == 'time' and row.goal and row.goal.kind == 'floor':
+            if row.metric in ('time', 'p50') and row.goal and row.goal.kind == 'floor':
                 measured = set(by_name[row.work].contestants) - {row.ours, *works.PEERS}
                 self.assertEqual(measured, set(row.floors), row)
                 self.assertFalse(set(row.floors) & set(works.PEERS), row)
