@@ -81,6 +81,7 @@ class Growth:
     between: str
     limit: float = None
     per_byte: bool = False
+    metric: str = 'time'
 
 
 @dataclass(frozen=True)
@@ -314,7 +315,8 @@ GROWTHS = (
            'from 1 to 8 workers'),
     Growth('throughput over outstanding tasks, per task', 'throughput/1000/2/1/0', 'throughput/100000/2/1/0',
            'from 1,000 to 100,000 outstanding'),
-    Growth('hop over message size', 'hop/sleeping/0', 'hop/sleeping/4096', 'from 0 to 4096 bytes'),
+    Growth('hop over message size', 'hop/sleeping/0', 'hop/sleeping/4096', 'from 0 to 4096 bytes',
+           metric='p50'),
     Growth('array, per byte', f'array/add_one/{LARGE}', 'array/add_one/1073741824', 'from 160 MB to 1 GiB',
            per_byte=True),
     Growth('replacement over heap', 'replace/0', f'replace/{REPLACE_HEAPS[1]}', 'from 0 to 1 GiB of heap', 1.2),

@@ -175,7 +175,7 @@ def slope(growth, works, samples):
     for name in (growth.first, growth.last):
         if name not in works:
             return Slope(growth)
-        value = samples.spread(name, works[name].full_name(OURS))
+        value = samples.spread(name, works[name].full_name(OURS), growth.metric)
         if value is None:
             return Slope(growth)
         figures.append(value.median / (float(name.rsplit('/', 1)[1]) if growth.per_byte else 1))

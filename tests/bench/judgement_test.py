@@ -131,6 +131,12 @@ class Judgement(unittest.TestCase):
         self.assertFalse(slope(Growth('', 'a/10', 'a/1000', '', 1.2), plan, found).met)
         self.assertIsNone(slope(Growth('', 'a/10', 'b', ''), plan, found).factor)
 
+    def test_growth_may_be_that_of_a_counter(self):
+        plan = {name: Work(name, ('shmpool',)) for name in ('a/1', 'a/2')}
+        found = Samples([{'work': n, 'round': 0, 'name': f'{n}/shmpool', 'time': 9, 'counters': {'p50': p}}
+                         for n, p in (('a/1', 2), ('a/2', 3))])
+        self.assertEqual(slope(Growth('', 'a/1', 'a/2', '', metric='p50'), plan, found).factor, 1.5)
+
 
 class Plans(unittest.TestCase):
     def test_rows_and_growths_are_about_works_and_contestants_of_the_plan(self):
