@@ -41,7 +41,8 @@ class batch {
 template <class Runner, class Task>
 class batches {
  public:
-  batches(std::size_t outstanding, unsigned workers, const Task& task) : batch_(outstanding, task), runner_(workers) {}
+  batches(std::size_t outstanding, unsigned workers, unsigned threads, const Task& task)
+      : batch_(outstanding, task), runner_(workers, threads) {}
 
   void measure(benchmark::State& state) {
     const usage_meter meter;

@@ -16,7 +16,7 @@ namespace bench {
 /// Thread safety: none.
 class openmp {
  public:
-  explicit openmp(unsigned workers) : threads_(static_cast<int>(workers) + 1) {}
+  openmp(unsigned workers, unsigned) : threads_(static_cast<int>(workers) + 1) {}
 
   template <class Batch>
   void operator()(Batch& batch) const {

@@ -215,12 +215,10 @@ void add_pools(const std::string& work, const load& what, const Task& task) {
         what);
 }
 
-template <class Task>
-void add_batches(const std::string& work, const load& what, const Task& task) {
-  using bench::batches;
-  timed(bench::add_fixture<batches<bench::one_tbb, Task>>(work + "one_tbb", what.outstanding, what.workers, task),
+template <class Runner, class Task>
+void add_batches(const std::string& name, const load& what, const Task& task) {
+  timed(bench::add_fixture<bench::batches<Runner, Task>>(name, what.outstanding, what.workers, what.threads, task),
         what);
-  timed(bench::add_fixture<batches<bench::openmp, Task>>(work + "openmp", what.outstanding, what.workers, task), what);
 }
 
 template <class Channel>
@@ -235,8 +233,9 @@ void add_all(const load& what, std::size_t bytes, const Task& task) {
   for (const std::size_t parameter : {what.outstanding, std::size_t{what.workers}, std::size_t{what.threads}, bytes})
     work += std::to_string(parameter) + "/";
   add_pools(work, what, task);
+  add_batches<bench::one_tbb>(work + "one_tbb", what, task);
   if (what.threads != 1) return;
-  add_batches(work, what, task);
+  add_batches<bench::openmp>(work + "openmp", what, task);
   if (what.workers != 1) return;
   timed(bench::add_fixture<bench::coalesced_socket>(work + "coalesced_socket", what.outstanding, bytes), what);
   add_messages<bench::two_rings>(work + "two_rings", what, bytes);

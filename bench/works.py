@@ -122,8 +122,10 @@ def throughput_floors(parameters):
 
 def throughput_peers(parameters):
     outstanding, workers, threads, _ = parameters.split('/')
-    if threads != '1' or outstanding != '1000':
+    if outstanding != '1000':
         return ()
+    if threads != '1':
+        return ('one_tbb',)
     return (*BATCHES, *(MESSAGES if workers == '1' else ()), 'executor')
 
 
