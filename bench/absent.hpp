@@ -28,6 +28,7 @@ class absent {
   template <class Batch>
   void operator()(Batch&) {}
   void* allocate(std::size_t) { return nullptr; }
+  void deallocate(void*) {}
   bool send(std::span<const std::byte>) { return false; }
   std::size_t receive(std::span<std::byte>, bool) { return 0; }
   bool round_trip(std::span<const std::byte>, std::span<std::byte>) { return false; }

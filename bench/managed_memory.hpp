@@ -32,6 +32,7 @@ class managed_memory {
 
   /// Not initialised.
   void* allocate(std::size_t size) { return memory_.allocate(size); }
+  void deallocate(void* block) { memory_.deallocate(block); }
 
  private:
   static constexpr std::size_t overhead = 64, spare = 1 << 20;

@@ -155,7 +155,8 @@ def judged_value(row, work, verdict, samples):
         return verdict.ours
     if kind == 'own':
         other = samples.spread(row.work, ours, of)
-        return spread(v / other.median for v in samples.by_round(row.work, ours, row.metric).values()) if other else None
+        values = samples.by_round(row.work, ours, row.metric).values()
+        return spread(v / other.median for v in values) if other else None
     other = work.full_name(of) if of else verdict.peer_name if kind == 'peer' else verdict.floor_name
     if other is None:
         return None

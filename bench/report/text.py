@@ -29,7 +29,7 @@ def size(count):
 
 
 def quantity(value, metric):
-    if metric in ('time', 'p50', 'p50_worst_block', 'p99', 'p999', 'cpu'):
+    if metric in ('time', 'time_again', 'p50', 'p50_worst_block', 'p99', 'p999', 'cpu'):
         return duration(value)
     return size(value) if metric == 'bytes' else digits(value)
 
