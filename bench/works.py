@@ -53,7 +53,8 @@ class Work:
 @dataclass(frozen=True)
 class Goal:
     """`limit` times the floor, or the peer; or `limit` more than the floor; or `limit` itself, in the metric's unit; or
-    `limit` times another metric of ours (own). Who judges is the cheapest floor or peer, or the contestant `of`."""
+    `limit` times another metric of ours in its best round (own). Who judges is the cheapest floor or peer, or the
+    contestant `of`."""
     kind: str  # floor, peer, over, absolute, own
     limit: float
     of: str = None  # a contestant; for own a metric

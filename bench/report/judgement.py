@@ -154,9 +154,10 @@ def judged_value(row, work, verdict, samples):
     if kind == 'absolute':
         return verdict.ours
     if kind == 'own':
-        other = samples.spread(row.work, ours, of)
+        # With that of the best round: what is slow in most rounds is still slow.
+        best_round = min(samples.by_round(row.work, ours, of).values(), default=None)
         values = samples.by_round(row.work, ours, row.metric).values()
-        return spread(v / other.median for v in values) if other else None
+        return spread(v / best_round for v in values) if best_round else None
     other = work.full_name(of) if of else verdict.peer_name if kind == 'peer' else verdict.floor_name
     if other is None:
         return None
