@@ -137,15 +137,19 @@ array<int> in_many_parts(bool lie) {
   ::_exit(0);
 }
 
-/// The error number of an attempt to cut off what the pool has lent.
-int shrink(array<int>& lent) {
-  const std::string wanted = "/memfd:shmpool." + std::to_string(lent.handle().get()->id()) + " (deleted)";
+/// The error number of an attempt to cut off every memfd of the pool that the worker has, 0 if one could be; -1 if it
+/// has none.
+int shrink(array<int>&) {
+  int result = -1;
   for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
     std::error_code error;
-    if (std::filesystem::read_symlink(entry.path(), error) != wanted) continue;
-    return ::ftruncate(std::stoi(entry.path().filename()), 0) == 0 ? 0 : errno;
+    if (!std::filesystem::read_symlink(entry.path(), error).string().starts_with("/memfd:shmpool.")) continue;
+    const int fd = std::stoi(entry.path().filename());
+    if ((::fcntl(fd, F_GET_SEALS) & F_SEAL_GROW) == 0) continue;  // its control page, say
+    if (::ftruncate(fd, 0) == 0) return 0;
+    result = errno;
   }
-  return -1;
+  return result;
 }
 
 // ---- The test's side.
@@ -271,7 +275,9 @@ TEST(task_that_asks_for_memory_without_end, is_refused_at_some_point) {
 // The next task of the function was leased as many segments as the last one had used: the whole cache, for one lie.
 TEST(result_in_more_parts_than_there_are, does_not_empty_the_cache) {
   run([]() -> asio::awaitable<void> {
-    shmpool::process_pool pool(co_await asio::this_coro::executor, one_worker());
+    auto chosen = one_worker();
+    chosen.arena_bytes = 0;  // each of the arrays below is a segment of its own in the cache
+    shmpool::process_pool pool(co_await asio::this_coro::executor, chosen);
     std::vector<array<int>> many;
     for (int i = 0; i != 200; ++i) many.push_back(pool.make_array<int>(10'000));
     EXPECT_EQ((co_await pool.submit(in_many_parts, true))[9'999], 3);
