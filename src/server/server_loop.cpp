@@ -14,6 +14,7 @@
 
 #include <shmpool/shm_handle.hpp>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -227,9 +228,13 @@ class server_loop {
     control = move_out_of_the_way(std::move(control));
     if (!socket || !control)
       return report_failure(owner, message.head.worker, EMFILE, wire::failed_call::receive_descriptors);
+    // Room for its pidfd: a worker that exists may have begun a task by the time that there turns out to be none.
+    unique_fd room = move_out_of_the_way(unique_fd(::fcntl(root_.get(), F_DUPFD_CLOEXEC, 0)));
+    if (!room) return report_failure(owner, message.head.worker, errno, wire::failed_call::pidfd_open);
     oom_score_.raise();
     const pid_t pid = ::fork();
     const int failure_of_fork = errno;
+    room.reset();
     if (pid != 0 && ::getpid() != self_) ::_exit(copy_status);  // a handler of pthread_atfork has forked
     if (pid != 0) oom_score_.restore();
     if (pid < 0) return report_failure(owner, message.head.worker, failure_of_fork, wire::failed_call::fork);

@@ -136,6 +136,8 @@ rlim_t limit_that_leaves(pid_t server, rlim_t spare) {
   return limit;
 }
 
+// Two of 400 failed, on a busy machine: a worker that was forked, and then had no pidfd, ran the task before it was
+// killed.
 TEST(resources, a_fork_server_without_descriptors_starts_no_worker_and_says_so_until_it_has_some) {
   run([]() -> awaitable<void> {
     process_pool pool(co_await asio::this_coro::executor, one_worker());
