@@ -156,20 +156,31 @@ shm_handle store::take_warm(std::size_t bytes, std::optional<std::uint32_t> work
   return handle;
 }
 
-bool store::gives_block(std::size_t bytes) const noexcept {
+bool store::is_small(std::size_t bytes) const noexcept {
   return std::max<std::size_t>(bytes, 1) <= impl_->options.arena_bytes;
 }
 
-shm_handle store::take_free_block(std::size_t length, std::size_t& file_bytes) {
+shm_handle store::take_free_block(std::size_t length) noexcept {
   for (;;) {
     shm_handle block;
     {
       const mutex_lock guard(impl_->mutex);
-      file_bytes = impl_->arenas.next_file(length);
       if (!impl_->closed.load(std::memory_order_relaxed)) block = shm_handle{impl_->arenas.take(length)};
     }
     if (!block || !static_cast<pool_segment&>(*block.get()).file().found_nameless(monotonic_clock::now())) return block;
   }
+}
+
+std::size_t store::next_arena(std::size_t length) const noexcept {
+  std::size_t wanted = 0;
+  {
+    const mutex_lock guard(impl_->mutex);
+    wanted = impl_->arenas.next_file(length);
+  }
+  if (impl_->options.max_bytes == 0) return wanted;
+  // Free blocks are lost to all other lengths, of which there are 80.
+  const std::size_t most = std::bit_floor(impl_->options.max_bytes / 64), least = arena_table::first_file(length);
+  return least > most ? 0 : std::max(least, std::min(wanted, most));
 }
 
 shm_handle store::take_first_block(shm_handle file, std::size_t length) {
@@ -182,15 +193,11 @@ shm_handle store::take_first_block(shm_handle file, std::size_t length) {
 }
 
 shm_handle store::take_block(std::size_t bytes, std::size_t alignment) {
-  if (!gives_block(bytes)) return {};
+  if (!is_small(bytes)) return {};
   const std::size_t length = block_length(bytes, alignment), smallest = arena_table::first_file(length);
-  std::size_t file_bytes = 0;
-  if (shm_handle block = take_free_block(length, file_bytes)) return block;
-  if (const std::size_t budget = impl_->options.max_bytes; budget != 0) {
-    // Free blocks are lost to all other lengths, of which there are 80.
-    if (smallest > budget / 64) return {};
-    file_bytes = std::max(smallest, std::min(file_bytes, std::bit_floor(budget / 64)));
-  }
+  if (shm_handle block = take_free_block(length)) return block;
+  std::size_t file_bytes = next_arena(length);
+  if (file_bytes == 0) return {};
   shm_handle file;
   for (; !file; file_bytes = smallest) {
     try {
@@ -235,22 +242,27 @@ shm_handle store::lease(std::size_t bytes, std::uint32_t worker, bool avoid_posi
   return grant(bytes, true);
 }
 
-shm_handle store::lease_cached(std::size_t bytes, std::uint32_t worker) noexcept {
-  if (impl_->inert()) return {};
-  std::size_t wanted = bytes;
-  if (gives_block(bytes)) {
-    if (shm_handle block = take_free_block(block_length(bytes), wanted)) return block;
-  }
+shm_handle store::take_cached(std::size_t bytes, std::uint32_t worker) noexcept {
   file_segment* const taken =
-      impl_->revive({.capacity = size_class(wanted), .bytes = wanted, .worker = worker, .may_grow = false});
+      impl_->revive({.capacity = size_class(bytes), .bytes = bytes, .worker = worker, .may_grow = false});
   if (taken == nullptr) return {};
   const bool reachable = taken->still_named();
   shm_handle handle = hand_out(*taken);
-  if (!reachable) return {};  // its release frees it
-  if (!gives_block(bytes)) return handle;
-  if (!taken->mapped()) return {};
+  if (!reachable) handle.reset();  // which frees it
+  return handle;
+}
+
+shm_handle store::lease_cached(std::size_t bytes, std::uint32_t worker) noexcept {
+  if (impl_->inert()) return {};
+  if (!is_small(bytes)) return take_cached(bytes, worker);
+  const std::size_t length = block_length(bytes);
+  if (shm_handle block = take_free_block(length)) return block;
+  const std::size_t file_bytes = next_arena(length);
+  if (file_bytes == 0) return take_cached(bytes, worker);
+  shm_handle file = take_cached(file_bytes, worker);
+  if (!file.data()) return {};  // none, or it is not mapped here
   try {
-    return take_first_block(std::move(handle), block_length(bytes));
+    return take_first_block(std::move(file), length);
   } catch (const std::bad_alloc&) {
     return {};
   }

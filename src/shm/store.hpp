@@ -106,10 +106,12 @@ class store final : public detail::segment_source, public std::enable_shared_fro
   static void released(block_segment& segment) noexcept;
 
   void require_usable(std::size_t bytes) const;
-  bool gives_block(std::size_t bytes) const noexcept;
-  /// A free block that workers can get at; null if there is none. `files` is how long the file of a new arena should
-  /// be.
-  shm_handle take_free_block(std::size_t length, std::size_t& file_bytes);
+  /// Whether a segment of so many bytes is small enough for an arena.
+  bool is_small(std::size_t bytes) const noexcept;
+  /// A free block that workers can get at; null if there is none.
+  shm_handle take_free_block(std::size_t length) noexcept;
+  /// How long the file of the next arena of such blocks is to be; 0: the budget is too small for one.
+  std::size_t next_arena(std::size_t length) const noexcept;
   /// A block of a new arena in this file.
   shm_handle take_first_block(shm_handle file, std::size_t length);
   /// A block of an arena, perhaps a new one; null if the segment is not to be one, or there is no room for an arena.
@@ -120,6 +122,8 @@ class store final : public detail::segment_source, public std::enable_shared_fro
   shm_handle grant(std::size_t bytes, bool named);
   /// The same with its file, mapping and pages.
   shm_handle create(std::size_t bytes, bool named);
+  /// A cached segment as lease_cached() returns them; null if there is none.
+  shm_handle take_cached(std::size_t bytes, std::uint32_t worker) noexcept;
   /// A cached segment that has `bytes` bytes, mapped if that is asked for; otherwise null.
   shm_handle take_warm(std::size_t bytes, std::optional<std::uint32_t> worker, bool mapped);
   shm_handle hand_out(file_segment& segment) noexcept;

@@ -30,7 +30,7 @@ enum class frame_type : std::uint8_t {
   task = 3,       ///< run function `value` in `slot`; segments lent and leased; body: arguments
   grant = 4,      ///< answer to need: one segment or more; answer to open: one
   refuse = 5,     ///< answer to need and open: no; value: errc, body: text
-  unmap = 6,      ///< these segments (ids in the body) are gone: drop their mappings
+  unmap = 6,      ///< these files (ids in the body) are gone: drop their mappings
   leave = 7,      ///< run the finalizer, and exit
   segment = 8,    ///< introduces a memfd, before the first task that refers to it: one segment, one descriptor
   by_socket = 9,  ///< in the ring: further frames come on the socket, until by_ring

@@ -246,6 +246,23 @@ TEST_F(arena_test, a_lease_made_in_advance_takes_an_arena_from_the_cache) {
   EXPECT_EQ(pool->lease_cached(20 * KiB, 1).name(), name);
 }
 
+// An arena was made of any cached file that was long enough for one, whatever the budget, and a cached file that would
+// have done as it was stayed where it was.
+TEST_F(arena_test, a_lease_made_in_advance_makes_no_arena_that_the_budget_is_too_small_for) {
+  const auto pool = open(small(1 * MiB));
+  const std::size_t arena_bytes = arena_table::first_file(block_length(20 * KiB));
+  pool->allocate(arena_bytes, 64).reset();
+  EXPECT_FALSE(pool->lease_cached(20 * KiB, 1));
+  shm_handle made = pool->allocate(20 * KiB, 64);
+  EXPECT_FALSE(is_block(made));
+  const std::uint64_t kept = made.get()->id();
+  made.reset();
+  const shm_handle leased = pool->lease_cached(20 * KiB, 1);
+  ASSERT_TRUE(leased);
+  EXPECT_FALSE(is_block(leased));
+  EXPECT_EQ(leased.get()->id(), kept);
+}
+
 TEST_F(arena_test, nothing_is_a_block_where_there_are_no_arenas) {
   const auto pool = open(small(0, 0));
   EXPECT_FALSE(is_block(pool->lease(0, 1)));
